@@ -1,0 +1,89 @@
+"""The workbench for diffusion models on low-dimensional data.
+
+A noise schedule says how noisy, a denoiser says what is clean, a solver walks from noise to data. Names are loaded
+when they are first used, so that importing the package costs nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from pointdiffusion.version import __version__
+
+if TYPE_CHECKING:
+    from pointdiffusion.checkpoints import AtomicCheckpointIO
+    from pointdiffusion.config import InferenceConfig, TrainingConfig
+    from pointdiffusion.data.datasets import DATASETS
+    from pointdiffusion.data.tables import Standardiser
+    from pointdiffusion.denoisers import Denoiser, KarrasDenoiser
+    from pointdiffusion.empirical import EmpiricalDenoiser, posterior_mean
+    from pointdiffusion.evaluation.metrics import compare_wasserstein2, copy_share, nearest_distances, wasserstein2
+    from pointdiffusion.files import write_atomic
+    from pointdiffusion.fitting import fit
+    from pointdiffusion.losses import LOSSES, WEIGHTINGS, loss_weight
+    from pointdiffusion.model import DiffusionModel, load
+    from pointdiffusion.networks import (
+        NETWORKS,
+        FourierFeatures,
+        NoiseEmbedding,
+        PlainBlock,
+        ResidualBlock,
+        ResidualMLP,
+        ScaledLinear,
+    )
+    from pointdiffusion.noise import (
+        NOISE_SAMPLERS,
+        SCHEDULES,
+        KarrasSchedule,
+        LogNormalSampler,
+        LogUniformSampler,
+        NoiseSampler,
+        NoiseSchedule,
+    )
+    from pointdiffusion.progress import progress
+    from pointdiffusion.sampling import sample, trajectory
+    from pointdiffusion.solvers import SOLVERS, EulerODE, HeunODE, Solver
+    from pointdiffusion.training import LightningDiffusion
+    from pointdiffusion.visuals.animation import animate_samples
+    from pointdiffusion.visuals.plotting import plot_comparison
+
+_HOMES = {
+    "checkpoints": ["AtomicCheckpointIO"],
+    "config": ["InferenceConfig", "TrainingConfig"],
+    "data.datasets": ["DATASETS"],
+    "data.tables": ["Standardiser"],
+    "denoisers": ["Denoiser", "KarrasDenoiser"],
+    "empirical": ["EmpiricalDenoiser", "posterior_mean"],
+    "evaluation.metrics": ["compare_wasserstein2", "copy_share", "nearest_distances", "wasserstein2"],
+    "files": ["write_atomic"],
+    "fitting": ["fit"],
+    "losses": ["LOSSES", "WEIGHTINGS", "loss_weight"],
+    "model": ["DiffusionModel", "load"],
+    "networks": [
+        "NETWORKS", "FourierFeatures", "NoiseEmbedding", "PlainBlock", "ResidualBlock", "ResidualMLP", "ScaledLinear",
+    ],
+    "noise": [
+        "NOISE_SAMPLERS", "SCHEDULES", "KarrasSchedule", "LogNormalSampler", "LogUniformSampler", "NoiseSampler",
+        "NoiseSchedule",
+    ],
+    "progress": ["progress"],
+    "sampling": ["sample", "trajectory"],
+    "solvers": ["SOLVERS", "EulerODE", "HeunODE", "Solver"],
+    "training": ["LightningDiffusion"],
+    "visuals.animation": ["animate_samples"],
+    "visuals.plotting": ["plot_comparison"],
+}  # fmt: skip
+_MODULE_OF = {name: module for module, names in _HOMES.items() for name in names}
+
+__all__ = ["__version__", *_MODULE_OF]  # noqa: PLE0604
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module 'pointdiffusion' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"pointdiffusion.{_MODULE_OF[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,187 @@
+"""Settings of training and inference: frozen, checked when made, YAML in and out.
+
+Noise levels are in units of the data's standard deviation, since points are standardised column by column before
+anything else sees them. Names of registered parts are checked where the part is looked up, so this module needs no
+torch and a command line can show its defaults at once.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import math
+import types
+import typing
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+
+def unknown_name(kind: str, name: object, known: Iterable[str]) -> ValueError:
+    """Return the error for a name that is not registered, with the nearest of the known ones."""
+    names = sorted(known)
+    close = difflib.get_close_matches(str(name), names, n=1)
+    hint = f"; did you mean {close[0]!r}?" if close else ""
+    return ValueError(f"unknown {kind} {name!r}{hint} (known: {', '.join(names)})")
+
+
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise ValueError(message)
+
+
+def _typed(name: str, value: Any, annotation: Any) -> Any:
+    """Return `value` as the annotated type, integers where floats are asked for included."""
+    options = typing.get_args(annotation) if isinstance(annotation, types.UnionType) else (annotation,)
+    if value is None and type(None) in options:
+        return value
+    if float in options and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if any(isinstance(value, kind) for kind in options) and (bool in options or not isinstance(value, bool)):
+        return value
+    wanted = " or ".join("nothing" if kind is type(None) else kind.__name__ for kind in options)
+    raise ValueError(f"{name} must be of type {wanted}, got {value!r}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Config:
+    """What all settings have in common: types checked, mappings and YAML in and out."""
+
+    def __post_init__(self) -> None:
+        hints = typing.get_type_hints(type(self))
+        for field in dataclasses.fields(self):
+            value = _typed(field.name, getattr(self, field.name), hints[field.name])
+            if isinstance(value, float) and not math.isfinite(value):
+                raise ValueError(f"{field.name} must be finite, got {value}")
+            object.__setattr__(self, field.name, value)
+        self._check()
+
+    def _check(self) -> None:
+        """Raise a ValueError unless the values make sense."""
+
+    def to_mapping(self) -> dict[str, Any]:
+        """Return the settings as a plain dictionary."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_mapping(cls, settings: Mapping[str, Any]) -> Self:
+        """Make the settings from a plain dictionary; names that do not exist are refused with a suggestion.
+
+        Raises:
+            ValueError: For an unknown name, a wrong type or a value out of range.
+        """
+        known = [field.name for field in dataclasses.fields(cls)]
+        for name in settings:
+            if name not in known:
+                raise unknown_name(f"setting of {cls.__name__}", name, known)
+        return cls(**settings)
+
+    def to_yaml(self) -> str:
+        """Return the settings as YAML."""
+        import yaml
+
+        return str(yaml.safe_dump(self.to_mapping(), sort_keys=False))
+
+    @classmethod
+    def from_yaml(cls, text: str) -> Self:
+        """Make the settings from YAML.
+
+        Raises:
+            ValueError: If the text is no YAML mapping, or as for `from_mapping`.
+        """
+        import yaml
+
+        try:
+            settings = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise ValueError(f"the settings are not valid YAML: {' '.join(str(error).split())}") from error
+        if not isinstance(settings, dict):
+            raise ValueError(f"the settings must be a YAML mapping of names to values, got {settings!r}")
+        return cls.from_mapping(settings)
+
+
+def _check_range(sigma_min: float, sigma_max: float) -> None:
+    _require(sigma_min > 0, f"sigma_min must be positive, got {sigma_min}")
+    _require(sigma_min < sigma_max, f"sigma_min must lie below sigma_max, got {sigma_min} and {sigma_max}; swap them?")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingConfig(_Config):
+    """Settings of training.
+
+    Args:
+        epochs: Passes over the data; an epoch is as many steps as batches fill the data, rows drawn with replacement.
+        batch_size: Rows a step.
+        noise_draws: Noise levels and draws for each row of a batch.
+        learning_rate: Peak rate of AdamW; annealed along a cosine to 0 over the whole run.
+        weight_decay: Decoupled weight decay of AdamW.
+        noise_sampler: How noise levels are drawn, a name of `NOISE_SAMPLERS`.
+        sigma_min: Lowest noise level, in standard deviations of the data.
+        sigma_max: Highest noise level, in standard deviations of the data.
+        loss: Which error is squared, a name of `LOSSES`.
+        weighting: Weight over noise levels, a name of `WEIGHTINGS`.
+        gamma: The constant of the min-SNR weightings (Hang et al. 2023).
+        reference_points: Rows over which the posterior mean is taken as the target of the loss (Xu et al. 2023);
+            0 takes the one clean point.
+        ema_decay: Limit of the decay of the averaged weights; 0 is no averaging.
+        ema_warmup: Step k averages with decay `min(ema_decay, (1 + k) / (ema_warmup + k))`.
+
+    Raises:
+        ValueError: If a value has the wrong type or is out of range.
+    """
+
+    epochs: int = 50
+    batch_size: int = 128
+    noise_draws: int = 2
+    learning_rate: float = 1e-4
+    weight_decay: float = 0.01
+    noise_sampler: str = "log-uniform"
+    sigma_min: float = 0.01
+    sigma_max: float = 10.0
+    loss: str = "karras"
+    weighting: str = "uniform"
+    gamma: float = 5.0
+    reference_points: int = 1024
+    ema_decay: float = 0.999
+    ema_warmup: int = 10
+
+    def _check(self) -> None:
+        _require(self.epochs >= 1, f"epochs must be at least 1, got {self.epochs}")
+        _require(1 <= self.batch_size <= 2**24, f"batch_size must lie in 1..{2**24}, got {self.batch_size}")
+        _require(1 <= self.noise_draws <= 4096, f"noise_draws must lie in 1..4096, got {self.noise_draws}")
+        _require(0 < self.learning_rate <= 10, f"learning_rate must lie above 0, up to 10, got {self.learning_rate}")
+        _require(self.weight_decay >= 0, f"weight_decay must not be negative, got {self.weight_decay}")
+        _check_range(self.sigma_min, self.sigma_max)
+        _require(self.gamma > 0, f"gamma must be positive, got {self.gamma}")
+        _require(self.reference_points >= 0, f"reference_points must not be negative, got {self.reference_points}")
+        _require(0 <= self.ema_decay < 1, f"ema_decay must lie in [0, 1), got {self.ema_decay}")
+        _require(self.ema_warmup >= 1, f"ema_warmup must be at least 1, got {self.ema_warmup}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class InferenceConfig(_Config):
+    """Settings of sampling.
+
+    Args:
+        solver: How the flow is integrated, a name of `SOLVERS`.
+        num_steps: Intervals of the grid of noise levels.
+        schedule: How the grid is placed, a name of `SCHEDULES`.
+        sigma_min: Lowest noise level above 0, in standard deviations of the data.
+        sigma_max: Noise level at which sampling starts, in standard deviations of the data.
+        rho: Curvature of Karras' grid.
+
+    Raises:
+        ValueError: If a value has the wrong type or is out of range.
+    """
+
+    solver: str = "euler"
+    num_steps: int = 50
+    schedule: str = "karras"
+    sigma_min: float = 0.01
+    sigma_max: float = 10.0
+    rho: float = 7.0
+
+    def _check(self) -> None:
+        _require(1 <= self.num_steps <= 100_000, f"num_steps must lie in 1..100000, got {self.num_steps}")
+        _check_range(self.sigma_min, self.sigma_max)
+        _require(self.rho > 0, f"rho must be positive, got {self.rho}")

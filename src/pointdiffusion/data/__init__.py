@@ -1,0 +1,1 @@
+"""Data: named point sets and tables."""

@@ -1,0 +1,148 @@
+"""From a table to a trained model in one call."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import threading
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+
+from pointdiffusion.checkpoints import AtomicCheckpointIO
+from pointdiffusion.config import InferenceConfig, TrainingConfig
+from pointdiffusion.data.tables import Standardiser, column_names
+from pointdiffusion.denoisers import KarrasDenoiser
+from pointdiffusion.files import remove_leftovers
+from pointdiffusion.model import Backbone, DiffusionModel, make_backbone
+from pointdiffusion.networks import default_network
+from pointdiffusion.progress import progress
+from pointdiffusion.randomness import INITIALISATION, generator_for
+from pointdiffusion.training import LightningDiffusion
+
+CHECKPOINT = "last.ckpt"
+"""Name of the checkpoint in the folder of a run."""
+
+
+class SaveCheckpoint(Callback):
+    """Saves the state of training at the end of every epoch, always under the same name."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
+        """Save."""
+        trainer.save_checkpoint(self.path)
+
+
+class ShowProgress(Callback):
+    """Tells after every epoch how far training has come and how large the losses are."""
+
+    def __init__(self, show: Callable[[int, str], None]) -> None:
+        self.show = show
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
+        """Show."""
+        known = trainer.callback_metrics
+        losses = [f"{name} {float(known[f'{name}_loss']):.4f}" for name in ("train", "val") if f"{name}_loss" in known]
+        self.show(trainer.current_epoch + 1, "loss: " + ", ".join(losses) if losses else "")
+
+
+@contextmanager
+def _quiet_lightning() -> Iterator[None]:
+    """Keep the advice and the adverts of Lightning off the screen, warnings about our own loader included."""
+    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module="lightning")
+            warnings.filterwarnings("ignore", module="torch.jit")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+def _run(trainer: Trainer, module: LightningDiffusion, checkpoint: Path | None) -> None:
+    """Train, and hand on Ctrl-C as such (Lightning ends the process with status 1 and ignores further ones)."""
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    handler = signal.getsignal(signal.SIGINT) if in_main_thread else None
+    try:
+        trainer.fit(module, ckpt_path=None if checkpoint is None else str(checkpoint))
+    except SystemExit as error:
+        if trainer.interrupted:
+            raise KeyboardInterrupt from error
+        raise
+    finally:
+        if in_main_thread and handler is not None:
+            signal.signal(signal.SIGINT, handler)
+
+
+def fit(
+    points: Any, training: TrainingConfig | None = None, *, inference: InferenceConfig | None = None,
+    validation: Any = None, population: Any = None, backbone: Backbone | None = None,
+    metadata: dict[str, Any] | None = None, seed: int = 0, device: str = "auto",
+    folder: str | os.PathLike[str] | None = None, resume: bool = False, show_progress: bool = False,
+) -> DiffusionModel:  # fmt: skip
+    """Train a diffusion model on a table of points.
+
+    Args:
+        points: Training rows, shape `(N, D)`: a frame, an array or a tensor, in any units.
+        training: Settings of training.
+        inference: Settings of sampling that the model carries; by default on the range of noise levels of training.
+        validation: Rows of the same kind for the validation loss.
+        population: Many fresh rows, for the loss that a perfect network would reach.
+        backbone: Network of points `(B, D)` and noise conditioning `(B,)`, or a function that makes it from
+            `metadata`; the library's own where it is missing.
+        metadata: Plain values that travel with the model.
+        seed: Seed of initialisation and training.
+        device: "auto", "cpu", "cuda" or "mps".
+        folder: Where checkpoints and logs go; nothing is written where it is missing.
+        resume: Go on from the checkpoint in `folder`, which must be there and of the same settings.
+        show_progress: Show a progress bar.
+
+    Raises:
+        ValueError: If the data or the settings are unusable, or do not fit the checkpoint.
+        KeyboardInterrupt: On Ctrl-C; the last checkpoint stays.
+    """
+    training = training or TrainingConfig()
+    inference = inference or InferenceConfig(sigma_min=training.sigma_min, sigma_max=training.sigma_max)
+    metadata = metadata or {}
+    standardiser = Standardiser.fit(points)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(generator_for(seed, INITIALISATION).initial_seed())
+        n_dims = len(standardiser.mean)
+        network = default_network(n_dims) if backbone is None else make_backbone(backbone, metadata)
+    module = LightningDiffusion(
+        KarrasDenoiser(network), training, inference, points=points, validation=validation, population=population,
+        standardiser=standardiser, seed=seed,
+    )  # fmt: skip
+    checkpoint = None if folder is None else Path(folder) / "checkpoints" / CHECKPOINT
+    if resume and (checkpoint is None or not checkpoint.exists()):
+        raise ValueError(f"there is no checkpoint {checkpoint} to go on from; start afresh without resuming")
+    callbacks: list[Callback] = []
+    loggers: Any = False
+    if folder is not None and checkpoint is not None:
+        remove_leftovers(checkpoint.parent, checkpoint.name)
+        callbacks.append(SaveCheckpoint(checkpoint))
+        csv = CSVLogger(folder, name="lightning_logs", flush_logs_every_n_steps=10**9)
+        loggers = [csv, TensorBoardLogger(folder, name="lightning_logs", version=csv.version)]
+    with _quiet_lightning(), ExitStack() as stack:
+        if show_progress:
+            callbacks.append(ShowProgress(stack.enter_context(progress("training", training.epochs))))
+        trainer = Trainer(
+            max_epochs=training.epochs, accelerator={"cuda": "gpu"}.get(device, device), devices=1, logger=loggers,
+            callbacks=callbacks, plugins=[AtomicCheckpointIO()], enable_checkpointing=False, enable_progress_bar=False,
+            enable_model_summary=False, num_sanity_val_steps=0, use_distributed_sampler=False,
+        )  # fmt: skip
+        _run(trainer, module, checkpoint if resume else None)
+    return module.model(columns=column_names(points, n_dims), metadata=metadata)

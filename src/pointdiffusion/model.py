@@ -1,0 +1,241 @@
+"""A trained model: a denoiser, the scale of its data, and how to sample it; and its file, `model.pt`.
+
+The file is a zip archive as `torch.save` writes it, sealed by a hash of all its bytes (see `files`), and read without
+executing anything in it: tensors and plain values only, networks only from the parts in `networks.NETWORKS`. It holds
+no training rows.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import pickle
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from pointdiffusion import sampling
+from pointdiffusion.config import InferenceConfig, TrainingConfig, unknown_name
+from pointdiffusion.data.tables import Standardiser
+from pointdiffusion.denoisers import KarrasDenoiser
+from pointdiffusion.files import read_sealed, seal, write_atomic
+from pointdiffusion.networks import build, specification_of
+from pointdiffusion.noise import SCHEDULES, KarrasSchedule, NoiseSchedule
+from pointdiffusion.randomness import CHUNK, SAMPLING, chunks, generator_for
+from pointdiffusion.version import __version__
+
+Points = NDArray[np.float64]
+Backbone = nn.Module | Callable[[Mapping[str, Any]], nn.Module]
+"""A network, or a function that makes one from the metadata of a model."""
+
+_FORMAT = 1
+
+
+def make_schedule(config: InferenceConfig) -> NoiseSchedule:
+    """Return the noise schedule that the settings name.
+
+    Raises:
+        ValueError: If the name is unknown.
+    """
+    if config.schedule not in SCHEDULES:
+        raise unknown_name("schedule", config.schedule, SCHEDULES)
+    kind = SCHEDULES[config.schedule]
+    curvature = {"rho": config.rho} if issubclass(kind, KarrasSchedule) else {}
+    return kind(config.sigma_min, config.sigma_max, **curvature)
+
+
+def make_backbone(backbone: Backbone, metadata: Mapping[str, Any]) -> nn.Module:
+    """Return the network itself, made from the metadata where a function was given."""
+    network = backbone if isinstance(backbone, nn.Module) else backbone(metadata)
+    if not isinstance(network, nn.Module):
+        raise ValueError(f"backbone must be a torch.nn.Module or a function that makes one, got {network!r}")
+    return network
+
+
+def class_name(network: nn.Module) -> str:
+    """Return the full name of the class of `network`."""
+    return f"{type(network).__module__}.{type(network).__qualname__}"
+
+
+@dataclass
+class DiffusionModel:
+    """A denoiser, the standardisation of its data and the settings of inference.
+
+    Args:
+        denoiser: Denoiser of standardised points, with the averaged weights.
+        standardiser: Shift and scale of the columns.
+        covariance: Covariance of the standardised training data, shape `(D, D)`.
+        columns: Names of the columns.
+        inference: Settings of sampling.
+        training: Settings that it was trained with, if known.
+        raw_weights: The weights as trained, without averaging, by name.
+        metadata: Plain values that travel with the model.
+        version: Version of the library that trained it.
+    """
+
+    denoiser: KarrasDenoiser
+    standardiser: Standardiser
+    covariance: Tensor
+    columns: list[str]
+    inference: InferenceConfig = field(default_factory=InferenceConfig)
+    training: TrainingConfig | None = None
+    raw_weights: dict[str, Tensor] = field(default_factory=dict)
+    metadata: dict[str, Any] = field(default_factory=dict)
+    version: str = __version__
+
+    @property
+    def n_dims(self) -> int:
+        """Number of dimensions D."""
+        return len(self.columns)
+
+    def to(self, device: str | torch.device) -> DiffusionModel:
+        """Move the weights to a device, and return the model."""
+        self.denoiser.to(device)
+        return self
+
+    def trajectory(self, num_samples: int, *, seed: int = 0, **settings: Any) -> Iterator[sampling.Step]:
+        """Yield the points at every noise level, from pure noise to samples, in the user's own units.
+
+        Rows do not depend on how many are asked for: the work goes in chunks of fixed size, each with a stream of its
+        own.
+
+        Args:
+            num_samples: Number of points.
+            seed: Seed of the noise.
+            settings: Fields of `InferenceConfig` to use in place of the model's own, for instance `num_steps=20`.
+
+        Yields:
+            Steps; `x` and `denoised` are arrays `(num_samples, D)` in the units of the data, `sigma` is in standard
+            deviations of the data.
+
+        Raises:
+            ValueError: If `num_samples` is below 1 or a setting is unknown or out of range.
+        """
+        if num_samples < 1:
+            raise ValueError(f"num_samples must be at least 1, got {num_samples}")
+        config = InferenceConfig.from_mapping({**self.inference.to_mapping(), **settings})
+        sigmas = make_schedule(config).sigmas(config.num_steps)
+        solver = sampling.make_solver(config.solver)
+        first = next(self.denoiser.parameters())
+        noisy = self.covariance.double() + config.sigma_max**2 * torch.eye(self.n_dims, dtype=torch.float64)
+        factor = torch.linalg.cholesky(noisy)
+        self.denoiser.eval()
+        walks = []
+        for index, _ in chunks(num_samples):
+            draw = torch.randn(
+                CHUNK, self.n_dims, generator=generator_for(seed, SAMPLING, index), dtype=torch.float64
+            )
+            start = (draw @ factor.T).to(first)
+            walks.append(sampling.trajectory(self.denoiser, start, sigmas, solver=solver))
+        for steps in zip(*walks, strict=True):
+            x = torch.cat([step.x for step in steps])[:num_samples]
+            denoised = None
+            if steps[0].denoised is not None:
+                denoised = self.standardiser.inverse(torch.cat([step.denoised for step in steps])[:num_samples])
+            yield replace(steps[0], x=self.standardiser.inverse(x), denoised=denoised)
+
+    def sample(self, num_samples: int, *, seed: int = 0, **settings: Any) -> Points:
+        """Return points that the model draws, shape `(num_samples, D)`, in the user's own units; see `trajectory`."""
+        *_, last = self.trajectory(num_samples, seed=seed, **settings)
+        points: Points = last.x
+        return points
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the model to a file, whole or not at all.
+
+        Raises:
+            OSError: If the disk is full or the folder cannot be written.
+        """
+        backbone = self.denoiser.backbone
+        payload = {
+            "format": _FORMAT,
+            "version": self.version,
+            "architecture": specification_of(backbone),
+            "backbone": class_name(backbone),
+            "sigma_data": self.denoiser.sigma_data,
+            "weights": {name: value.cpu() for name, value in backbone.state_dict().items()},
+            "raw_weights": {name: value.cpu() for name, value in self.raw_weights.items()},
+            "mean": torch.from_numpy(self.standardiser.mean),
+            "scale": torch.from_numpy(self.standardiser.scale),
+            "covariance": self.covariance,
+            "columns": self.columns,
+            "inference": self.inference.to_mapping(),
+            "training": None if self.training is None else self.training.to_mapping(),
+            "metadata": self.metadata,
+        }
+        archive = io.BytesIO()
+        torch.save(payload, archive)
+        write_atomic(path, seal(archive.getvalue()))
+
+
+def _network_of(payload: dict[str, Any], backbone: Backbone | None, name: str) -> nn.Module:
+    """Return the network of a file with its averaged weights."""
+    architecture = payload["architecture"]
+    if architecture is not None:
+        with torch.device("meta"):  # sizes come from the file, so claim no memory for them before they are compared
+            network: nn.Module = build(architecture)
+    elif backbone is not None:
+        network = make_backbone(backbone, payload["metadata"])
+    else:
+        raise ValueError(
+            f"{name} holds a network of the class {payload['backbone']}, which is not part of pointdiffusion; "
+            "pass one as load(path, backbone=...)"
+        )
+    try:
+        network.load_state_dict(payload["weights"], assign=True)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:300]
+        raise ValueError(f"the network does not fit the weights in {name}: {reason}") from error
+    return network
+
+
+def load(path: str | os.PathLike[str], *, backbone: Backbone | None = None) -> DiffusionModel:
+    """Read a model from a file without executing anything in it.
+
+    Args:
+        path: File that `DiffusionModel.save` wrote.
+        backbone: The network, or a function of the metadata that makes it; needed where the file's network is not made
+            of the library's own parts, ignored where it is.
+
+    Raises:
+        ValueError: If the file is missing, damaged, foreign or hostile, or needs a `backbone`.
+    """
+    name = str(Path(path))
+    try:
+        payload = torch.load(read_sealed(path), map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, AttributeError, TypeError) as error:
+        raise ValueError(f"{name} is not a model of pointdiffusion; do not trust it") from error
+    if not isinstance(payload, dict) or payload.get("format") != _FORMAT:
+        found = payload.get("format") if isinstance(payload, dict) else None
+        raise ValueError(
+            f"{name} has format {found!r}, this version of pointdiffusion ({__version__}) reads {_FORMAT}; update one"
+        )
+    try:
+        standardiser = Standardiser(payload["mean"].numpy(), payload["scale"].numpy())
+        columns = [str(column) for column in payload["columns"]]
+        covariance = payload["covariance"]
+        if not len(columns) == len(standardiser.mean) == len(covariance) == covariance.shape[1]:
+            raise ValueError("its parts differ in their number of dimensions")
+        training = None if payload["training"] is None else TrainingConfig.from_mapping(payload["training"])
+        denoiser = KarrasDenoiser(_network_of(payload, backbone, name), payload["sigma_data"])
+        model = DiffusionModel(
+            denoiser=denoiser,
+            standardiser=standardiser,
+            covariance=covariance,
+            columns=columns,
+            inference=InferenceConfig.from_mapping(payload["inference"]),
+            training=training,
+            raw_weights=payload["raw_weights"],
+            metadata=payload["metadata"],
+            version=payload["version"],
+        )
+    except (KeyError, TypeError, AttributeError, IndexError, RuntimeError) as error:
+        raise ValueError(f"{name} is not a whole model of pointdiffusion ({error!r}); do not trust it") from error
+    denoiser.eval().requires_grad_(False)
+    return model

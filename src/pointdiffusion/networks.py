@@ -1,0 +1,271 @@
+r"""Networks for points: embeddings, residual blocks, and the MLP that is put together from them.
+
+Nothing here knows of diffusion: a network is a function of points and of one number for each point.
+
+**Specifications.** Every part remembers its arguments, so a network made of these parts has a plain specification
+(`network.specification()`), from which `build` makes it again. That is what is stored in a file.
+
+**Rates.** A `ScaledLinear` computes with `gain` times the weights that it stores. Adam moves a stored weight by about
+the learning rate a step whatever its scale, so the weights in use move `gain` times as far: with a gain of 30 the rate
+1e-4, customary for large networks, acts as 3e-3 does in a plain layer, which is what a network this small needs to
+learn in a thousand steps. At gain 1 it is `torch.nn.Linear`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from pointdiffusion.config import unknown_name
+
+_LARGEST = 2**16
+"""No number in a specification is larger: a file must not make us ask for all the memory there is."""
+
+
+def _check_counts(**counts: int) -> None:
+    for name, value in counts.items():
+        if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= _LARGEST:
+            raise ValueError(f"{name} must be a whole number in 0..{_LARGEST}, got {value!r}")
+
+
+class Part(nn.Module):
+    """A module that remembers the arguments it was made with.
+
+    Args:
+        arguments: The arguments of the subclass: numbers, parts, or lists of parts.
+    """
+
+    def __init__(self, **arguments: Any) -> None:
+        super().__init__()
+        self._arguments = {name: _plain(value) for name, value in arguments.items()}
+
+    def specification(self) -> dict[str, Any]:
+        """Return the name and the arguments of this part, as numbers, strings, lists and dictionaries."""
+        names = {kind: name for name, kind in NETWORKS.items()}
+        if type(self) not in names:
+            raise ValueError(f"{type(self).__name__} is not a registered part, so it has no specification")
+        return {"part": names[type(self)], **self._arguments}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Part):
+        return value.specification() if type(value) in NETWORKS.values() else None
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return value
+
+
+def specification_of(network: nn.Module) -> dict[str, Any] | None:
+    """Return the specification of `network`, or None if any module in it is of a class that is not ours."""
+    known = (*NETWORKS.values(), ScaledLinear, nn.ModuleList)
+    if not isinstance(network, Part) or any(type(module) not in known for module in network.modules()):
+        return None
+    return network.specification()
+
+
+class ScaledLinear(nn.Module):
+    r"""Linear layer that computes :math:`g\,(W x + b)`, so that Adam moves the weights in use g times as fast.
+
+    Args:
+        in_features: Columns in.
+        out_features: Columns out.
+        gain: The factor g; the weights are stored 1/g times as large as those of `torch.nn.Linear`.
+        zero: Start at zero instead.
+    """
+
+    def __init__(self, in_features: int, out_features: int, gain: float = 1.0, *, zero: bool = False) -> None:
+        super().__init__()
+        bound = 0.0 if zero else 1 / (gain * math.sqrt(in_features))
+        self.gain = float(gain)
+        self.weight = nn.Parameter(torch.empty(out_features, in_features).uniform_(-bound, bound))
+        self.bias = nn.Parameter(torch.empty(out_features).uniform_(-bound, bound))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map `(B, in_features)` to `(B, out_features)`."""
+        return functional.linear(x, self.weight, self.bias) * self.gain
+
+
+class FourierFeatures(Part):
+    r"""Points, and cosines and sines of random projections of them: :math:`[x, \sqrt 2 \cos Bx, \sqrt 2 \sin Bx]`.
+
+    Entries of B are normal. For points of unit variance a standard deviation of about 1 radian is right: at 0 a small
+    network learns only the smooth part of a density, at 2 samples stray.
+
+    Args:
+        n_dims: Dimensions D of the points.
+        num_frequencies: Number of projections.
+        std: Standard deviation of the entries of B, in radians for one unit of x.
+
+    References:
+        Fourier Features Let Networks Learn High Frequency Functions in Low Dimensional Domains (Tancik et al., 2020),
+        https://arxiv.org/abs/2006.10739
+    """
+
+    frequencies: Tensor
+
+    def __init__(self, n_dims: int, num_frequencies: int = 32, std: float = 1.0) -> None:
+        super().__init__(n_dims=n_dims, num_frequencies=num_frequencies, std=std)
+        _check_counts(n_dims=n_dims, num_frequencies=num_frequencies)
+        self.out_features = n_dims + 2 * num_frequencies
+        self.register_buffer("frequencies", torch.empty(n_dims, num_frequencies).normal_() * std)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map `(B, D)` to `(B, D + 2 * num_frequencies)`."""
+        angles = x @ self.frequencies
+        return torch.cat([x, math.sqrt(2) * angles.cos(), math.sqrt(2) * angles.sin()], dim=-1)
+
+
+class NoiseEmbedding(Part):
+    """Positional embedding of one number for each point, then a linear layer and SiLU.
+
+    Cosines and sines at frequencies spaced evenly in their logarithm from 2 to 64 radians for one unit; for the
+    noise conditioning ln(sigma) / 4 of Karras et al. (2022) that resolves noise levels 6 % apart.
+
+    Args:
+        num_features: Columns out; even.
+        gain: Gain of the linear layer, see the module.
+    """
+
+    frequencies: Tensor
+
+    def __init__(self, num_features: int = 64, gain: float = 30.0) -> None:
+        super().__init__(num_features=num_features, gain=gain)
+        _check_counts(num_features=num_features)
+        if num_features < 2 or num_features % 2:
+            raise ValueError(f"num_features must be even and at least 2, got {num_features}")
+        self.out_features = num_features
+        self.register_buffer("frequencies", torch.logspace(1, 6, num_features // 2, base=2.0))
+        self.linear = ScaledLinear(num_features, num_features, gain)
+
+    def forward(self, c: Tensor) -> Tensor:
+        """Map `(B,)` to `(B, num_features)`."""
+        angles = c[:, None] * self.frequencies  # (B, num_features / 2)
+        return functional.silu(self.linear(torch.cat([angles.cos(), angles.sin()], dim=-1)))
+
+
+class ResidualBlock(Part):
+    r"""Adds to h an MLP of it that the embedding scales and shifts: :math:`h + W_2\,\phi((1 + s) W_1 \bar h + b)`.
+
+    :math:`\bar h` is h divided by its root mean square, :math:`\phi` SiLU, and s and b are linear in the embedding. The
+    scale is what lets the output grow as 1/sigma at low noise levels.
+
+    Args:
+        hidden_dim: Width.
+        embedding_dim: Width of the embedding.
+        gain: Gain of the linear layers, see the module.
+
+    References:
+        FiLM: Visual Reasoning with a General Conditioning Layer (Perez et al., 2018), https://arxiv.org/abs/1709.07871
+    """
+
+    def __init__(self, hidden_dim: int = 256, embedding_dim: int = 64, gain: float = 30.0) -> None:
+        super().__init__(hidden_dim=hidden_dim, embedding_dim=embedding_dim, gain=gain)
+        _check_counts(hidden_dim=hidden_dim, embedding_dim=embedding_dim)
+        self.first = ScaledLinear(hidden_dim, hidden_dim, gain)
+        self.second = ScaledLinear(hidden_dim, hidden_dim, gain)
+        self.modulation = ScaledLinear(embedding_dim, 2 * hidden_dim, gain, zero=True)
+
+    def forward(self, h: Tensor, embedding: Tensor) -> Tensor:
+        """Map `(B, hidden_dim)` and `(B, embedding_dim)` to `(B, hidden_dim)`."""
+        scale, shift = self.modulation(embedding).chunk(2, dim=-1)
+        inner = self.first(functional.rms_norm(h, h.shape[-1:]))
+        return h + self.second(functional.silu(torch.addcmul(shift, inner, 1 + scale)))
+
+
+class PlainBlock(Part):
+    r"""The classic residual block, :math:`h + W_2\,\phi(W_1 h + W_e e)`, for comparison.
+
+    Args:
+        hidden_dim: Width.
+        embedding_dim: Width of the embedding.
+        gain: Gain of the linear layers, see the module.
+    """
+
+    def __init__(self, hidden_dim: int = 256, embedding_dim: int = 64, gain: float = 1.0) -> None:
+        super().__init__(hidden_dim=hidden_dim, embedding_dim=embedding_dim, gain=gain)
+        _check_counts(hidden_dim=hidden_dim, embedding_dim=embedding_dim)
+        self.first = ScaledLinear(hidden_dim, hidden_dim, gain)
+        self.second = ScaledLinear(hidden_dim, hidden_dim, gain)
+        self.shift = ScaledLinear(embedding_dim, hidden_dim, gain)
+
+    def forward(self, h: Tensor, embedding: Tensor) -> Tensor:
+        """Map `(B, hidden_dim)` and `(B, embedding_dim)` to `(B, hidden_dim)`."""
+        return h + self.second(functional.silu(self.first(h) + self.shift(embedding)))
+
+
+class ResidualMLP(Part):
+    """Embeds the points and the number, passes them through residual blocks, and maps back to points.
+
+    Args:
+        points: Embedding of the points, `(B, D)` to `(B, points.out_features)`.
+        noise: Embedding of the number, `(B,)` to `(B, noise.out_features)`.
+        blocks: Blocks that map `(B, hidden_dim)` and the embedding of the number to `(B, hidden_dim)`.
+        n_dims: Dimensions D of the points.
+        hidden_dim: Width.
+        gain: Gain of the first and the last layer, see the module.
+    """
+
+    def __init__(
+        self, *, points: nn.Module, noise: nn.Module, blocks: Sequence[nn.Module], n_dims: int, hidden_dim: int,
+        gain: float = 30.0,
+    ) -> None:  # fmt: skip
+        super().__init__(
+            points=points, noise=noise, blocks=list(blocks), n_dims=n_dims, hidden_dim=hidden_dim, gain=gain
+        )
+        _check_counts(n_dims=n_dims, hidden_dim=hidden_dim)
+        self.points = points
+        self.noise = noise
+        self.first = ScaledLinear(int(points.out_features), hidden_dim, gain)
+        self.blocks = nn.ModuleList(blocks)
+        self.last = ScaledLinear(hidden_dim, n_dims, gain, zero=True)
+
+    def forward(self, x: Tensor, c: Tensor) -> Tensor:
+        """Map points `(B, D)` and one number for each, `(B,)`, to `(B, D)`."""
+        embedding = self.noise(c)
+        h = self.first(self.points(x))
+        for block in self.blocks:
+            h = block(h, embedding)
+        return self.last(functional.silu(h))
+
+
+NETWORKS: dict[str, type[Part]] = {
+    "residual-mlp": ResidualMLP,
+    "fourier-features": FourierFeatures,
+    "noise-embedding": NoiseEmbedding,
+    "residual-block": ResidualBlock,
+    "plain-block": PlainBlock,
+}
+
+
+def build(specification: Mapping[str, Any]) -> Part:
+    """Make the network that `specification` describes.
+
+    Raises:
+        ValueError: If a name is unknown or an argument does not fit; nothing but the classes of `NETWORKS` is made.
+    """
+    arguments = dict(specification)
+    name = arguments.pop("part", None)
+    if not isinstance(name, str) or name not in NETWORKS:
+        raise unknown_name("part of a network", name, NETWORKS)
+    for key, value in arguments.items():
+        if isinstance(value, Mapping):
+            arguments[key] = build(value)
+        elif isinstance(value, list):
+            _check_counts(**{f"the length of {key}": len(value)})
+            arguments[key] = [build(item) for item in value]
+    try:
+        return NETWORKS[name](**arguments)
+    except (TypeError, AttributeError) as error:
+        raise ValueError(f"the specification of {name} does not fit: {error}") from error
+
+
+def default_network(n_dims: int, hidden_dim: int = 256, num_layers: int = 2) -> ResidualMLP:
+    """Return the network that `fit` trains where none is given."""
+    points, noise = FourierFeatures(n_dims), NoiseEmbedding()
+    blocks = [ResidualBlock(hidden_dim, noise.out_features) for _ in range(num_layers)]
+    return ResidualMLP(points=points, noise=noise, blocks=blocks, n_dims=n_dims, hidden_dim=hidden_dim)

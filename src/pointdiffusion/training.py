@@ -1,0 +1,303 @@
+"""Training with Lightning, bit for bit repeatable.
+
+All randomness of a step is a function of (seed, number of the step): one generator draws the rows, the noise levels and
+the noise of the global batch, of which each process takes its slice. So a resumed run equals an uninterrupted one, and
+two processes end where one does. The loader yields numbers of steps and the module slices tensors; a user's own
+`DataModule` works as well, and then only the noise is ours.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from lightning.pytorch import LightningModule
+from torch import Tensor
+from torch.optim.swa_utils import AveragedModel
+
+from pointdiffusion.checkpoints import check_settings
+from pointdiffusion.config import InferenceConfig, TrainingConfig, unknown_name
+from pointdiffusion.data.tables import Standardiser, as_points, column_names
+from pointdiffusion.denoisers import Denoiser, DenoiserFunction, KarrasDenoiser
+from pointdiffusion.empirical import EmpiricalDenoiser, posterior_mean
+from pointdiffusion.losses import denoising_loss, loss_weight
+from pointdiffusion.model import DiffusionModel, class_name
+from pointdiffusion.networks import specification_of
+from pointdiffusion.noise import NOISE_SAMPLERS
+from pointdiffusion.randomness import TRAINING, VALIDATION, generator_for
+
+FIXED_DRAWS = 1024
+"""Rows, noise levels and noises on which the logged losses are taken, the same at every epoch."""
+
+
+class StepNumbers:
+    """Loader of our own: the numbers of the steps of the current epoch.
+
+    Args:
+        module: The module that trains.
+        steps: Steps of an epoch.
+    """
+
+    def __init__(self, module: LightningDiffusion, steps: int) -> None:
+        self.module = module
+        self.steps = steps
+
+    def __len__(self) -> int:
+        return self.steps
+
+    def __iter__(self) -> Iterator[int]:
+        first = self.module.current_epoch * self.steps
+        return iter(range(first, first + self.steps))
+
+
+class LightningDiffusion(LightningModule):
+    """Trains a denoiser: loss, optimiser, averaged weights, losses to log.
+
+    Any `Trainer`, callback, logger and `DataModule` works with it. Given `points`, it is its own loader.
+
+    Args:
+        denoiser: The denoiser to train.
+        training: Settings of training.
+        inference: Settings of sampling that the finished model carries.
+        points: Training rows, shape `(N, D)`, in the user's units; None where a `DataModule` brings batches (tensors,
+            or tuples that begin with one).
+        validation: Rows for the validation loss, in the user's units.
+        population: Many fresh rows of the population, for the loss that a perfect network would reach.
+        standardiser: Scale of the data; fitted on `points` where it is missing, and no change where there are none.
+        seed: Seed of all randomness of training.
+
+    Raises:
+        ValueError: If the rows are no table of numbers, or a name in the settings is unknown.
+    """
+
+    def __init__(
+        self, denoiser: Denoiser, training: TrainingConfig | None = None, inference: InferenceConfig | None = None, *,
+        points: Any = None, validation: Any = None, population: Any = None, standardiser: Standardiser | None = None,
+        seed: int = 0,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        self.denoiser = denoiser
+        self.training_config = training or TrainingConfig()
+        self.inference_config = inference or InferenceConfig()
+        self.seed = seed
+        if standardiser is None and points is not None:
+            standardiser = Standardiser.fit(points)
+        self.standardiser = standardiser
+        # Plain attributes, not buffers: training rows are never stored in a checkpoint.
+        self._rows = {
+            name: None if table is None else self._standardised(table)
+            for name, table in (("points", points), ("validation", validation), ("population", population))
+        }
+        config = self.training_config
+        if config.noise_sampler not in NOISE_SAMPLERS:
+            raise unknown_name("noise sampler", config.noise_sampler, NOISE_SAMPLERS)
+        self.noise_sampler = NOISE_SAMPLERS[config.noise_sampler](config.sigma_min, config.sigma_max)
+        self._weight(torch.ones(1))  # a wrong name fails here, not in the first step
+        self.averaged = AveragedModel(denoiser, multi_avg_fn=self._average).requires_grad_(False)
+        self._averaged_steps = 0
+
+    # ------------------------------------------------------------------------------------------------ data and noise
+
+    def _standardised(self, table: Any) -> Tensor:
+        points = as_points(table) if self.standardiser is None else self.standardiser.transform(table)
+        return torch.from_numpy(np.ascontiguousarray(points))
+
+    def _rows_of(self, batch: Any) -> Tensor:
+        """Return the rows of a user's batch, standardised, in the type of the weights."""
+        x_0 = batch[0] if isinstance(batch, (tuple, list)) else batch
+        like = next(self.denoiser.parameters())
+        if self.standardiser is not None:
+            mean, scale = torch.from_numpy(self.standardiser.mean), torch.from_numpy(self.standardiser.scale)
+            x_0 = (x_0.to(torch.float64) - mean.to(x_0.device)) / scale.to(x_0.device)
+        return x_0.to(like)
+
+    def setup(self, stage: str) -> None:  # noqa: ARG002
+        """Bring the rows to the type and the device of the weights."""
+        like = next(self.denoiser.parameters())
+        self._rows = {name: None if rows is None else rows.to(self.device, like.dtype) for name, rows in self._rows.items()}
+
+    def train_dataloader(self) -> StepNumbers:
+        """Return our own loader."""
+        rows = self._rows["points"]
+        if rows is None:
+            raise ValueError("there is nothing to train on: pass points=... or a DataModule")
+        return StepNumbers(self, -(-len(rows) // self.training_config.batch_size))
+
+    def val_dataloader(self) -> list[int]:
+        """Return one number: the fixed draws are one batch."""
+        return [] if self._rows["points"] is None else [0]
+
+    def _noise(self, x_0: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Draw a noise level and a noise for each row: `(B,)` and `(B, D)`."""
+        sigma = self.noise_sampler.sample(len(x_0), generator, torch.float64)
+        eps = torch.randn(x_0.shape, generator=generator, dtype=x_0.dtype)
+        return sigma.to(x_0), eps.to(x_0.device)
+
+    def _weight(self, sigma: Tensor) -> Tensor:
+        config = self.training_config
+        return loss_weight(
+            sigma, loss=config.loss, weighting=config.weighting, gamma=config.gamma, sigma_data=self.denoiser.sigma_data
+        )
+
+    # ------------------------------------------------------------------------------------------------------ training
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:  # noqa: ARG002
+        """Return the loss of one step: of our own batch for a number, of the given rows otherwise."""
+        config, rows = self.training_config, self._rows["points"]
+        rank, world = 0, 1
+        if isinstance(batch, int) and rows is not None:
+            rank, world = self.trainer.global_rank, self.trainer.world_size
+            generator = generator_for(self.seed, TRAINING, batch)
+            chosen = torch.randint(len(rows), (config.batch_size,), generator=generator)
+            extra = max(0, config.reference_points - config.batch_size)
+            others = torch.randint(len(rows), (extra,), generator=generator)
+            clean = rows[chosen.to(rows.device)]
+            reference = torch.cat([clean, rows[others.to(rows.device)]])
+        else:
+            generator = generator_for(self.seed, TRAINING, self.global_step, self.trainer.global_rank)
+            reference = clean = self._rows_of(batch)
+        x_0 = clean.repeat(config.noise_draws, 1)
+        sigma, eps = self._noise(x_0, generator)
+        total = len(x_0)
+        x_0, sigma, eps = x_0[rank::world], sigma[rank::world], eps[rank::world]
+        x = x_0 + sigma[:, None] * eps
+        target = posterior_mean(x, sigma, reference) if config.reference_points else x_0
+        losses = denoising_loss(self.denoiser(x, sigma), target, self._weight(sigma))
+        return losses.sum() * (world / total)  # the mean over processes is then the mean over the global batch
+
+    def configure_optimizers(self) -> Any:
+        """Return AdamW and a cosine from the peak rate to 0 over the whole run."""
+        config = self.training_config
+        optimizer = torch.optim.AdamW(
+            self.denoiser.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
+        )
+        steps = max(1, int(self.trainer.estimated_stepping_batches))
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def _average(self, averaged: Any, current: Any, num_averaged: Any) -> None:
+        config, k = self.training_config, int(num_averaged)
+        decay = min(config.ema_decay, (1 + k) / (config.ema_warmup + k))
+        torch._foreach_lerp_(averaged, current, 1 - decay)
+
+    def on_train_start(self) -> None:
+        """Go on counting where a resumed run stopped."""
+        self._averaged_steps = self.global_step
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:  # noqa: ARG002
+        """Average the weights once a step of the optimiser, however many batches that takes."""
+        if self.global_step > self._averaged_steps:
+            self._averaged_steps = self.global_step
+            self.averaged.update_parameters(self.denoiser)
+
+    # ---------------------------------------------------------------------------------------------------- validation
+
+    def _fixed_draws(self, name: str, counter: int) -> tuple[Tensor, Tensor, Tensor] | None:
+        """Return clean rows, noise levels and noisy rows that are the same whenever they are asked for."""
+        rows = self._rows[name]
+        if rows is None:
+            return None
+        generator = generator_for(self.seed, VALIDATION, counter)
+        order = torch.randperm(len(rows), generator=generator).repeat(-(-FIXED_DRAWS // len(rows)))[:FIXED_DRAWS]
+        x_0 = rows[order.to(rows.device)]
+        sigma, eps = self._noise(x_0, generator)
+        return x_0, sigma, x_0 + sigma[:, None] * eps
+
+    def _fixed_loss(self, denoiser: DenoiserFunction, draws: tuple[Tensor, Tensor, Tensor]) -> Tensor:
+        x_0, sigma, x = draws
+        return denoising_loss(denoiser(x, sigma), x_0, self._weight(sigma)).mean()
+
+    @torch.no_grad()
+    def optimal_losses(self) -> dict[str, float]:
+        """Return what the logged losses would be for exact denoisers, by name.
+
+        `optimal_train_loss` belongs to the exact optimum on the training rows, which only a network that memorises
+        reaches; `optimal_val_loss` to that of the population, which a perfect network reaches. The population is
+        represented by finitely many fresh rows, so the figure errs upwards where these are not dense at the lowest
+        noise level (in three dimensions more than in two).
+        """
+        losses = {}
+        for name, known, rows in (("train", "points", "points"), ("val", "validation", "population")):
+            draws, reference = self._fixed_draws(known, int(name == "val")), self._rows[rows]
+            if draws is not None and reference is not None:
+                losses[f"optimal_{name}_loss"] = float(self._fixed_loss(EmpiricalDenoiser(reference), draws))
+        return losses
+
+    def on_fit_start(self) -> None:
+        """Take the constants that go beside the losses."""
+        self._optimal = self.optimal_losses()
+
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        """Log the losses of the averaged weights on fixed draws, and the constants that say what they mean."""
+        if isinstance(batch, int) and self._rows["points"] is not None:
+            values: dict[str, Any] = dict(self._optimal)
+            for name, known in (("train_loss", "points"), ("val_loss", "validation")):
+                draws = self._fixed_draws(known, int(name == "val_loss"))
+                if draws is not None:
+                    values[name] = self._fixed_loss(self.averaged, draws)
+            values["lr"] = self.trainer.optimizers[0].param_groups[0]["lr"] if self.trainer.optimizers else 0.0
+            self.log_dict(values, batch_size=FIXED_DRAWS)
+        else:
+            x_0 = self._rows_of(batch)
+            sigma, eps = self._noise(x_0, generator_for(self.seed, VALIDATION, batch_idx, self.trainer.global_rank))
+            loss = self._fixed_loss(self.averaged, (x_0, sigma, x_0 + sigma[:, None] * eps))
+            self.log("val_loss", loss, batch_size=len(x_0), sync_dist=True, prog_bar=True)
+
+    # -------------------------------------------------------------------------------------------------------- result
+
+    def model(self, *, columns: list[str] | None = None, metadata: dict[str, Any] | None = None) -> DiffusionModel:
+        """Return the trained model with the averaged weights.
+
+        Args:
+            columns: Names of the columns; x, y, z or x1, x2, ... where they are missing.
+            metadata: Plain values that travel with the model.
+
+        Raises:
+            ValueError: If the module has no rows and no standardiser to tell the number of dimensions.
+        """
+        rows, standardiser = self._rows["points"], self.standardiser
+        if standardiser is None:
+            raise ValueError("the scale of the data is unknown: pass standardiser=Standardiser.fit(points)")
+        n_dims = len(standardiser.mean)
+        covariance = torch.eye(n_dims, dtype=torch.float64)
+        if rows is not None:
+            covariance = torch.atleast_2d(torch.cov(rows.double().T.cpu()))
+        averaged = self.averaged.module
+        if not isinstance(averaged, KarrasDenoiser):
+            raise ValueError(f"only a KarrasDenoiser can be kept in a model, not a {type(averaged).__name__}")
+        return DiffusionModel(
+            denoiser=averaged.eval(),
+            standardiser=standardiser,
+            covariance=covariance,
+            columns=columns or column_names(None, n_dims),
+            inference=self.inference_config,
+            training=self.training_config,
+            raw_weights={name: value.detach().clone() for name, value in self.denoiser.backbone.state_dict().items()},
+            metadata=metadata or {},
+        )
+
+    def settings(self) -> dict[str, Any]:
+        """Return all that the weights at the end depend on, as plain values; training rows as a hash."""
+        rows = self._rows["points"]
+        digest = None if rows is None else hashlib.sha256(rows.cpu().numpy().tobytes()).hexdigest()[:16]
+        backbone = self.denoiser.backbone
+        network = specification_of(backbone) or {
+            "class": class_name(backbone),
+            "shapes": {name: list(value.shape) for name, value in backbone.state_dict().items()},
+        }
+        return {**self.training_config.to_mapping(), "seed": self.seed, "network": network, "data": digest}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the settings with the weights, so that another run is not continued by mistake."""
+        checkpoint["settings"] = self.settings()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse the checkpoint of a run with other settings.
+
+        Raises:
+            ValueError: With the names and both values of the settings that differ.
+        """
+        check_settings(checkpoint.get("settings", {}), self.settings())
