@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pointdiffusion.files import write_atomic
     from pointdiffusion.fitting import fit
     from pointdiffusion.losses import LOSSES, WEIGHTINGS, loss_weight
-    from pointdiffusion.model import DiffusionModel, load
+    from pointdiffusion.model import DiffusionModel, load, pick_device
     from pointdiffusion.networks import (
         NETWORKS,
         FourierFeatures,
@@ -41,12 +41,12 @@ if TYPE_CHECKING:
         NoiseSampler,
         NoiseSchedule,
     )
-    from pointdiffusion.progress import progress
-    from pointdiffusion.sampling import sample, trajectory
+    from pointdiffusion.progress import show_progress
+    from pointdiffusion.sampling import make_solver, sample, trajectory
     from pointdiffusion.solvers import SOLVERS, EulerODE, HeunODE, Solver
     from pointdiffusion.training import LightningDiffusion
     from pointdiffusion.visuals.animation import animate_samples
-    from pointdiffusion.visuals.plotting import plot_comparison
+    from pointdiffusion.visuals.plotting import plot_comparison, plot_points, png_bytes
 
 _HOMES = {
     "checkpoints": ["AtomicCheckpointIO"],
@@ -59,7 +59,7 @@ _HOMES = {
     "files": ["write_atomic"],
     "fitting": ["fit"],
     "losses": ["LOSSES", "WEIGHTINGS", "loss_weight"],
-    "model": ["DiffusionModel", "load"],
+    "model": ["DiffusionModel", "load", "pick_device"],
     "networks": [
         "NETWORKS", "FourierFeatures", "NoiseEmbedding", "PlainBlock", "ResidualBlock", "ResidualMLP", "ScaledLinear",
     ],
@@ -67,12 +67,12 @@ _HOMES = {
         "NOISE_SAMPLERS", "SCHEDULES", "KarrasSchedule", "LogNormalSampler", "LogUniformSampler", "NoiseSampler",
         "NoiseSchedule",
     ],
-    "progress": ["progress"],
-    "sampling": ["sample", "trajectory"],
+    "progress": ["show_progress"],
+    "sampling": ["make_solver", "sample", "trajectory"],
     "solvers": ["SOLVERS", "EulerODE", "HeunODE", "Solver"],
     "training": ["LightningDiffusion"],
     "visuals.animation": ["animate_samples"],
-    "visuals.plotting": ["plot_comparison"],
+    "visuals.plotting": ["plot_comparison", "plot_points", "png_bytes"],
 }  # fmt: skip
 _MODULE_OF = {name: module for module, names in _HOMES.items() for name in names}
 

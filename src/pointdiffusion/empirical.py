@@ -21,9 +21,12 @@ _BLOCK = 2**21
 """Entries of one block of distances, 16 MiB in float64: bounds the memory and still fits a processor's cache."""
 
 
-def _squared_distances(x: Tensor, points: Tensor) -> Tensor:
+def _logits(x: Tensor, points: Tensor, sigma: Tensor) -> Tensor:
+    """Return :math:`-|x - x_i|^2 / 2 \\sigma^2`, shape `(B, N)`, for `sigma` of shape `(B, 1)`."""
     # By differences: |x|^2 + |y|^2 - 2xy in float32 is wrong by 1e-2 sigma^2 and more at low noise levels.
-    return torch.cdist(x, points, compute_mode="donot_use_mm_for_euclid_dist") ** 2
+    distances = torch.cdist(x, points, compute_mode="donot_use_mm_for_euclid_dist")
+    scale = -0.5 / sigma**2
+    return distances**2 * scale if distances.requires_grad else distances.square_().mul_(scale)
 
 
 class EmpiricalDenoiser:
@@ -51,23 +54,23 @@ class EmpiricalDenoiser:
     def __call__(self, x: Tensor, sigma: Tensor, **condition: Any) -> Tensor:  # noqa: ARG002
         """Return the expected clean points, shape `(B, D)`, in the type of `x`."""
         points = self.points.to(x)
-        scale = -0.5 / sigma_rows(sigma, x) ** 2  # (B, 1)
+        sigma = sigma_rows(sigma, x)  # (B, 1)
         columns = min(len(points), _BLOCK // 64)
         rows = max(1, _BLOCK // columns)
         pieces = [
-            self._block(x[start : start + rows], scale[start : start + rows], points, columns)
+            self._block(x[start : start + rows], sigma[start : start + rows], points, columns)
             for start in range(0, len(x), rows)
         ]
         return torch.cat(pieces) if pieces else x.clone()
 
     @staticmethod
-    def _block(x: Tensor, scale: Tensor, points: Tensor, columns: int) -> Tensor:
+    def _block(x: Tensor, sigma: Tensor, points: Tensor, columns: int) -> Tensor:
         """Return the weighted mean for few rows by one running pass over all points."""
         top = x.new_full((len(x), 1), -torch.inf)
         mass = x.new_zeros(len(x), 1)
         total = torch.zeros_like(x)
         for part in points.split(columns):
-            logits = _squared_distances(x, part) * scale  # (rows, columns)
+            logits = _logits(x, part, sigma)  # (rows, columns)
             new_top = torch.maximum(top, logits.amax(dim=1, keepdim=True))
             weights = torch.exp(logits - new_top)
             shrink = torch.exp(top - new_top)
@@ -92,5 +95,4 @@ def posterior_mean(x: Tensor, sigma: Tensor, reference: Tensor) -> Tensor:
         Stable Target Field for Reduced Variance Score Estimation in Diffusion Models (Xu et al., 2023), equation 6,
         https://arxiv.org/abs/2302.00670
     """
-    logits = _squared_distances(x, reference) * (-0.5 / sigma_rows(sigma, x) ** 2)  # (B, N)
-    return logits.softmax(dim=1) @ reference
+    return _logits(x, reference, sigma_rows(sigma, x)).softmax(dim=1) @ reference

@@ -21,9 +21,9 @@ from pointdiffusion.config import InferenceConfig, TrainingConfig
 from pointdiffusion.data.tables import Standardiser, column_names
 from pointdiffusion.denoisers import KarrasDenoiser
 from pointdiffusion.files import remove_leftovers
-from pointdiffusion.model import Backbone, DiffusionModel, make_backbone
+from pointdiffusion.model import Backbone, DiffusionModel, make_backbone, pick_device
 from pointdiffusion.networks import default_network
-from pointdiffusion.progress import progress
+from pointdiffusion import progress
 from pointdiffusion.randomness import INITIALISATION, generator_for
 from pointdiffusion.training import LightningDiffusion
 
@@ -124,7 +124,7 @@ def fit(
         network = default_network(n_dims) if backbone is None else make_backbone(backbone, metadata)
     module = LightningDiffusion(
         KarrasDenoiser(network), training, inference, points=points, validation=validation, population=population,
-        standardiser=standardiser, seed=seed,
+        standardiser=standardiser, seed=seed, metadata=metadata,
     )  # fmt: skip
     checkpoint = None if folder is None else Path(folder) / "checkpoints" / CHECKPOINT
     if resume and (checkpoint is None or not checkpoint.exists()):
@@ -138,11 +138,11 @@ def fit(
         loggers = [csv, TensorBoardLogger(folder, name="lightning_logs", version=csv.version)]
     with _quiet_lightning(), ExitStack() as stack:
         if show_progress:
-            callbacks.append(ShowProgress(stack.enter_context(progress("training", training.epochs))))
+            callbacks.append(ShowProgress(stack.enter_context(progress.show_progress("training", training.epochs))))
         trainer = Trainer(
-            max_epochs=training.epochs, accelerator={"cuda": "gpu"}.get(device, device), devices=1, logger=loggers,
+            max_epochs=training.epochs, accelerator=pick_device(device), devices=1, logger=loggers,
             callbacks=callbacks, plugins=[AtomicCheckpointIO()], enable_checkpointing=False, enable_progress_bar=False,
             enable_model_summary=False, num_sanity_val_steps=0, use_distributed_sampler=False,
         )  # fmt: skip
         _run(trainer, module, checkpoint if resume else None)
-    return module.model(columns=column_names(points, n_dims), metadata=metadata)
+    return module.model(columns=column_names(points, n_dims))

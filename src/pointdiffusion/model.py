@@ -50,6 +50,21 @@ def make_schedule(config: InferenceConfig) -> NoiseSchedule:
     return kind(config.sigma_min, config.sigma_max, **curvature)
 
 
+def pick_device(name: str = "auto") -> str:
+    """Return the device to compute on: the one named, or with "auto" a GPU where there is one.
+
+    Raises:
+        ValueError: If the device is not there.
+    """
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if name == "auto":
+        return next(device for device, found in there.items() if found)
+    if not there.get(name.split(":")[0], False):
+        found = ", ".join(device for device, found in there.items() if found)
+        raise ValueError(f"there is no device {name!r} here (there is: {found}); use auto")
+    return name
+
+
 def make_backbone(backbone: Backbone, metadata: Mapping[str, Any]) -> nn.Module:
     """Return the network itself, made from the metadata where a function was given."""
     network = backbone if isinstance(backbone, nn.Module) else backbone(metadata)

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def progress(what: str, total: int, *, quiet: bool = False) -> Iterator[Callable[[int, str], None]]:
+def show_progress(what: str, total: int, *, quiet: bool = False) -> Iterator[Callable[[int, str], None]]:
     """Show how far some work has come.
 
     Args:

@@ -68,6 +68,7 @@ class LightningDiffusion(LightningModule):
         population: Many fresh rows of the population, for the loss that a perfect network would reach.
         standardiser: Scale of the data; fitted on `points` where it is missing, and no change where there are none.
         seed: Seed of all randomness of training.
+        metadata: Plain values that travel with the model; what stands under "data" tells where the rows come from.
 
     Raises:
         ValueError: If the rows are no table of numbers, or a name in the settings is unknown.
@@ -76,13 +77,14 @@ class LightningDiffusion(LightningModule):
     def __init__(
         self, denoiser: Denoiser, training: TrainingConfig | None = None, inference: InferenceConfig | None = None, *,
         points: Any = None, validation: Any = None, population: Any = None, standardiser: Standardiser | None = None,
-        seed: int = 0,
+        seed: int = 0, metadata: dict[str, Any] | None = None,
     ) -> None:  # fmt: skip
         super().__init__()
         self.denoiser = denoiser
         self.training_config = training or TrainingConfig()
         self.inference_config = inference or InferenceConfig()
         self.seed = seed
+        self.metadata = metadata or {}
         if standardiser is None and points is not None:
             standardiser = Standardiser.fit(points)
         self.standardiser = standardiser
@@ -111,7 +113,7 @@ class LightningDiffusion(LightningModule):
         like = next(self.denoiser.parameters())
         if self.standardiser is not None:
             mean, scale = torch.from_numpy(self.standardiser.mean), torch.from_numpy(self.standardiser.scale)
-            x_0 = (x_0.to(torch.float64) - mean.to(x_0.device)) / scale.to(x_0.device)
+            x_0 = (x_0.cpu().to(torch.float64) - mean) / scale  # on the CPU: some devices have no float64
         return x_0.to(like)
 
     def setup(self, stage: str) -> None:  # noqa: ARG002
@@ -248,12 +250,11 @@ class LightningDiffusion(LightningModule):
 
     # -------------------------------------------------------------------------------------------------------- result
 
-    def model(self, *, columns: list[str] | None = None, metadata: dict[str, Any] | None = None) -> DiffusionModel:
+    def model(self, *, columns: list[str] | None = None) -> DiffusionModel:
         """Return the trained model with the averaged weights.
 
         Args:
             columns: Names of the columns; x, y, z or x1, x2, ... where they are missing.
-            metadata: Plain values that travel with the model.
 
         Raises:
             ValueError: If the module has no rows and no standardiser to tell the number of dimensions.
@@ -276,7 +277,7 @@ class LightningDiffusion(LightningModule):
             inference=self.inference_config,
             training=self.training_config,
             raw_weights={name: value.detach().clone() for name, value in self.denoiser.backbone.state_dict().items()},
-            metadata=metadata or {},
+            metadata=self.metadata,
         )
 
     def settings(self) -> dict[str, Any]:
@@ -288,7 +289,10 @@ class LightningDiffusion(LightningModule):
             "class": class_name(backbone),
             "shapes": {name: list(value.shape) for name, value in backbone.state_dict().items()},
         }
-        return {**self.training_config.to_mapping(), "seed": self.seed, "network": network, "data": digest}
+        origin = {f"data.{name}": value for name, value in self.metadata.get("data", {}).items()}
+        return {
+            **self.training_config.to_mapping(), "seed": self.seed, **origin, "network": network, "rows": digest
+        }  # fmt: skip
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep the settings with the weights, so that another run is not continued by mistake."""

@@ -48,7 +48,7 @@ class Comparison:
         value: Mean distance of the samples to fresh data.
         floor: Mean distance of fresh data to fresh data of the same number.
         floor_std: Standard deviation of one draw of the floor.
-        standard_error: Standard error of the ratio, from the scatter of both means.
+        standard_error: Standard error of the ratio, from the scatter of the floor and the number of independent blocks.
         n_samples: Rows compared in each draw.
     """
 
@@ -85,7 +85,8 @@ def compare_wasserstein2(samples: ArrayLike, fresh: ArrayLike, *, n_samples: int
     values = [wasserstein2(samples[k % blocks * n :][:n], parts[3 * k]) for k in range(draws)]
     floors = [wasserstein2(parts[3 * k + 1], parts[3 * k + 2]) for k in range(draws)]
     value, floor = float(np.mean(values)), float(np.mean(floors))
-    error = np.hypot(np.std(values, ddof=1) / value, np.std(floors, ddof=1) / floor) / np.sqrt(draws) * value / floor
+    scatter = np.std(floors, ddof=1) / floor  # of one draw, relative; only independent blocks of samples average it out
+    error = value / floor * scatter * np.hypot(1 / np.sqrt(min(blocks, draws)), 1 / np.sqrt(draws))
     return Comparison(value, floor, float(np.std(floors, ddof=1)), float(error), n)
 
 

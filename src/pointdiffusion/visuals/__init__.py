@@ -1,0 +1,1 @@
+"""Figures and animations from arrays; nothing here trains or opens a window."""

@@ -1,0 +1,123 @@
+"""Figures of point sets."""
+
+from __future__ import annotations
+
+import io
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+TRAINING_COLOUR, GENERATED_COLOUR = "#1f6fb4", "#d62728"
+"""Blue and red that people with the common colour-blindnesses tell apart."""
+
+_AZIMUTH, _ELEVATION = np.deg2rad(-70.0), np.deg2rad(12.0)
+
+
+def planar(points: ArrayLike) -> NDArray[np.float64]:
+    """Return points as a picture shows them, shape `(N, 2)`.
+
+    Two dimensions stay as they are, three are seen from above at an angle without perspective, of more the first two
+    are taken, and a single one is drawn along a line.
+    """
+    points = np.asarray(points, dtype=np.float64)
+    if points.shape[1] == 1:
+        return np.column_stack([points, np.zeros(len(points))])
+    if points.shape[1] == 3:
+        right = np.array([-np.sin(_AZIMUTH), np.cos(_AZIMUTH), 0.0])
+        up = np.array(
+            [
+                -np.sin(_ELEVATION) * np.cos(_AZIMUTH),
+                -np.sin(_ELEVATION) * np.sin(_AZIMUTH),
+                np.cos(_ELEVATION),
+            ]
+        )
+        return points @ np.stack([right, up], axis=1)
+    return points[:, :2]
+
+
+def square_limits(*sets: NDArray[np.float64], margin: float = 0.08) -> tuple[NDArray[np.float64], float]:
+    """Return centre and half width of the square that holds all planar points, with a margin."""
+    everything = np.concatenate(sets)
+    low, high = everything.min(axis=0), everything.max(axis=0)
+    return (low + high) / 2, float(max((high - low).max() / 2 * (1 + 2 * margin), 1e-12))
+
+
+def _bounds(points: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Drop the farthest strays, one in a thousand, so that they do not set the scale of a picture."""
+    distance = np.linalg.norm(points - np.median(points, axis=0), axis=1)
+    return points[distance <= np.quantile(distance, 0.999)]
+
+
+def plot_points(ax: Any, points: ArrayLike, *, colour: str, label: str, alpha: float = 0.55, size: float = 3.0) -> Any:
+    """Draw points as dots on `ax`, and return the artist."""
+    flat = planar(points)
+    (dots,) = ax.plot(
+        flat[:, 0], flat[:, 1], ".", color=colour, alpha=alpha, markersize=size, markeredgewidth=0, label=label
+    )
+    return dots
+
+
+def plot_comparison(
+    training: ArrayLike, generated: ArrayLike, *, columns: list[str] | None = None, title: str = ""
+) -> Figure:
+    """Draw training data (blue), generated points (red) and both, with equal axes and the same limits.
+
+    Args:
+        training: Points, shape `(N, D)`.
+        generated: Points, shape `(M, D)`.
+        columns: Names for the axes, in two dimensions.
+        title: Line above the panels.
+
+    Returns:
+        A figure that belongs to no window.
+
+    Raises:
+        ValueError: If the dimensions differ.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    training, generated = np.asarray(training), np.asarray(generated)
+    if training.shape[1] != generated.shape[1]:
+        raise ValueError(f"training data have {training.shape[1]} columns, generated points {generated.shape[1]}")
+    figure = Figure(figsize=(15, 5.4), dpi=100, layout="constrained")
+    FigureCanvasAgg(figure)
+    centre, half = square_limits(_bounds(planar(training)), _bounds(planar(generated)))
+    panels = [
+        (f"training data ({len(training)})", True, False),
+        (f"generated ({len(generated)})", False, True),
+        ("both", True, True),
+    ]
+    axes = figure.subplots(1, 3)
+    # The fewer points, the larger the dots, within what still shows the shape.
+    sizes = [float(np.clip(180 / np.sqrt(len(points)), 1.5, 7.0)) for points in (training, generated)]
+    for ax, (name, with_training, with_generated) in zip(axes, panels, strict=True):
+        if with_training:
+            plot_points(ax, training, colour=TRAINING_COLOUR, label="training data", size=sizes[0])
+        if with_generated:
+            plot_points(ax, generated, colour=GENERATED_COLOUR, label="generated", size=sizes[1], alpha=0.7)
+        ax.set(xlim=centre[0] + half * np.array([-1, 1]), ylim=centre[1] + half * np.array([-1, 1]), title=name)
+        ax.set_aspect("equal")
+        ax.grid(color="0.92", linewidth=0.8)
+        ax.set_axisbelow(True)
+        ax.spines[["top", "right"]].set_visible(False)
+        if training.shape[1] == 2:
+            names = columns or ["x", "y"]
+            ax.set(xlabel=names[0], ylabel=names[1])
+        elif training.shape[1] == 3:
+            ax.set(xticklabels=[], yticklabels=[])
+    axes[2].legend(loc="upper right", markerscale=3, frameon=True, framealpha=0.85)
+    if title:
+        figure.suptitle(title)
+    return figure
+
+
+def png_bytes(figure: Figure) -> bytes:
+    """Return a figure as PNG, the same bytes for the same picture."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", metadata={"Software": None})
+    return buffer.getvalue()
