@@ -43,7 +43,12 @@ class SwissRollDiffusionExample:
     """
 
     def __init__(
-        self, output_dir: str | Path = "swiss_roll_output", *, device: str = "auto", quiet: bool = False, **settings: Any
+        self,
+        output_dir: str | Path = "swiss_roll_output",
+        *,
+        device: str = "auto",
+        quiet: bool = False,
+        **settings: Any,
     ) -> None:
         self.output_dir = Path(output_dir)
         self.device = device
@@ -278,7 +283,9 @@ def real(low: float, high: float, *, above: bool = False) -> Any:
         except ValueError:
             value = math.nan
         if not low <= value <= high or (above and value == low):
-            raise argparse.ArgumentTypeError(f"must be a number {'above' if above else 'from'} {low:g} to {high:g}, got {text!r}")
+            raise argparse.ArgumentTypeError(
+                f"must be a number {'above' if above else 'from'} {low:g} to {high:g}, got {text!r}"
+            )
         return value
 
     return read
@@ -301,7 +308,9 @@ def make_parser(defaults: dict[str, Any]) -> argparse.ArgumentParser:
     add(training, "--lr", real(0, 10, above=True), "peak learning rate of AdamW", "RATE")
     add(training, "--hidden-dim", whole(1, 8192), "width of the network")
     add(training, "--num-layers", whole(0, 100), "residual blocks of the network")
-    training.add_argument("--resume", action="store_true", help="go on from the last checkpoint in the output directory")
+    training.add_argument(
+        "--resume", action="store_true", help="go on from the last checkpoint in the output directory"
+    )
     data = parser.add_argument_group("data")
     add(data, "--n-train", whole(10, 10**7), "points to train on")
     add(data, "--n-val", whole(10, 10**6), "points for the validation loss")
@@ -315,10 +324,19 @@ def make_parser(defaults: dict[str, Any]) -> argparse.ArgumentParser:
     which.add_argument("--train-only", action="store_true", help="train and write model.pt, generate nothing")
     which.add_argument("--inference-only", action="store_true", help="generate from a model that was trained before")
     general = parser.add_argument_group("general")
-    general.add_argument("--model-path", metavar="FILE", help="model for --inference-only (default: model.pt in the output directory)")
-    general.add_argument("--output-dir", metavar="DIR", default="swiss_roll_output", help="where to write (default: %(default)s)")
+    general.add_argument(
+        "--model-path", metavar="FILE", help="model for --inference-only (default: model.pt in the output directory)"
+    )
+    general.add_argument(
+        "--output-dir", metavar="DIR", default="swiss_roll_output", help="where to write (default: %(default)s)"
+    )
     add(general, "--seed", whole(0, 2**32 - 1), "seed of data, training and sampling")
-    general.add_argument("--device", choices=["auto", "cpu", "cuda", "mps"], default="auto", help="where to compute (default: %(default)s, a GPU where there is one)")
+    general.add_argument(
+        "--device",
+        choices=["auto", "cpu", "cuda", "mps"],
+        default="auto",
+        help="where to compute (default: %(default)s, a GPU where there is one)",
+    )
     general.add_argument("--quiet", action="store_true", help="print errors only")
     return parser
 
@@ -331,7 +349,9 @@ def check_output_dir(path: Path) -> None:
     while not nearest.exists() and nearest != nearest.parent:
         nearest = nearest.parent
     if not nearest.is_dir():
-        raise ValueError(f"the output directory {path} cannot be made, since {nearest} is a file; give another --output-dir")
+        raise ValueError(
+            f"the output directory {path} cannot be made, since {nearest} is a file; give another --output-dir"
+        )
     if not os.access(nearest, os.W_OK | os.X_OK):
         raise ValueError(f"the output directory {path} cannot be written; give another --output-dir")
 
@@ -343,9 +363,7 @@ def run(args: argparse.Namespace, defaults: dict[str, Any]) -> None:
         raise ValueError("--model-path names the model for --inference-only; add that, or leave it out")
     if args.resume and args.inference_only:
         raise ValueError("--resume goes on with training and --inference-only does none; leave one out")
-    example = SwissRollDiffusionExample(
-        args.output_dir, device=args.device, quiet=args.quiet, **{**defaults, **given}
-    )
+    example = SwissRollDiffusionExample(args.output_dir, device=args.device, quiet=args.quiet, **{**defaults, **given})
     example.asked = frozenset(given)
     check_output_dir(example.output_dir)
     ptd.make_solver(example.settings["solver"])  # a wrong name is told now, not after the training
@@ -369,7 +387,7 @@ def run(args: argparse.Namespace, defaults: dict[str, Any]) -> None:
 
 
 def main(argv: list[str] | None = None, **changed_defaults: Any) -> int:
-    """Run the command line, and return its exit code: 0, 2 for what the user can mend, 1 for the machine, 130 for Ctrl-C."""
+    """Run the command line, and return its exit code: 2 for what the user can mend, 1 for the machine, 130 for Ctrl-C."""
     defaults = {**TRAINING_DEFAULTS, **SAMPLING_DEFAULTS, **changed_defaults}
     args = make_parser(defaults).parse_args(argv)
     if not sys.warnoptions:
@@ -386,15 +404,22 @@ def main(argv: list[str] | None = None, **changed_defaults: Any) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except (PermissionError, NotADirectoryError, IsADirectoryError, FileExistsError) as error:
-        print(f"error: {error.filename or args.output_dir} cannot be written ({error.strerror}); give another --output-dir", file=sys.stderr)
+        print(
+            f"error: cannot write {error.filename or args.output_dir} ({error.strerror}); give another --output-dir",
+            file=sys.stderr,
+        )
         return 2
     except (OSError, MemoryError, RuntimeError) as error:
         machine = {errno.ENOSPC: "the disk is full", errno.EDQUOT: "the disk quota is used up"}
-        out_of_memory = isinstance(error, MemoryError) or "out of memory" in str(error) or "not enough memory" in str(error)
+        out_of_memory = (
+            isinstance(error, MemoryError) or "out of memory" in str(error) or "not enough memory" in str(error)
+        )
         if out_of_memory:
             reason = "not enough memory; ask for fewer points, a smaller batch or a smaller network"
         elif isinstance(error, OSError):
-            reason = machine.get(error.errno or 0, error.strerror or str(error)) + "; files of an earlier run are untouched"
+            reason = (
+                machine.get(error.errno or 0, error.strerror or str(error)) + "; files of an earlier run are untouched"
+            )
         else:
             raise
         print(f"error: {reason}", file=sys.stderr)

@@ -7,47 +7,11 @@ when they are first used, so that importing the package costs nothing.
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pointdiffusion.version import __version__
 
-if TYPE_CHECKING:
-    from pointdiffusion.checkpoints import AtomicCheckpointIO
-    from pointdiffusion.config import InferenceConfig, TrainingConfig
-    from pointdiffusion.data.datasets import DATASETS
-    from pointdiffusion.data.tables import Standardiser
-    from pointdiffusion.denoisers import Denoiser, KarrasDenoiser
-    from pointdiffusion.empirical import EmpiricalDenoiser, posterior_mean
-    from pointdiffusion.evaluation.metrics import compare_wasserstein2, copy_share, nearest_distances, wasserstein2
-    from pointdiffusion.files import write_atomic
-    from pointdiffusion.fitting import fit
-    from pointdiffusion.losses import LOSSES, WEIGHTINGS, loss_weight
-    from pointdiffusion.model import DiffusionModel, load, pick_device
-    from pointdiffusion.networks import (
-        NETWORKS,
-        FourierFeatures,
-        NoiseEmbedding,
-        PlainBlock,
-        ResidualBlock,
-        ResidualMLP,
-        ScaledLinear,
-    )
-    from pointdiffusion.noise import (
-        NOISE_SAMPLERS,
-        SCHEDULES,
-        KarrasSchedule,
-        LogNormalSampler,
-        LogUniformSampler,
-        NoiseSampler,
-        NoiseSchedule,
-    )
-    from pointdiffusion.progress import show_progress
-    from pointdiffusion.sampling import make_solver, sample, trajectory
-    from pointdiffusion.solvers import SOLVERS, EulerODE, HeunODE, Solver
-    from pointdiffusion.training import LightningDiffusion
-    from pointdiffusion.visuals.animation import animate_samples
-    from pointdiffusion.visuals.plotting import plot_comparison, plot_points, png_bytes
-
+# Type checkers read the same names in __init__.pyi.
 _HOMES = {
     "checkpoints": ["AtomicCheckpointIO"],
     "config": ["InferenceConfig", "TrainingConfig"],
@@ -76,7 +40,7 @@ _HOMES = {
 }  # fmt: skip
 _MODULE_OF = {name: module for module, names in _HOMES.items() for name in names}
 
-__all__ = ["__version__", *_MODULE_OF]  # noqa: PLE0604
+__all__ = ["__version__", *_MODULE_OF]
 
 
 def __getattr__(name: str) -> Any:

@@ -18,7 +18,8 @@ def check_settings(saved: dict[str, Any], asked: dict[str, Any]) -> None:
     differing = [name for name in asked if saved.get(name) != asked[name]]
     if differing:
         changes = ", ".join(
-            f"the {name}" if name in ("network", "rows") else f"{name} {saved.get(name)} (now {asked[name]})" for name in differing
+            f"the {name}" if name in ("network", "rows") else f"{name} {saved.get(name)} (now {asked[name]})"
+            for name in differing
         )
         raise ValueError(
             f"the saved run cannot be continued with other settings; it differs in {changes}: "

@@ -22,7 +22,7 @@ _BLOCK = 2**21
 
 
 def _logits(x: Tensor, points: Tensor, sigma: Tensor) -> Tensor:
-    """Return :math:`-|x - x_i|^2 / 2 \\sigma^2`, shape `(B, N)`, for `sigma` of shape `(B, 1)`."""
+    r"""Return :math:`-|x - x_i|^2 / 2 \sigma^2`, shape `(B, N)`, for `sigma` of shape `(B, 1)`."""
     # By differences: |x|^2 + |y|^2 - 2xy in float32 is wrong by 1e-2 sigma^2 and more at low noise levels.
     distances = torch.cdist(x, points, compute_mode="donot_use_mm_for_euclid_dist")
     scale = -0.5 / sigma**2

@@ -16,6 +16,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
+from pointdiffusion import progress
 from pointdiffusion.checkpoints import AtomicCheckpointIO
 from pointdiffusion.config import InferenceConfig, TrainingConfig
 from pointdiffusion.data.tables import Standardiser, column_names
@@ -23,7 +24,6 @@ from pointdiffusion.denoisers import KarrasDenoiser
 from pointdiffusion.files import remove_leftovers
 from pointdiffusion.model import Backbone, DiffusionModel, make_backbone, pick_device
 from pointdiffusion.networks import default_network
-from pointdiffusion import progress
 from pointdiffusion.randomness import INITIALISATION, generator_for
 from pointdiffusion.training import LightningDiffusion
 

@@ -11,7 +11,7 @@ import io
 import os
 import pickle
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -114,7 +114,7 @@ class DiffusionModel:
         self.denoiser.to(device)
         return self
 
-    def trajectory(self, num_samples: int, *, seed: int = 0, **settings: Any) -> Iterator[sampling.Step]:
+    def trajectory(self, num_samples: int, *, seed: int = 0, **settings: Any) -> Iterator[sampling.Step[Points]]:
         """Yield the points at every noise level, from pure noise to samples, in the user's own units.
 
         Rows do not depend on how many are asked for: the work goes in chunks of fixed size, each with a stream of its
@@ -143,23 +143,19 @@ class DiffusionModel:
         self.denoiser.eval()
         walks = []
         for index, _ in chunks(num_samples):
-            draw = torch.randn(
-                CHUNK, self.n_dims, generator=generator_for(seed, SAMPLING, index), dtype=torch.float64
-            )
+            draw = torch.randn(CHUNK, self.n_dims, generator=generator_for(seed, SAMPLING, index), dtype=torch.float64)
             start = (draw @ factor.T).to(first)
             walks.append(sampling.trajectory(self.denoiser, start, sigmas, solver=solver))
         for steps in zip(*walks, strict=True):
             x = torch.cat([step.x for step in steps])[:num_samples]
-            denoised = None
-            if steps[0].denoised is not None:
-                denoised = self.standardiser.inverse(torch.cat([step.denoised for step in steps])[:num_samples])
-            yield replace(steps[0], x=self.standardiser.inverse(x), denoised=denoised)
+            parts = [step.denoised for step in steps if step.denoised is not None]
+            denoised = self.standardiser.inverse(torch.cat(parts)[:num_samples]) if parts else None
+            yield sampling.Step(self.standardiser.inverse(x), steps[0].sigma, denoised, steps[0].nfe)
 
     def sample(self, num_samples: int, *, seed: int = 0, **settings: Any) -> Points:
         """Return points that the model draws, shape `(num_samples, D)`, in the user's own units; see `trajectory`."""
         *_, last = self.trajectory(num_samples, seed=seed, **settings)
-        points: Points = last.x
-        return points
+        return last.x
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the model to a file, whole or not at all.

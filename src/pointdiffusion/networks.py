@@ -221,7 +221,8 @@ class ResidualMLP(Part):
         _check_counts(n_dims=n_dims, hidden_dim=hidden_dim)
         self.points = points
         self.noise = noise
-        self.first = ScaledLinear(int(points.out_features), hidden_dim, gain)
+        width: Any = points.out_features
+        self.first = ScaledLinear(width, hidden_dim, gain)
         self.blocks = nn.ModuleList(blocks)
         self.last = ScaledLinear(hidden_dim, n_dims, gain, zero=True)
 

@@ -172,9 +172,7 @@ class LogNormalSampler(NoiseSampler):
         ValueError: Unless 0 < sigma_min < sigma_max and std > 0.
     """
 
-    def __init__(
-        self, sigma_min: float = 0.01, sigma_max: float = 10.0, mean: float = -1.2, std: float = 1.2
-    ) -> None:
+    def __init__(self, sigma_min: float = 0.01, sigma_max: float = 10.0, mean: float = -1.2, std: float = 1.2) -> None:
         super().__init__(sigma_min, sigma_max)
         if not 0 < std < math.inf:
             raise ValueError(f"std must be positive, got {std}")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor
@@ -17,9 +17,11 @@ from pointdiffusion.config import unknown_name
 from pointdiffusion.denoisers import DenoiserFunction
 from pointdiffusion.solvers import SOLVERS, Solver
 
+Array = TypeVar("Array")
+
 
 @dataclass(frozen=True)
-class Step:
+class Step(Generic[Array]):
     """One state of a trajectory.
 
     Args:
@@ -29,9 +31,9 @@ class Step:
         nfe: Calls of the denoiser so far.
     """
 
-    x: Tensor
+    x: Array
     sigma: float
-    denoised: Tensor | None
+    denoised: Array | None
     nfe: int
 
 
@@ -76,7 +78,7 @@ def _check_grid(sigmas: Tensor) -> None:
 @torch.no_grad()
 def trajectory(
     denoiser: DenoiserFunction, x: Tensor, sigmas: Tensor, *, solver: str | Solver = "euler"
-) -> Iterator[Step]:
+) -> Iterator[Step[Tensor]]:
     """Yield the points at every noise level of the grid, the given ones first.
 
     Args:

@@ -119,7 +119,9 @@ class LightningDiffusion(LightningModule):
     def setup(self, stage: str) -> None:  # noqa: ARG002
         """Bring the rows to the type and the device of the weights."""
         like = next(self.denoiser.parameters())
-        self._rows = {name: None if rows is None else rows.to(self.device, like.dtype) for name, rows in self._rows.items()}
+        self._rows = {
+            name: None if rows is None else rows.to(self.device, like.dtype) for name, rows in self._rows.items()
+        }
 
     def train_dataloader(self) -> StepNumbers:
         """Return our own loader."""

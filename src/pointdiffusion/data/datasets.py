@@ -22,7 +22,12 @@ def _check(n_samples: int, noise: float) -> None:
 
 
 def swiss_roll(
-    n_samples: int, *, n_dims: int = 2, noise: float = 0.0, scaling_factor: float = 10.0, random_state: int | None = None
+    n_samples: int,
+    *,
+    n_dims: int = 2,
+    noise: float = 0.0,
+    scaling_factor: float = 10.0,
+    random_state: int | None = None,
 ) -> Points:
     """Return points of scikit-learn's Swiss roll; in two dimensions the spiral that one sees from its side.
 

@@ -99,7 +99,9 @@ class Standardiser:
             mean, scale = points.mean(axis=0), points.std(axis=0)
         for name, column, spread in zip(columns, points.T, scale, strict=True):
             if column.min() == column.max() or spread == 0:
-                raise ValueError(f"column {name!r} is constant ({column[0]}), so there is nothing to learn; leave it out")
+                raise ValueError(
+                    f"column {name!r} is constant ({column[0]}), so there is nothing to learn; leave it out"
+                )
             if not np.isfinite(spread):
                 raise ValueError(f"column {name!r} is too large for float64; divide it by a power of ten")
         return cls(mean, scale)

@@ -1,0 +1,156 @@
+"""Set up the environment of this repository and run things in it; needs nothing but Python.
+
+    python tools/dev.py swiss-roll [flags of the example]    set up, then run the whole example
+    python tools/dev.py test [arguments of pytest]           set up, then lint, type check and run the tests
+    python tools/dev.py setup                                set up only
+
+The environment is `.venv` beside this folder; an active environment is never touched, and what is set up already is
+not set up again. pip's own settings (PIP_INDEX_URL, PIP_EXTRA_INDEX_URL, pip.conf, ...) are passed through.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import venv
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+VENV = ROOT / ".venv"
+SUPPORTED = ((3, 11), (3, 12), (3, 13))
+CPU_INDEX = "https://download.pytorch.org/whl/cpu"
+PIP = "pip>=25.1"  # the first that knows dependency groups
+
+
+def say(line: str) -> None:
+    """Print a line at once, so that it stands before what the next program prints."""
+    print(f"[dev] {line}", flush=True)
+
+
+def environment() -> dict[str, str]:
+    """Return the environment for programs in `.venv`: the user's, without what would lead out of it."""
+    leaks = {
+        "VIRTUAL_ENV",
+        "PYTHONHOME",
+        "PYTHONPATH",
+        "PIP_TARGET",
+        "PIP_PREFIX",
+        "PIP_USER",
+        "PIP_REQUIRE_VIRTUALENV",
+    }
+    return {name: value for name, value in os.environ.items() if name not in leaks}
+
+
+def python_of_venv() -> Path:
+    """Return the interpreter of `.venv`."""
+    return VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+
+
+def find_python() -> str:
+    """Return an interpreter of a supported version: this one, or one on the path.
+
+    Raises:
+        SystemExit: With status 2, if there is none.
+    """
+    if sys.version_info[:2] in SUPPORTED:
+        return sys.executable
+    for major, minor in reversed(SUPPORTED):
+        found = shutil.which(f"python{major}.{minor}")
+        if found:
+            return found
+    say(f"Python 3.11, 3.12 or 3.13 is needed, this is {platform.python_version()}; install one and try again")
+    raise SystemExit(2)
+
+
+def run(*command: str | Path, cwd: Path = ROOT) -> None:
+    """Run a program in `.venv`; where it fails, end with its status."""
+    try:
+        status = subprocess.run([str(part) for part in command], cwd=cwd, env=environment(), check=False).returncode
+    except KeyboardInterrupt:
+        status = 130  # the program got the signal as well, and has said what there is to say
+    if status:
+        raise SystemExit(status)
+
+
+def works(python: Path) -> bool:
+    """Return whether `.venv` holds an interpreter of a supported version that starts."""
+    code = "import sys; print(*sys.version_info[:2])"
+    try:
+        answer = subprocess.run(
+            [str(python), "-c", code], env=environment(), capture_output=True, text=True, check=True
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return False
+    return tuple(map(int, answer.stdout.split())) in SUPPORTED
+
+
+def set_up(*, for_tests: bool) -> None:
+    """Make `.venv` and install what is missing; a second call does nothing."""
+    python = python_of_venv()
+    if not works(python):
+        interpreter = find_python()
+        say(f"making the environment {VENV} with {interpreter}")
+        if interpreter == sys.executable:
+            venv.EnvBuilder(clear=True, with_pip=True, symlinks=os.name != "nt").create(VENV)
+        else:
+            run(interpreter, "-m", "venv", "--clear", VENV)
+    wanted = hashlib.sha256()
+    for name in ("pyproject.toml", "constraints.txt", "requirements.txt"):
+        wanted.update((ROOT / name).read_bytes())
+    stamps = {name: VENV / f"pointdiffusion-{name}.stamp" for name in ("run", "test")}
+    needed = stamps["test" if for_tests else "run"]
+
+    def current(stamp: Path) -> bool:
+        return stamp.exists() and stamp.read_text() == wanted.hexdigest()
+
+    if current(needed) or current(stamps["test"]):
+        return
+    say("installing the versions of constraints.txt (PyTorch, Lightning and what they need) from your package index")
+    if sys.platform == "linux" and not shutil.which("nvidia-smi"):
+        say("no NVIDIA GPU found: to be spared gigabytes of CUDA packages, stop and set")
+        say(f"    PIP_EXTRA_INDEX_URL={CPU_INDEX}")
+        say("(unless pip is set up already to find a CPU build of PyTorch)")
+    pip: list[str | Path] = [python, "-m", "pip", "--disable-pip-version-check", "install", "--quiet"]
+    run(*pip, "--upgrade", PIP)
+    run(*pip, "-r", "requirements.txt", *(["-c", "constraints.txt", "--group", "dev"] if for_tests else []))
+    needed.write_text(wanted.hexdigest())
+    say("the environment is ready")
+
+
+def swiss_roll(arguments: list[str]) -> None:
+    """Run the whole example, and tell where the results lie."""
+    run(python_of_venv(), "playground/points_2d/run_swiss_roll_example.py", *arguments)
+    if not {"-h", "--help", "--output-dir"} & set(arguments):
+        say(f"the results lie in {ROOT / 'swiss_roll_output'}")
+
+
+def test(arguments: list[str]) -> None:
+    """Run linter, type checker and tests; with arguments, pytest alone."""
+    python = python_of_venv()
+    if not arguments:
+        run(python, "-m", "ruff", "check", ".")
+        run(python, "-m", "ruff", "format", "--check", ".")
+        run(python, "-m", "mypy")
+        arguments = ["-n", "2"]
+    run(python, "-m", "pytest", *arguments)
+
+
+def main(argv: list[str]) -> None:
+    """Set up and run what the first argument names."""
+    commands = {"swiss-roll": swiss_roll, "test": test, "setup": lambda _arguments: None}
+    if not argv or argv[0] not in commands:
+        print(__doc__)
+        raise SystemExit(0 if argv and argv[0] in ("-h", "--help") else 2)
+    set_up(for_tests=argv[0] == "test")
+    commands[argv[0]](argv[1:])
+
+
+if __name__ == "__main__":
+    try:
+        main(sys.argv[1:])
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
