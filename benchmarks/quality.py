@@ -11,9 +11,9 @@ Prints, for each data set, system and solver, means over the seeds and every see
 - copies: share of samples nearer to a training point than a tenth of the typical spacing of the training points along
   the curve, beside the same share of fresh points (roll only).
 
-Systems: this project's defaults; the classic recipe, rebuilt from the library's own parts (plain residual blocks at
-gain 1, no Fourier features, the clean point as target, one noise a point, rate 1e-4, 0.002 to 80); and the exact
-denoiser of the training set, which is the best that can be learned from it.
+Systems: this project's defaults; the classic recipe, rebuilt from the library's own parts (plain residual blocks,
+rate multiplier 1, no Fourier features, the clean point as target, one noise a point, rate 1e-4, 0.002 to 80); and the
+exact denoiser of the training set, which is the best that can be learned from it.
 """
 
 from __future__ import annotations
@@ -74,8 +74,8 @@ class Judge:
 def classic_network(_metadata: Any) -> torch.nn.Module:
     """Return the network of the classic recipe."""
     return ptd.ResidualMLP(
-        points=ptd.FourierFeatures(2, num_frequencies=0), noise=ptd.NoiseEmbedding(64, gain=1.0),
-        blocks=[ptd.PlainBlock(256, 64) for _ in range(2)], n_dims=2, hidden_dim=256, gain=1.0,
+        points=ptd.FourierFeatures(2, num_frequencies=0), noise=ptd.NoiseEmbedding(64),
+        blocks=[ptd.PlainBlock(256, 64) for _ in range(2)], n_dims=2, hidden_dim=256, rate_multiplier=1.0,
     )  # fmt: skip
 
 

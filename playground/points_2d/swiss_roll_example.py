@@ -387,7 +387,7 @@ def run(args: argparse.Namespace, defaults: dict[str, Any]) -> None:
 
 
 def main(argv: list[str] | None = None, **changed_defaults: Any) -> int:
-    """Run the command line, and return its exit code: 2 for what the user can mend, 1 for the machine, 130 for Ctrl-C."""
+    """Run the command line, and return its exit code: 2 is the user's, 1 the machine's, 130 for Ctrl-C."""
     defaults = {**TRAINING_DEFAULTS, **SAMPLING_DEFAULTS, **changed_defaults}
     args = make_parser(defaults).parse_args(argv)
     if not sys.warnoptions:

@@ -25,7 +25,7 @@ _HOMES = {
     "losses": ["LOSSES", "WEIGHTINGS", "loss_weight"],
     "model": ["DiffusionModel", "load", "pick_device"],
     "networks": [
-        "NETWORKS", "FourierFeatures", "NoiseEmbedding", "PlainBlock", "ResidualBlock", "ResidualMLP", "ScaledLinear",
+        "NETWORKS", "FourierFeatures", "NoiseEmbedding", "PlainBlock", "ResidualBlock", "ResidualMLP",
     ],
     "noise": [
         "NOISE_SAMPLERS", "SCHEDULES", "KarrasSchedule", "LogNormalSampler", "LogUniformSampler", "NoiseSampler",

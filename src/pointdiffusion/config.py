@@ -113,7 +113,8 @@ class TrainingConfig(_Config):
         epochs: Passes over the data; an epoch is as many steps as batches fill the data, rows drawn with replacement.
         batch_size: Rows a step.
         noise_draws: Noise levels and draws for each row of a batch.
-        learning_rate: Peak rate of AdamW; annealed along a cosine to 0 over the whole run.
+        learning_rate: Peak rate of AdamW, which a network's own `rate_multiplier` multiplies; annealed along a cosine
+            to 0 over the whole run.
         weight_decay: Decoupled weight decay of AdamW.
         noise_sampler: How noise levels are drawn, a name of `NOISE_SAMPLERS`.
         sigma_min: Lowest noise level, in standard deviations of the data.

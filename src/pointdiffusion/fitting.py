@@ -56,7 +56,7 @@ class ShowProgress(Callback):
 
 
 @contextmanager
-def _quiet_lightning() -> Iterator[None]:
+def quiet_lightning() -> Iterator[None]:
     """Keep the advice and the adverts of Lightning off the screen, warnings about our own loader included."""
     loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
     levels = [logger.level for logger in loggers]
@@ -136,7 +136,7 @@ def fit(
         callbacks.append(SaveCheckpoint(checkpoint))
         csv = CSVLogger(folder, name="lightning_logs", flush_logs_every_n_steps=10**9)
         loggers = [csv, TensorBoardLogger(folder, name="lightning_logs", version=csv.version)]
-    with _quiet_lightning(), ExitStack() as stack:
+    with quiet_lightning(), ExitStack() as stack:
         if show_progress:
             callbacks.append(ShowProgress(stack.enter_context(progress.show_progress("training", training.epochs))))
         trainer = Trainer(

@@ -5,10 +5,9 @@ Nothing here knows of diffusion: a network is a function of points and of one nu
 **Specifications.** Every part remembers its arguments, so a network made of these parts has a plain specification
 (`network.specification()`), from which `build` makes it again. That is what is stored in a file.
 
-**Rates.** A `ScaledLinear` computes with `gain` times the weights that it stores. Adam moves a stored weight by about
-the learning rate a step whatever its scale, so the weights in use move `gain` times as far: with a gain of 20 the rate
-1e-4, customary for large networks, acts as 2e-3 does in a plain layer, which is what a network this small needs to
-learn in a thousand steps. At gain 1 it is `torch.nn.Linear`.
+**Rates.** Adam moves every weight by about the learning rate a step, whatever its gradient. The rate 1e-4 that is
+customary for large networks is then too slow for one as small as these, which should learn in a thousand steps. So a
+network may name a `rate_multiplier`, and whoever trains it multiplies the rate by that.
 """
 
 from __future__ import annotations
@@ -62,33 +61,17 @@ def _plain(value: Any) -> Any:
 
 def specification_of(network: nn.Module) -> dict[str, Any] | None:
     """Return the specification of `network`, or None if any module in it is of a class that is not ours."""
-    known = (*NETWORKS.values(), ScaledLinear, nn.ModuleList)
+    known = (*NETWORKS.values(), nn.Linear, nn.ModuleList)
     if not isinstance(network, Part) or any(type(module) not in known for module in network.modules()):
         return None
     return network.specification()
 
 
-class ScaledLinear(nn.Module):
-    r"""Linear layer that computes :math:`g\,(W x + b)`, so that Adam moves the weights in use g times as fast.
-
-    Args:
-        in_features: Columns in.
-        out_features: Columns out.
-        gain: The factor g; the weights are stored 1/g times as large as those of `torch.nn.Linear`.
-        zero: Start at zero instead.
-    """
-
-    def __init__(self, in_features: int, out_features: int, gain: float = 1.0, *, zero: bool = False) -> None:
-        super().__init__()
-        bound = 0.0 if zero else 1 / (gain * math.sqrt(in_features))
-        self.gain = float(gain)
-        self.weight = nn.Parameter(torch.empty(out_features, in_features).uniform_(-bound, bound))
-        self.bias = nn.Parameter(torch.empty(out_features).uniform_(-bound, bound))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map `(B, in_features)` to `(B, out_features)`."""
-        # Scaling inside the product spares a pass over the activations; without a gain the order of sums stays torch's.
-        return torch.addmm(self.bias, x, self.weight.t(), beta=self.gain, alpha=self.gain)
+def _zeroed(layer: nn.Linear) -> nn.Linear:
+    """Return the layer with all its weights at zero, so that what it adds begins as nothing."""
+    nn.init.zeros_(layer.weight)
+    nn.init.zeros_(layer.bias)
+    return layer
 
 
 class FourierFeatures(Part):
@@ -129,19 +112,18 @@ class NoiseEmbedding(Part):
 
     Args:
         num_features: Columns out; even.
-        gain: Gain of the linear layer, see the module.
     """
 
     frequencies: Tensor
 
-    def __init__(self, num_features: int = 64, gain: float = 20.0) -> None:
-        super().__init__(num_features=num_features, gain=gain)
+    def __init__(self, num_features: int = 64) -> None:
+        super().__init__(num_features=num_features)
         _check_counts(num_features=num_features)
         if num_features < 2 or num_features % 2:
             raise ValueError(f"num_features must be even and at least 2, got {num_features}")
         self.out_features = num_features
         self.register_buffer("frequencies", torch.logspace(1, 6, num_features // 2, base=2.0))
-        self.linear = ScaledLinear(num_features, num_features, gain)
+        self.linear = nn.Linear(num_features, num_features)
 
     def forward(self, c: Tensor) -> Tensor:
         """Map `(B,)` to `(B, num_features)`."""
@@ -158,18 +140,17 @@ class ResidualBlock(Part):
     Args:
         hidden_dim: Width.
         embedding_dim: Width of the embedding.
-        gain: Gain of the linear layers, see the module.
 
     References:
         FiLM: Visual Reasoning with a General Conditioning Layer (Perez et al., 2018), https://arxiv.org/abs/1709.07871
     """
 
-    def __init__(self, hidden_dim: int = 256, embedding_dim: int = 64, gain: float = 20.0) -> None:
-        super().__init__(hidden_dim=hidden_dim, embedding_dim=embedding_dim, gain=gain)
+    def __init__(self, hidden_dim: int = 256, embedding_dim: int = 64) -> None:
+        super().__init__(hidden_dim=hidden_dim, embedding_dim=embedding_dim)
         _check_counts(hidden_dim=hidden_dim, embedding_dim=embedding_dim)
-        self.first = ScaledLinear(hidden_dim, hidden_dim, gain)
-        self.second = ScaledLinear(hidden_dim, hidden_dim, gain)
-        self.modulation = ScaledLinear(embedding_dim, 2 * hidden_dim, gain, zero=True)
+        self.first = nn.Linear(hidden_dim, hidden_dim)
+        self.second = nn.Linear(hidden_dim, hidden_dim)
+        self.modulation = _zeroed(nn.Linear(embedding_dim, 2 * hidden_dim))
 
     def forward(self, h: Tensor, embedding: Tensor) -> Tensor:
         """Map `(B, hidden_dim)` and `(B, embedding_dim)` to `(B, hidden_dim)`."""
@@ -184,15 +165,14 @@ class PlainBlock(Part):
     Args:
         hidden_dim: Width.
         embedding_dim: Width of the embedding.
-        gain: Gain of the linear layers, see the module.
     """
 
-    def __init__(self, hidden_dim: int = 256, embedding_dim: int = 64, gain: float = 1.0) -> None:
-        super().__init__(hidden_dim=hidden_dim, embedding_dim=embedding_dim, gain=gain)
+    def __init__(self, hidden_dim: int = 256, embedding_dim: int = 64) -> None:
+        super().__init__(hidden_dim=hidden_dim, embedding_dim=embedding_dim)
         _check_counts(hidden_dim=hidden_dim, embedding_dim=embedding_dim)
-        self.first = ScaledLinear(hidden_dim, hidden_dim, gain)
-        self.second = ScaledLinear(hidden_dim, hidden_dim, gain)
-        self.shift = ScaledLinear(embedding_dim, hidden_dim, gain)
+        self.first = nn.Linear(hidden_dim, hidden_dim)
+        self.second = nn.Linear(hidden_dim, hidden_dim)
+        self.shift = nn.Linear(embedding_dim, hidden_dim)
 
     def forward(self, h: Tensor, embedding: Tensor) -> Tensor:
         """Map `(B, hidden_dim)` and `(B, embedding_dim)` to `(B, hidden_dim)`."""
@@ -208,23 +188,31 @@ class ResidualMLP(Part):
         blocks: Blocks that map `(B, hidden_dim)` and the embedding of the number to `(B, hidden_dim)`.
         n_dims: Dimensions D of the points.
         hidden_dim: Width.
-        gain: Gain of the first and the last layer, see the module.
+        rate_multiplier: What the learning rate is multiplied by, see the module.
     """
 
     def __init__(
         self, *, points: nn.Module, noise: nn.Module, blocks: Sequence[nn.Module], n_dims: int, hidden_dim: int,
-        gain: float = 20.0,
+        rate_multiplier: float = 20.0,
     ) -> None:  # fmt: skip
         super().__init__(
-            points=points, noise=noise, blocks=list(blocks), n_dims=n_dims, hidden_dim=hidden_dim, gain=gain
+            points=points,
+            noise=noise,
+            blocks=list(blocks),
+            n_dims=n_dims,
+            hidden_dim=hidden_dim,
+            rate_multiplier=rate_multiplier,
         )
         _check_counts(n_dims=n_dims, hidden_dim=hidden_dim)
+        if not (isinstance(rate_multiplier, (int, float)) and 0 < rate_multiplier < math.inf):
+            raise ValueError(f"rate_multiplier must be positive, got {rate_multiplier!r}")
+        self.rate_multiplier = float(rate_multiplier)
         self.points = points
         self.noise = noise
         width: Any = points.out_features
-        self.first = ScaledLinear(width, hidden_dim, gain)
+        self.first = nn.Linear(width, hidden_dim)
         self.blocks = nn.ModuleList(blocks)
-        self.last = ScaledLinear(hidden_dim, n_dims, gain, zero=True)
+        self.last = _zeroed(nn.Linear(hidden_dim, n_dims))
 
     def forward(self, x: Tensor, c: Tensor) -> Tensor:
         """Map points `(B, D)` and one number for each, `(B,)`, to `(B, D)`."""

@@ -100,6 +100,7 @@ class LightningDiffusion(LightningModule):
         self._weight(torch.ones(1))  # a wrong name fails here, not in the first step
         self.averaged = AveragedModel(denoiser, multi_avg_fn=self._average).requires_grad_(False)
         self._averaged_steps = 0
+        self._rate_multiplier = float(getattr(denoiser.backbone, "rate_multiplier", 1.0))
 
     # ------------------------------------------------------------------------------------------------ data and noise
 
@@ -173,11 +174,11 @@ class LightningDiffusion(LightningModule):
         return losses.sum() * (world / total)  # the mean over processes is then the mean over the global batch
 
     def configure_optimizers(self) -> Any:
-        """Return AdamW and a cosine from the peak rate to 0 over the whole run."""
+        """Return AdamW, at the rate times the network's own multiplier, and a cosine to 0 over the whole run."""
         config = self.training_config
-        optimizer = torch.optim.AdamW(
-            self.denoiser.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
-        )
+        rate = config.learning_rate * self._rate_multiplier
+        weights = self.denoiser.parameters()
+        optimizer = torch.optim.AdamW(weights, lr=rate, weight_decay=config.weight_decay, fused=True)
         steps = max(1, int(self.trainer.estimated_stepping_batches))
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
@@ -242,7 +243,8 @@ class LightningDiffusion(LightningModule):
                 draws = self._fixed_draws(known, int(name == "val_loss"))
                 if draws is not None:
                     values[name] = self._fixed_loss(self.averaged, draws)
-            values["lr"] = self.trainer.optimizers[0].param_groups[0]["lr"] if self.trainer.optimizers else 0.0
+            if self.trainer.optimizers:
+                values["lr"] = self.trainer.optimizers[0].param_groups[0]["lr"] / self._rate_multiplier
             self.log_dict(values, batch_size=FIXED_DRAWS)
         else:
             x_0 = self._rows_of(batch)

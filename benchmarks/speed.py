@@ -1,0 +1,172 @@
+"""Speed: what Lightning adds to training, what the GIF costs, how long the whole example takes.
+
+    python benchmarks/speed.py
+
+Machines differ and are noisy, so what is claimed are ratios, measured side by side and in turn in one run:
+
+- training through Lightning over the bare loop of the same steps (same batches, noise, optimiser and averaging; the
+  weights at the end are compared, so both did the same work);
+- a frame of our GIF over a frame of matplotlib's own `FuncAnimation` with the Pillow writer, same points and size.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.optim.swa_utils import AveragedModel
+
+import pointdiffusion as ptd
+from pointdiffusion.losses import denoising_loss
+from pointdiffusion.networks import default_network
+from pointdiffusion.randomness import TRAINING, generator_for
+
+EXAMPLE = Path(__file__).parent.parent / "playground" / "points_2d" / "run_swiss_roll_example.py"
+
+
+def fresh_denoiser(seed: int) -> ptd.KarrasDenoiser:
+    """Return an untrained denoiser, the same for the same seed."""
+    torch.manual_seed(seed)
+    return ptd.KarrasDenoiser(default_network(2))
+
+
+def train_bare(points: Any, config: ptd.TrainingConfig) -> tuple[float, torch.nn.Module]:
+    """Train by the plainest loop there is; return seconds and the denoiser."""
+    denoiser = fresh_denoiser(0)
+    rows = torch.from_numpy(ptd.Standardiser.fit(points).transform(points)).float()
+    sampler = ptd.LogUniformSampler(config.sigma_min, config.sigma_max)
+    rate = config.learning_rate * denoiser.backbone.rate_multiplier
+    optimizer = torch.optim.AdamW(denoiser.parameters(), lr=rate, weight_decay=config.weight_decay, fused=True)
+    steps = config.epochs * -(-len(rows) // config.batch_size)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+
+    def average(old: Any, new: Any, count: Any) -> None:
+        torch._foreach_lerp_(old, new, 1 - min(config.ema_decay, (1 + int(count)) / (config.ema_warmup + int(count))))
+
+    averaged = AveragedModel(denoiser, multi_avg_fn=average)
+    start = time.perf_counter()
+    for step in range(steps):
+        generator = generator_for(0, TRAINING, step)
+        clean = rows[torch.randint(len(rows), (config.batch_size,), generator=generator)]
+        others = torch.randint(len(rows), (config.reference_points - config.batch_size,), generator=generator)
+        x_0 = clean.repeat(config.noise_draws, 1)
+        sigma = sampler.sample(len(x_0), generator, torch.float64).float()
+        x = x_0 + sigma[:, None] * torch.randn(x_0.shape, generator=generator)
+        target = ptd.posterior_mean(x, sigma, torch.cat([clean, rows[others]]))
+        loss = denoising_loss(denoiser(x, sigma), target, ptd.loss_weight(sigma)).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+        averaged.update_parameters(denoiser)
+    return time.perf_counter() - start, denoiser
+
+
+def train_lightning(points: Any, config: ptd.TrainingConfig) -> tuple[float, torch.nn.Module]:
+    """Train through Lightning; return the seconds from the first step to the last, and the denoiser."""
+    from lightning.pytorch import Callback, Trainer
+
+    from pointdiffusion.fitting import quiet_lightning
+
+    class Watch(Callback):
+        def on_train_start(self, *_: Any) -> None:
+            self.start = time.perf_counter()
+
+        def on_train_end(self, *_: Any) -> None:
+            self.seconds = time.perf_counter() - self.start
+
+    watch = Watch()
+    module = ptd.LightningDiffusion(fresh_denoiser(0), config, points=points)
+    with quiet_lightning():
+        trainer = Trainer(
+            max_epochs=config.epochs, accelerator="cpu", logger=False, enable_checkpointing=False, callbacks=[watch],
+            enable_progress_bar=False, enable_model_summary=False, limit_val_batches=0,
+        )  # fmt: skip
+        trainer.fit(module)
+    return watch.seconds, module.denoiser
+
+
+def frame_times(frames: list[Any], sigmas: list[float], training: Any) -> tuple[float, float]:
+    """Return milliseconds a frame of our GIF and of `FuncAnimation`."""
+    from matplotlib.animation import FuncAnimation, PillowWriter
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    start = time.perf_counter()
+    ptd.animate_samples(frames, sigmas, training)
+    ours = time.perf_counter() - start
+    figure = Figure(figsize=(4.8, 5.1), dpi=100)
+    FigureCanvasAgg(figure)
+    ax = figure.add_subplot()
+
+    def draw(k: int) -> list[Any]:
+        ax.clear()
+        ax.plot(*training.T, ".", markersize=2.5)
+        ax.plot(*frames[k].T, ".", markersize=4.5)
+        ax.set_aspect("equal")
+        return []
+
+    with tempfile.TemporaryDirectory() as folder:
+        start = time.perf_counter()
+        FuncAnimation(figure, draw, len(frames)).save(Path(folder) / "a.gif", writer=PillowWriter(fps=15))
+        theirs = time.perf_counter() - start
+    return 1000 * ours / len(frames), 1000 * theirs / len(frames)
+
+
+def row(name: str, values: list[float]) -> None:
+    """Print a figure as median, lowest and highest."""
+    print(f"{name} | {statistics.median(values):.2f} | {min(values):.2f} | {max(values):.2f}", flush=True)
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--repeats", type=int, default=5, help="pairs of measurements (default: %(default)s)")
+    parser.add_argument("--epochs", type=int, default=10, help="epochs of each training (default: %(default)s)")
+    parser.add_argument("--no-example", action="store_true", help="leave out the whole example")
+    args = parser.parse_args()
+    points = ptd.DATASETS["swiss-roll"](4096, random_state=0)
+    config = ptd.TrainingConfig(epochs=args.epochs)
+    bare, lightning, difference = [], [], 0.0
+    for repeat in range(args.repeats + 1):
+        seconds_bare, a = train_bare(points, config)
+        seconds_lightning, b = train_lightning(points, config)
+        difference = max(float((p - q).abs().max()) for p, q in zip(a.parameters(), b.parameters(), strict=True))
+        if repeat:  # the first pair warms up
+            bare.append(seconds_bare)
+            lightning.append(seconds_lightning)
+    steps = config.epochs * 32
+    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {args.repeats} repeats")
+    print("figure | median | lowest | highest")
+    print("--- | --- | --- | ---")
+    row("bare loop, ms a step", [1000 * seconds / steps for seconds in bare])
+    row("Lightning, ms a step", [1000 * seconds / steps for seconds in lightning])
+    row("ratio Lightning / bare loop", [b / a for a, b in zip(bare, lightning, strict=True)])
+    print(f"largest difference of the weights of the two | {difference:.2g} | |")
+    rng = np.random.default_rng(0)
+    sigmas = [*np.geomspace(10, 0.01, 50), 0.0]
+    frames = [points[:1000] + 0.66 * sigma * rng.normal(size=(1000, 2)) for sigma in sigmas]
+    pairs = [frame_times(frames, sigmas, points) for _ in range(args.repeats)]
+    row("our GIF, ms a frame", [ours for ours, _ in pairs])
+    row("FuncAnimation, ms a frame", [theirs for _, theirs in pairs])
+    row("ratio our GIF / FuncAnimation", [ours / theirs for ours, theirs in pairs])
+    if not args.no_example:
+        times = []
+        for _ in range(args.repeats):
+            with tempfile.TemporaryDirectory() as folder:
+                start = time.perf_counter()
+                subprocess.run([sys.executable, str(EXAMPLE), "--quiet"], cwd=folder, check=True)
+                times.append(time.perf_counter() - start)
+        row("run_swiss_roll_example.py as a whole, s", times)
+
+
+if __name__ == "__main__":
+    main()
