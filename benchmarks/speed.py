@@ -139,7 +139,8 @@ def main() -> None:
     for repeat in range(args.repeats + 1):
         seconds_bare, a = train_bare(points, config)
         seconds_lightning, b = train_lightning(points, config)
-        difference = max(float((p - q).abs().max()) for p, q in zip(a.parameters(), b.parameters(), strict=True))
+        pairs = zip(a.state_dict().values(), b.state_dict().values(), strict=True)
+        difference = max(float((p - q).abs().max()) for p, q in pairs)
         if repeat:  # the first pair warms up
             bare.append(seconds_bare)
             lightning.append(seconds_lightning)

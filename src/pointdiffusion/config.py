@@ -7,6 +7,7 @@ torch and a command line can show its defaults at once.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import difflib
 import math
@@ -31,12 +32,13 @@ def _require(condition: bool, message: str) -> None:
 
 
 def _typed(name: str, value: Any, annotation: Any) -> Any:
-    """Return `value` as the annotated type, integers where floats are asked for included."""
+    """Return `value` as the annotated type; integers and texts that are numbers will do for a float."""
     options = typing.get_args(annotation) if isinstance(annotation, types.UnionType) else (annotation,)
     if value is None and type(None) in options:
         return value
-    if float in options and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+    if float in options and isinstance(value, (int, str)) and not isinstance(value, bool):
+        with contextlib.suppress(ValueError):  # YAML reads 1e-4, without a point, as a text
+            return float(value)
     if any(isinstance(value, kind) for kind in options) and (bool in options or not isinstance(value, bool)):
         return value
     wanted = " or ".join("nothing" if kind is type(None) else kind.__name__ for kind in options)

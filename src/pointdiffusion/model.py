@@ -8,6 +8,7 @@ no training rows.
 from __future__ import annotations
 
 import io
+import json
 import os
 import pickle
 from collections.abc import Callable, Iterator, Mapping
@@ -114,11 +115,33 @@ class DiffusionModel:
         self.denoiser.to(device)
         return self
 
+    def _walks(
+        self, num_samples: int, seed: int, settings: dict[str, Any]
+    ) -> Iterator[Iterator[sampling.Step[Tensor]]]:
+        """Yield the trajectory of each chunk, in standard units."""
+        if num_samples < 1:
+            raise ValueError(f"num_samples must be at least 1, got {num_samples}")
+        config = InferenceConfig.from_mapping({**self.inference.to_mapping(), **settings})
+        sigmas = make_schedule(config).sigmas(config.num_steps)
+        solver = sampling.make_solver(config.solver)
+        weights = next(self.denoiser.parameters())
+        noisy = self.covariance.double() + config.sigma_max**2 * torch.eye(self.n_dims, dtype=torch.float64)
+        factor = torch.linalg.cholesky(noisy)
+        self.denoiser.eval()
+        for index, _ in chunks(num_samples):
+            generator = generator_for(seed, SAMPLING, index)
+            draw = torch.randn(CHUNK, self.n_dims, generator=generator, dtype=torch.float64)
+            yield sampling.trajectory(self.denoiser, (draw @ factor.T).to(weights), sigmas, solver=solver)
+
+    def _points(self, parts: list[Tensor], num_samples: int) -> Points:
+        """Return chunks as one table in the user's own units."""
+        return self.standardiser.inverse(torch.cat(parts)[:num_samples])
+
     def trajectory(self, num_samples: int, *, seed: int = 0, **settings: Any) -> Iterator[sampling.Step[Points]]:
         """Yield the points at every noise level, from pure noise to samples, in the user's own units.
 
         Rows do not depend on how many are asked for: the work goes in chunks of fixed size, each with a stream of its
-        own.
+        own. They start from the Gaussian that has the mean and the covariance of the noisy data.
 
         Args:
             num_samples: Number of points.
@@ -132,37 +155,31 @@ class DiffusionModel:
         Raises:
             ValueError: If `num_samples` is below 1 or a setting is unknown or out of range.
         """
-        if num_samples < 1:
-            raise ValueError(f"num_samples must be at least 1, got {num_samples}")
-        config = InferenceConfig.from_mapping({**self.inference.to_mapping(), **settings})
-        sigmas = make_schedule(config).sigmas(config.num_steps)
-        solver = sampling.make_solver(config.solver)
-        first = next(self.denoiser.parameters())
-        noisy = self.covariance.double() + config.sigma_max**2 * torch.eye(self.n_dims, dtype=torch.float64)
-        factor = torch.linalg.cholesky(noisy)
-        self.denoiser.eval()
-        walks = []
-        for index, _ in chunks(num_samples):
-            draw = torch.randn(CHUNK, self.n_dims, generator=generator_for(seed, SAMPLING, index), dtype=torch.float64)
-            start = (draw @ factor.T).to(first)
-            walks.append(sampling.trajectory(self.denoiser, start, sigmas, solver=solver))
-        for steps in zip(*walks, strict=True):
-            x = torch.cat([step.x for step in steps])[:num_samples]
+        for steps in zip(*self._walks(num_samples, seed, settings), strict=True):
+            x = self._points([step.x for step in steps], num_samples)
             parts = [step.denoised for step in steps if step.denoised is not None]
-            denoised = self.standardiser.inverse(torch.cat(parts)[:num_samples]) if parts else None
-            yield sampling.Step(self.standardiser.inverse(x), steps[0].sigma, denoised, steps[0].nfe)
+            denoised = self._points(parts, num_samples) if parts else None
+            yield sampling.Step(x, steps[0].sigma, denoised, steps[0].nfe)
 
     def sample(self, num_samples: int, *, seed: int = 0, **settings: Any) -> Points:
         """Return points that the model draws, shape `(num_samples, D)`, in the user's own units; see `trajectory`."""
-        *_, last = self.trajectory(num_samples, seed=seed, **settings)
-        return last.x
+        parts = []
+        for walk in self._walks(num_samples, seed, settings):
+            *_, last = walk
+            parts.append(last.x)
+        return self._points(parts, num_samples)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the model to a file, whole or not at all.
 
         Raises:
+            ValueError: If the metadata hold more than plain values.
             OSError: If the disk is full or the folder cannot be written.
         """
+        try:
+            json.dumps(self.metadata)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"metadata must be numbers, texts, lists and dictionaries: {error}") from error
         backbone = self.denoiser.backbone
         payload = {
             "format": _FORMAT,
