@@ -1,4 +1,4 @@
-"""Networks: what each part computes, how fast it learns, and how it is made again from plain values."""
+"""Networks: what each part computes, and how it is made again from plain values."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ def _seeded() -> Iterator[None]:
 def _mlp(**changes: Any) -> ptd.ResidualMLP:
     arguments: dict[str, Any] = {
         "points": ptd.FourierFeatures(D, 5, 1.3),
-        "noise": ptd.NoiseEmbedding(EMBEDDING, 7.0),
-        "blocks": [ptd.ResidualBlock(WIDTH, EMBEDDING, 3.0), ptd.PlainBlock(WIDTH, EMBEDDING, 2.0)],
+        "noise": ptd.NoiseEmbedding(EMBEDDING),
+        "blocks": [ptd.ResidualBlock(WIDTH, EMBEDDING), ptd.PlainBlock(WIDTH, EMBEDDING)],
         "n_dims": D,
         "hidden_dim": WIDTH,
-        "gain": 11.0,
+        "rate_multiplier": 11.0,
     }
     return ptd.ResidualMLP(**{**arguments, **changes})
 
@@ -41,9 +41,9 @@ def _mlp(**changes: Any) -> ptd.ResidualMLP:
 EXAMPLES: dict[str, Any] = {
     "residual-mlp": (_mlp, ((6, D), (6,))),
     "fourier-features": (lambda: ptd.FourierFeatures(D, 5, 1.3), ((6, D),)),
-    "noise-embedding": (lambda: ptd.NoiseEmbedding(EMBEDDING, 7.0), ((6,),)),
-    "residual-block": (lambda: ptd.ResidualBlock(WIDTH, EMBEDDING, 3.0), ((6, WIDTH), (6, EMBEDDING))),
-    "plain-block": (lambda: ptd.PlainBlock(WIDTH, EMBEDDING, 2.0), ((6, WIDTH), (6, EMBEDDING))),
+    "noise-embedding": (lambda: ptd.NoiseEmbedding(EMBEDDING), ((6,),)),
+    "residual-block": (lambda: ptd.ResidualBlock(WIDTH, EMBEDDING), ((6, WIDTH), (6, EMBEDDING))),
+    "plain-block": (lambda: ptd.PlainBlock(WIDTH, EMBEDDING), ((6, WIDTH), (6, EMBEDDING))),
 }
 
 
@@ -54,60 +54,12 @@ def _randomise(network: nn.Module) -> nn.Module:
     return network
 
 
+def _affine(layer: Any, x: Tensor) -> Tensor:
+    return layer.weight @ x + layer.bias
+
+
 # ----------------------------------------------------------------------------------------------------------- arithmetic
 
-
-@pytest.mark.parametrize("gain", [1.0, 0.5, 20.0])
-def test_scaled_linear_computes_gain_times_the_affine_map(gain: float) -> None:
-    """The layer is g (W x + b), to the rounding of float64."""
-    layer = ptd.ScaledLinear(4, 3, gain).double()
-    x = torch.randn(5, 4, dtype=torch.float64)
-    expected = torch.stack([gain * (layer.weight @ row + layer.bias) for row in x])
-    torch.testing.assert_close(layer(x), expected, rtol=1e-13, atol=1e-13)
-
-
-def test_scaled_linear_at_gain_one_is_torch_linear() -> None:
-    """At gain 1 the layer is `torch.nn.Linear`, weight for weight and number for number."""
-    torch.manual_seed(1)
-    ours = ptd.ScaledLinear(4, 3)
-    torch.manual_seed(1)
-    theirs = nn.Linear(4, 3)
-    x = torch.randn(50, 4)
-    # 1e-7: torch takes the bound of the start by another formula, which may round differently in the last place.
-    torch.testing.assert_close(ours.weight, theirs.weight, rtol=1e-6, atol=1e-7)
-    torch.testing.assert_close(ours.bias, theirs.bias, rtol=1e-6, atol=1e-7)
-    theirs.load_state_dict(ours.state_dict())
-    assert torch.equal(ours(x), theirs(x))
-
-
-@pytest.mark.parametrize("gain", [0.5, 20.0])
-def test_gain_does_not_change_the_function_at_the_start(gain: float) -> None:
-    """Weights are stored 1/g times as large, so that from the same seed the layer is the same function."""
-    torch.manual_seed(2)
-    plain = ptd.ScaledLinear(6, 5)
-    torch.manual_seed(2)
-    scaled = ptd.ScaledLinear(6, 5, gain)
-    x = torch.randn(20, 6)
-    torch.testing.assert_close(scaled(x), plain(x), rtol=1e-5, atol=1e-6)  # float32
-
-
-def test_a_zero_layer_starts_at_zero() -> None:
-    """`zero=True` starts with no weights at all."""
-    layer = ptd.ScaledLinear(4, 3, 20.0, zero=True)
-    assert not layer(torch.randn(5, 4)).any()
-
-
-@pytest.mark.parametrize("gain", [1.0, 5.0, 20.0])
-def test_adam_moves_the_weights_in_use_gain_times_as_far(gain: float) -> None:
-    """One step of Adam at rate r moves every weight in use by g r, since its first step is r times the sign."""
-    layer = ptd.ScaledLinear(4, 3, gain).double()
-    before = gain * layer.weight.detach().clone()
-    optimizer = torch.optim.Adam(layer.parameters(), lr=1e-3, eps=1e-30)
-    layer(torch.randn(9, 4, dtype=torch.float64)).square().sum().backward()
-    optimizer.step()
-    moved = (gain * layer.weight.detach() - before).abs()
-    # 1e-9: Adam's own formula, m / sqrt(v), is the sign to rounding.
-    torch.testing.assert_close(moved, torch.full_like(moved, gain * 1e-3), rtol=1e-9, atol=0)
 
 
 def test_fourier_features_by_hand() -> None:
@@ -132,12 +84,12 @@ def test_fourier_frequencies_have_the_standard_deviation_asked_for() -> None:
 
 def test_noise_embedding_by_hand() -> None:
     """The embedding is SiLU of a linear layer over cosines and sines at 2 to 64 radians, even in the logarithm."""
-    embedding = ptd.NoiseEmbedding(6, gain=4.0).double()
+    embedding = ptd.NoiseEmbedding(6).double()
     frequencies = torch.tensor([2.0, 2.0**3.5, 64.0], dtype=torch.float64)
     torch.testing.assert_close(embedding.frequencies, frequencies, rtol=1e-6, atol=0)  # stored in float32
     c = 0.37
     angles = c * embedding.frequencies
-    affine = 4.0 * (embedding.linear.weight @ torch.cat([angles.cos(), angles.sin()]) + embedding.linear.bias)
+    affine = embedding.linear.weight @ torch.cat([angles.cos(), angles.sin()]) + embedding.linear.bias
     expected = affine / (1 + torch.exp(-affine))
     result = embedding(torch.tensor([c], dtype=torch.float64))
     torch.testing.assert_close(result[0], expected, rtol=1e-12, atol=1e-12)
@@ -145,29 +97,23 @@ def test_noise_embedding_by_hand() -> None:
 
 def test_residual_block_by_hand() -> None:
     """The block is h + W2 silu((1 + s) W1 (h / rms) + b) with s and b linear in the embedding."""
-    block = _randomise(ptd.ResidualBlock(4, 2, 3.0).double())
+    block = _randomise(ptd.ResidualBlock(4, 2).double())
     h, e = torch.randn(4, dtype=torch.float64), torch.randn(2, dtype=torch.float64)
 
-    def linear(layer: Any, x: Tensor) -> Tensor:
-        return 3.0 * (layer.weight @ x + layer.bias)
-
-    modulation = linear(block.modulation, e)
-    inner = (1 + modulation[:4]) * linear(block.first, h / h.square().mean().sqrt()) + modulation[4:]
-    expected = h + linear(block.second, inner / (1 + torch.exp(-inner)))
+    modulation = _affine(block.modulation, e)
+    inner = (1 + modulation[:4]) * _affine(block.first, h / h.square().mean().sqrt()) + modulation[4:]
+    expected = h + _affine(block.second, inner / (1 + torch.exp(-inner)))
     # 1e-9: the root mean square has a guard against division by 0 of the size of float64's rounding.
     torch.testing.assert_close(block(h[None], e[None])[0], expected, rtol=1e-9, atol=1e-9)
 
 
 def test_plain_block_by_hand() -> None:
     """The classic block is h + W2 silu(W1 h + We e)."""
-    block = _randomise(ptd.PlainBlock(4, 2, 3.0).double())
+    block = _randomise(ptd.PlainBlock(4, 2).double())
     h, e = torch.randn(4, dtype=torch.float64), torch.randn(2, dtype=torch.float64)
 
-    def linear(layer: Any, x: Tensor) -> Tensor:
-        return 3.0 * (layer.weight @ x + layer.bias)
-
-    inner = linear(block.first, h) + linear(block.shift, e)
-    expected = h + linear(block.second, inner / (1 + torch.exp(-inner)))
+    inner = _affine(block.first, h) + _affine(block.shift, e)
+    expected = h + _affine(block.second, inner / (1 + torch.exp(-inner)))
     torch.testing.assert_close(block(h[None], e[None])[0], expected, rtol=1e-12, atol=1e-12)
 
 
@@ -189,6 +135,15 @@ def test_default_network_starts_at_zero_and_takes_points_of_any_dimension(n_dims
     assert result.shape == (7, n_dims)
     assert not result.any()
     assert len(network.blocks) == 3
+
+
+def test_rate_multiplier_is_positive_and_travels_with_the_specification() -> None:
+    """What the trainer multiplies the rate by belongs to the network, and is made again with it."""
+    network = _mlp(rate_multiplier=3)
+    assert network.rate_multiplier == build(network.specification()).rate_multiplier == 3.0
+    for wrong in (0, -1.0, math.nan, math.inf, "20"):
+        with pytest.raises(ValueError, match="rate_multiplier"):
+            _mlp(rate_multiplier=wrong)
 
 
 def test_rows_do_not_influence_each_other() -> None:
@@ -258,12 +213,15 @@ HOSTILE: dict[str, Any] = {
     "boolean count": {"part": "fourier-features", "n_dims": True},
     "odd embedding": {"part": "noise-embedding", "num_features": 5},
     "count is text": {"part": "noise-embedding", "num_features": "64"},
-    "gain is text": {"part": "noise-embedding", "num_features": 4, "gain": "20"},
-    "gain is nothing": {"part": "noise-embedding", "num_features": 4, "gain": None},
-    "gain is zero": {"part": "noise-embedding", "num_features": 4, "gain": 0},
-    "gain is negative": {"part": "noise-embedding", "num_features": 4, "gain": -20.0},
-    "gain is NaN": {"part": "noise-embedding", "num_features": 4, "gain": math.nan},
-    "width is zero": {"part": "residual-block", "hidden_dim": 0, "embedding_dim": 4},
+    "multiplier is text": {**_MLP, "rate_multiplier": "20"},
+    "multiplier is nothing": {**_MLP, "rate_multiplier": None},
+    "multiplier is zero": {**_MLP, "rate_multiplier": 0},
+    "multiplier is negative": {**_MLP, "rate_multiplier": -20.0},
+    "multiplier is NaN": {**_MLP, "rate_multiplier": math.nan},
+    "multiplier is infinite": {**_MLP, "rate_multiplier": math.inf},
+    "multiplier is huge": {**_MLP, "rate_multiplier": 10**400},
+    "multiplier is a list": {**_MLP, "rate_multiplier": [1.0]},
+    "std is huge": {"part": "fourier-features", "n_dims": 2, "std": 10**400},
     "std is text": {"part": "fourier-features", "n_dims": 2, "std": "1"},
     "points is text": {**_MLP, "points": "fourier-features"},
     "points is a number": {**_MLP, "points": 5},
@@ -342,6 +300,20 @@ def test_a_class_of_the_user_has_no_specification() -> None:
     inner.points = nn.Sequential(inner.points)  # exchanged after it was made
     assert specification_of(inner) is None
     assert specification_of(_mlp()) is not None
+
+
+def test_a_network_that_was_changed_after_it_was_made_is_not_described_wrongly() -> None:
+    """A specification either makes the network as it is now, or is None: a stale one cannot be loaded from a file."""
+    longer, wider = _mlp(), _mlp()
+    longer.blocks.append(ptd.PlainBlock(WIDTH, EMBEDDING))
+    wider.points, wider.first = ptd.FourierFeatures(D, 9), nn.Linear(D + 18, WIDTH)
+    for network in (longer, wider):
+        specification = specification_of(network)
+        if specification is not None:
+            again = build(specification)
+            assert {name: value.shape for name, value in again.state_dict().items()} == {
+                name: value.shape for name, value in network.state_dict().items()
+            }
 
 
 def test_a_part_of_the_user_says_that_it_has_no_specification() -> None:

@@ -1,0 +1,414 @@
+"""Named point sets against their geometry, and tables: what is refused, and the way to standard units and back."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
+from scipy import stats
+from sklearn.datasets import make_swiss_roll
+
+from pointdiffusion import DATASETS, Standardiser
+from pointdiffusion.data.datasets import checkerboard, eight_gaussians, moons, swiss_roll
+from pointdiffusion.data.tables import FEWEST_ROWS, as_points, column_names
+
+# ------------------------------------------------------------------------------------------------------- every data set
+
+
+@pytest.mark.parametrize("name", DATASETS)
+def test_a_seed_gives_the_same_rows(name: str) -> None:
+    """A data set is a function of its arguments: the same seed the same rows, another seed or none other rows."""
+    make = DATASETS[name]
+    assert np.array_equal(make(200, random_state=3), make(200, random_state=3))
+    assert not np.array_equal(make(200, random_state=3), make(200, random_state=4))
+    assert not np.array_equal(make(200), make(200))
+
+
+@pytest.mark.parametrize("n_samples", [1, 2, 777])
+@pytest.mark.parametrize("name", DATASETS)
+def test_there_are_as_many_rows_as_asked_for(name: str, n_samples: int) -> None:
+    """Rows are finite float64 in two columns, as many as asked for, odd numbers included."""
+    points = DATASETS[name](n_samples, random_state=0)
+    assert points.shape == (n_samples, 2)
+    assert points.dtype == np.float64
+    assert np.isfinite(points).all()
+
+
+@pytest.mark.parametrize("name", DATASETS)
+def test_the_global_generator_is_left_alone(name: str) -> None:
+    """With a seed nothing global is read or moved."""
+    before = np.random.get_state()[1].copy()  # noqa: NPY002
+    DATASETS[name](100, random_state=0)
+    assert np.array_equal(before, np.random.get_state()[1])  # noqa: NPY002
+
+
+@pytest.mark.parametrize("name", DATASETS)
+def test_rows_are_exchangeable(name: str) -> None:
+    """Any part of a set is a set of the same distribution, and neighbours are as unrelated as strangers."""
+    points = DATASETS[name](4000, random_state=0)
+    centred = points - points.mean(axis=0)
+    for column in range(2):
+        # p-values of fixed draws; below 0.001 would be a defect, not luck.
+        assert stats.ks_2samp(points[:2000, column], points[2000:, column]).pvalue > 1e-3
+        assert stats.ks_2samp(points[::2, column], points[1::2, column]).pvalue > 1e-3
+        lagged = stats.pearsonr(centred[:-1, column], centred[1:, column]).statistic
+        assert abs(lagged) < 4 / math.sqrt(4000)
+
+
+@pytest.mark.parametrize("name", DATASETS)
+def test_noise_is_gaussian_of_the_given_size(name: str) -> None:
+    """More noise widens each column's variance by just that of the noise (for the roll before it is scaled)."""
+    scale = 10.0 if name == "swiss-roll" else 1.0
+    still, noisy = (DATASETS[name](40_000, noise=noise, random_state=0) for noise in (0.0, scale))
+    grown = noisy.var(axis=0) - still.var(axis=0)
+    # Both variances together have a standard error of about 0.02 here; five of them.
+    np.testing.assert_allclose(grown, 1.0, atol=0.1)
+
+
+@pytest.mark.parametrize("n_samples", [0, -5])
+@pytest.mark.parametrize("name", DATASETS)
+def test_no_rows_are_refused(name: str, n_samples: int) -> None:
+    """A data set has at least one row."""
+    with pytest.raises(ValueError, match=f"n_samples.*{n_samples}"):
+        DATASETS[name](n_samples)
+
+
+@pytest.mark.parametrize("noise", [-0.1, math.nan, math.inf])
+@pytest.mark.parametrize("name", DATASETS)
+def test_noise_that_is_none_is_refused(name: str, noise: float) -> None:
+    """Noise is a finite standard deviation that is not negative."""
+    with pytest.raises(ValueError, match=f"noise.*{noise}"):
+        DATASETS[name](10, noise=noise)
+
+
+# ------------------------------------------------------------------------------------------------------------- geometry
+
+
+@pytest.mark.parametrize("scaling_factor", [1.0, 10.0])
+def test_roll_points_lie_on_the_spiral(scaling_factor: float) -> None:
+    """Without noise each point is t (cos t, sin t) with its radius t uniform between 1.5 pi and 4.5 pi."""
+    points = swiss_roll(2000, scaling_factor=scaling_factor, random_state=0) * scaling_factor
+    t = np.linalg.norm(points, axis=1)
+    np.testing.assert_allclose(points, t[:, None] * np.stack([np.cos(t), np.sin(t)], axis=1), atol=1e-12)
+    assert stats.kstest(t, stats.uniform(1.5 * np.pi, 3 * np.pi).cdf).pvalue > 1e-3
+
+
+def test_roll_in_three_dimensions_has_its_height_in_the_middle() -> None:
+    """In three dimensions the first and last column are the same spiral, and the second is uniform from 0 to 21."""
+    roll, spiral = (swiss_roll(2000, n_dims=n_dims, random_state=0) for n_dims in (3, 2))
+    assert roll.shape == (2000, 3)
+    np.testing.assert_array_equal(roll[:, [0, 2]], spiral)
+    assert stats.kstest(roll[:, 1], stats.uniform(0, 2.1).cdf).pvalue > 1e-3
+
+
+def test_roll_is_that_of_scikit_learn() -> None:
+    """It is scikit-learn's roll of the same seed, divided by the factor, its noise included."""
+    theirs, _ = make_swiss_roll(300, noise=0.5, random_state=7)
+    np.testing.assert_array_equal(swiss_roll(300, n_dims=3, noise=0.5, random_state=7), theirs / 10)
+
+
+@pytest.mark.parametrize("n_dims", [0, 1, 4])
+def test_roll_has_two_or_three_dimensions(n_dims: int) -> None:
+    """Other numbers of dimensions are refused."""
+    with pytest.raises(ValueError, match=f"dimensions, not {n_dims}"):
+        swiss_roll(10, n_dims=n_dims)
+
+
+@pytest.mark.parametrize("factor", [0.0, -1.0, math.nan, math.inf])
+def test_roll_is_scaled_by_a_positive_factor(factor: float) -> None:
+    """A factor of 0, or one that is negative or infinite, is refused."""
+    with pytest.raises(ValueError, match="scaling_factor"):
+        swiss_roll(10, scaling_factor=factor)
+
+
+def test_moons_are_two_half_circles() -> None:
+    """Without noise half the points lie evenly on the upper half circle, half on the lower one, moved by (1, 1/2)."""
+    points = moons(4000, noise=0.0, random_state=0)
+    from_upper, from_lower = points, [1.0, 0.5] - points
+    upper = np.abs(np.linalg.norm(from_upper, axis=1) - 1) < 1e-12
+    lower = np.abs(np.linalg.norm(from_lower, axis=1) - 1) < 1e-12
+    assert (upper | lower).all()
+    assert (points[upper & ~lower, 1] >= 0).all()
+    assert (points[lower & ~upper, 1] <= 0.5).all()
+    assert abs(upper.mean() - 0.5) < 4 * 0.5 / math.sqrt(4000)
+    for arc in (from_upper[upper], from_lower[lower]):
+        angle = np.arctan2(arc[:, 1], arc[:, 0])
+        assert stats.kstest(angle, stats.uniform(0, np.pi).cdf).pvalue > 1e-3
+    # The mean in closed form: half the half circle's 2 / pi, half what the lower one has below 1/2.
+    np.testing.assert_allclose(points.mean(axis=0), [0.5, 0.25], atol=4 * 0.87 / math.sqrt(4000))
+
+
+def test_checkerboard_fills_its_dark_squares_evenly() -> None:
+    """Without noise all points lie in squares whose row and column sum to an even number, the eight of them alike."""
+    points = checkerboard(8000, random_state=0)
+    assert (np.abs(points) <= 2).all()
+    square = np.floor(points).astype(int)
+    assert (square.sum(axis=1) % 2 == 0).all()
+    _, counts = np.unique(square, axis=0, return_counts=True)
+    assert len(counts) == 8
+    assert stats.chisquare(counts).pvalue > 1e-3
+    for column in range(2):
+        assert stats.kstest((points - square)[:, column], stats.uniform(0, 1).cdf).pvalue > 1e-3
+
+
+def test_eight_gaussians_have_their_means_and_standard_deviation() -> None:
+    """Eight equal groups around the corners of an octagon of radius 2, each normal of standard deviation 0.15."""
+    points = eight_gaussians(16_000, random_state=0)
+    angle = 2 * np.pi * np.arange(8) / 8
+    centres = 2 * np.stack([np.cos(angle), np.sin(angle)], axis=1)
+    distance = np.linalg.norm(points[:, None] - centres, axis=-1)
+    group = distance.argmin(axis=1)  # neighbours are 1.53 apart, ten standard deviations
+    assert stats.chisquare(np.bincount(group, minlength=8)).pvalue > 1e-3
+    for k in range(8):
+        own = points[group == k]
+        np.testing.assert_allclose(own.mean(axis=0), centres[k], atol=4.5 * 0.15 / math.sqrt(len(own)))
+    scaled = (points - centres[group]) / 0.15
+    assert stats.kstest(scaled.ravel(), stats.norm().cdf).pvalue > 1e-3
+    assert abs(np.corrcoef(scaled.T)[0, 1]) < 4 / math.sqrt(16_000)
+
+
+def test_defaults_of_the_noise_are_documented_ones() -> None:
+    """Moons have noise 0.05 and the Gaussians 0.15 unless asked otherwise; roll and board none."""
+    defaults: dict[str, tuple[Callable[..., Any], float]] = {
+        "moons": (moons, 0.05),
+        "gaussians": (eight_gaussians, 0.15),
+        "roll": (swiss_roll, 0.0),
+        "board": (checkerboard, 0.0),
+    }
+    for make, noise in defaults.values():
+        assert np.array_equal(make(50, random_state=0), make(50, noise=noise, random_state=0))
+
+
+# --------------------------------------------------------------------------------------------------------------- tables
+
+
+def _table(n: int = 20) -> np.ndarray:
+    return np.random.default_rng(0).normal(size=(n, 2))
+
+
+def test_tables_of_every_kind_become_float64() -> None:
+    """Frames, arrays, tensors (of a graph, too), lists, whole numbers and numbers as text are all the same table."""
+    rows = [[1, 2], [3, 4], [5, 6]]
+    expected = np.array(rows, dtype=np.float64)
+    frame = pd.DataFrame(rows, columns=["a", "b"])
+    tables: list[Any] = [
+        rows,
+        np.array(rows, dtype=np.int16),
+        np.array(rows, dtype=np.float32),
+        np.array([[str(value) for value in row] for row in rows]),
+        np.array(rows, dtype=object),
+        frame,
+        frame.astype("Int64"),
+        frame.astype("float32"),
+        torch.tensor(rows),
+        torch.tensor(rows, dtype=torch.float32, requires_grad=True),
+    ]
+    for table in tables:
+        result = as_points(table)
+        assert result.dtype == np.float64
+        np.testing.assert_array_equal(result, expected)
+
+
+def test_half_precision_tensors_are_tables() -> None:
+    """A tensor of the type that networks are often run in is a table as well."""
+    np.testing.assert_array_equal(as_points(torch.tensor([[1.0, 2.0]], dtype=torch.bfloat16)), [[1.0, 2.0]])
+
+
+def test_the_table_of_the_user_is_left_as_it_was() -> None:
+    """What is handed over is copied, so that nothing done to the points changes it."""
+    table = _table()
+    copy = table.copy()
+    points = as_points(table)
+    points += 1
+    np.testing.assert_array_equal(table, copy)
+
+
+@pytest.mark.parametrize("method", ["fit", "transform", "as_points"])
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        (math.nan, "NaN"),
+        (math.inf, "an infinite value"),
+        (-math.inf, "an infinite value"),
+        ("abc", "'abc'"),
+        ("", "''"),
+        (None, "None"),
+        ([1, 2], "[1, 2]"),
+        (1j, "1j"),
+        (pd.NA, "<NA>"),
+        (10**400, "1000"),
+    ],
+    ids=["nan", "inf", "-inf", "text", "empty text", "None", "list", "complex", "NA", "huge"],
+)
+def test_a_value_that_is_no_number_is_named_with_row_and_column(method: str, value: Any, reason: str) -> None:
+    """One bad cell in a table is found and told: what it is, in which column and row."""
+    frame = pd.DataFrame(_table(), columns=["width", "height"]).astype(object)
+    frame.iat[13, 1] = value
+    standardiser = Standardiser(np.zeros(2), np.ones(2))
+    calls = {"fit": Standardiser.fit, "transform": standardiser.transform, "as_points": as_points}
+    with pytest.raises(ValueError, match=r"column 'height'.* row 13\b") as caught:
+        calls[method](frame)
+    assert reason in str(caught.value)
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_the_number_of_bad_values_is_told(bad: float) -> None:
+    """Of several values that are not finite the first is named, and all are counted."""
+    table = _table()
+    table[[4, 9, 9], [1, 0, 1]] = bad
+    with pytest.raises(ValueError, match=r"column 'y'.* row 4 \(3 such values in all\)"):
+        as_points(table)
+
+
+@pytest.mark.parametrize(
+    ("table", "reason"),
+    [
+        (np.zeros(5), "1 dimensions"),
+        (np.zeros((5, 2, 2)), "3 dimensions"),
+        (5.0, "0 dimensions"),
+        ("points.csv", "0 dimensions"),
+        (None, "0 dimensions"),
+        (pd.Series([1.0, 2.0]), "1 dimensions"),
+        (np.zeros((0, 2)), "0 x 2"),
+        (np.zeros((5, 0)), "5 x 0"),
+        (pd.DataFrame({"a": []}), "0 x 1"),
+        (pd.DataFrame(), "0 x 0"),
+    ],
+)
+def test_what_is_no_table_is_refused(table: Any, reason: str) -> None:
+    """Anything but rows and columns, at least one of each, is refused with what it is instead."""
+    with pytest.raises(ValueError, match=f"points must .*{reason}"):
+        as_points(table)
+
+
+def test_rows_of_different_lengths_are_refused() -> None:
+    """A ragged list is no table."""
+    with pytest.raises(ValueError, match=r"\w"):
+        as_points([[1.0, 2.0], [3.0]])
+
+
+def test_columns_without_names_get_some() -> None:
+    """A frame keeps its names; other tables have x, y, z, and beyond three columns x1, x2, ..."""
+    assert column_names(pd.DataFrame({"a": [1], 5: [2]}), 2) == ["a", "5"]
+    assert [column_names(None, n) for n in (1, 2, 3, 4)] == [["x"], ["x", "y"], ["x", "y", "z"], ["x1", "x2", "x3", "x4"]]
+
+
+# -------------------------------------------------------------------------------------------------------- standard units
+
+
+def test_standardised_columns_have_mean_zero_and_variance_one() -> None:
+    """The network sees columns of mean 0 and variance 1 whatever the units."""
+    table = _table(500) * [1e-6, 1e5] + [3.0, -1e6]
+    points = Standardiser.fit(table).transform(table)
+    np.testing.assert_allclose(points.mean(axis=0), 0, atol=1e-8)  # 3.0 / 1e-6 costs half the digits
+    np.testing.assert_allclose(points.std(axis=0), 1, rtol=1e-9)
+
+
+def test_standardiser_by_hand() -> None:
+    """Shift and scale are mean and standard deviation of each column, and apply to other rows and tensors, too."""
+    table = np.stack([np.arange(10.0), np.tile([-1.0, 1.0], 5)], axis=1)
+    standardiser = Standardiser.fit(table)
+    np.testing.assert_allclose(standardiser.mean, [4.5, 0.0])
+    np.testing.assert_allclose(standardiser.scale, [math.sqrt(8.25), 1.0])
+    np.testing.assert_allclose(standardiser.transform([[4.5, 3.0]]), [[0.0, 3.0]])
+    np.testing.assert_allclose(standardiser.inverse([[2.0, 3.0]]), [[4.5 + 2 * math.sqrt(8.25), 3.0]])
+    tensor = torch.tensor([[2.0, 3.0]], requires_grad=True)
+    np.testing.assert_allclose(standardiser.inverse(tensor), [[4.5 + 2 * math.sqrt(8.25), 3.0]])
+
+
+@settings(deadline=None, max_examples=300, database=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    scale=st.floats(-30, 30).map(lambda power: 10.0**power),
+    offset=st.sampled_from([0.0, 1.0, -100.0, 1e4]),
+    seed=st.integers(0, 2**32 - 1),
+    rows=st.integers(FEWEST_ROWS, 60),
+    columns=st.integers(1, 4),
+)
+def test_standard_units_and_back(scale: float, offset: float, seed: int, rows: int, columns: int) -> None:
+    """Over sixty orders of magnitude, and far from the origin, points come back to the last digits."""
+    table = scale * (np.random.default_rng(seed).normal(size=(rows, columns)) + offset)
+    standardiser = Standardiser.fit(table)
+    points = standardiser.transform(table)
+    # An offset of 1e4 standard deviations costs four of sixteen digits.
+    tolerance = 1e-13 * (1 + abs(offset))
+    np.testing.assert_allclose(points.mean(axis=0), 0, atol=10 * tolerance)
+    np.testing.assert_allclose(points.std(axis=0), 1, atol=10 * tolerance)
+    np.testing.assert_allclose(standardiser.inverse(points), table, rtol=0, atol=scale * tolerance)
+
+
+@settings(deadline=None, max_examples=300, database=None)
+@given(
+    st.lists(
+        st.lists(st.floats(width=64), min_size=2, max_size=2), min_size=0, max_size=25
+    )  # NaN, infinities, subnormals and the largest numbers included
+)
+def test_any_table_of_floats_is_standardised_or_refused_in_a_sentence(table: list[list[float]]) -> None:
+    """Whatever numbers a user has: either a finite standardiser comes of it that inverts, or a ValueError."""
+    try:
+        standardiser = Standardiser.fit(table)
+    except ValueError as error:
+        assert "\n" not in str(error)  # noqa: PT017
+        return
+    points = standardiser.transform(table)
+    assert np.isfinite(points).all()
+    largest = np.abs(table).max(axis=0)
+    assume((standardiser.scale > 1e-290).all())  # below, float64 itself has fewer digits
+    assert (np.abs(standardiser.inverse(points) - table) <= 1e-12 * largest).all()
+
+
+@pytest.mark.parametrize("value", [0.0, 0.1, -1e30, 1e-300])
+def test_a_constant_column_is_refused_by_name(value: float) -> None:
+    """A column that never changes has no scale, even where rounding gives its mean another last digit."""
+    frame = pd.DataFrame({"width": _table(33)[:, 0], "height": np.full(33, value)})
+    with pytest.raises(ValueError, match=f"column 'height' is constant .{value}"):
+        Standardiser.fit(frame)
+
+
+def test_a_column_too_large_for_its_square_is_refused_by_name() -> None:
+    """Numbers whose variance float64 cannot hold are refused, not turned into NaN."""
+    table = _table()
+    table[:, 1] *= 1e200
+    with pytest.raises(ValueError, match="column 'y' is too large"):
+        Standardiser.fit(table)
+
+
+@pytest.mark.parametrize("rows", [1, 2, FEWEST_ROWS - 1])
+def test_too_few_rows_are_refused(rows: int) -> None:
+    """Nothing can be learnt from fewer than ten rows; their number and the least are told."""
+    with pytest.raises(ValueError, match=f"too few rows.*{rows}.*{FEWEST_ROWS}"):
+        Standardiser.fit(_table(rows))
+    Standardiser.fit(_table(FEWEST_ROWS))
+
+
+def test_another_number_of_columns_is_refused() -> None:
+    """A table of other columns does not broadcast by accident, not even a single one."""
+    standardiser = Standardiser.fit(_table())
+    for columns in (1, 3):
+        with pytest.raises(ValueError, match=f"expected 2 columns, got {columns}"):
+            standardiser.transform(np.zeros((5, columns)))
+
+
+@pytest.mark.parametrize(
+    ("mean", "scale"),
+    [
+        ([0.0], [1.0, 1.0]),
+        ([[0.0]], [[1.0]]),
+        ([0.0], [0.0]),
+        ([0.0], [-1.0]),
+        ([math.nan], [1.0]),
+        ([0.0], [math.nan]),
+        ([0.0], [math.inf]),
+        ([math.inf], [1.0]),
+    ],
+)
+def test_a_standardiser_that_is_none_is_refused(mean: Any, scale: Any) -> None:
+    """Shift and scale from a file are finite lists of one length, and the scale is positive."""
+    with pytest.raises(ValueError, match="scale"):
+        Standardiser(np.array(mean), np.array(scale))
