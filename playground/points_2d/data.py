@@ -40,6 +40,8 @@ class SwissRollDataset(Dataset):
         settings: The other arguments of `make_swiss_roll_dataframe`.
     """
 
+    name = "swiss-roll"
+
     def __init__(self, n_samples: int, **settings: Any) -> None:
         self.settings = {"n_samples": n_samples, **settings}
         self.frame = make_swiss_roll_dataframe(n_samples, **settings)

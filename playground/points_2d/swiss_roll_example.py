@@ -15,6 +15,7 @@ import json
 import logging
 import math
 import os
+import platform
 import sys
 import time
 import warnings
@@ -59,6 +60,7 @@ class SwissRollDiffusionExample:
         self.device = device
         self.quiet = quiet
         self.settings = {**TRAINING_DEFAULTS, **SAMPLING_DEFAULTS, **settings}
+        self.stored_data: dict[str, Any] | None = None  # the data settings of a model that was loaded
         self.times: dict[str, float] = {}
         self.written: list[Path] = []
 
@@ -111,7 +113,7 @@ class SwissRollDiffusionExample:
         from data import SwissRollDataset
 
         with self._timed("data"):
-            self.training = SwissRollDataset(**self.data_settings("training"))
+            self.training = SwissRollDataset(**(self.stored_data or self.data_settings("training")))
             self.validation = SwissRollDataset(**self.data_settings("validation"))
             self.population = SwissRollDataset(**self.data_settings("population"))
 
@@ -126,7 +128,7 @@ class SwissRollDiffusionExample:
                 self.training.frame, self.setup_training_config(), inference=self.setup_inference_config(),
                 validation=self.validation.frame, population=self.population.frame, backbone=make_backbone,
                 metadata={
-                    "data": {"name": "swiss-roll", **self.training.settings},
+                    "data": {"name": self.training.name, **self.training.settings},
                     "network": {name: self.settings[name] for name in ("hidden_dim", "num_layers", "dims")},
                     "example": dict(self.settings),
                 },
@@ -144,6 +146,8 @@ class SwissRollDiffusionExample:
             raise ValueError(f"{path} was not written by this example, so its data cannot be drawn again")
         asked = {name: value for name, value in self.settings.items() if name in self.asked}
         self.settings = {**self.model.metadata["example"], **asked}
+        # Another seed draws other samples; the training data stay those that the model was trained on.
+        self.stored_data = {name: value for name, value in self.model.metadata["data"].items() if name != "name"}
         return self.model
 
     def generate_samples(self) -> Any:
@@ -151,14 +155,14 @@ class SwissRollDiffusionExample:
         import pandas as pd
 
         config = self.setup_inference_config()
-        every = max(1, config.num_steps // 100)  # about a hundred frames at most
+        every = math.ceil(config.num_steps / 100)  # a hundred frames at most
         frames = []
         with self._timed("sampling"), self._progress("sampling", config.num_steps) as advance:
             self.model.to(self._device())
             steps = self.model.trajectory(self.settings["n_samples"], seed=self.settings["seed"], **config.to_mapping())
             for k, step in enumerate(steps):
                 if k % every == 0 or k == config.num_steps:
-                    frames.append((step.sigma, step.x[:2000]))
+                    frames.append((k, step.sigma, step.x[:2000]))
                 advance(k, "")
         self.frames, self.samples = frames, step.x
         table = pd.DataFrame(self.samples, columns=self.model.columns)
@@ -174,9 +178,10 @@ class SwissRollDiffusionExample:
     def create_inference_gif(self) -> None:
         """Write `inference.gif`: from pure noise to the roll."""
         with self._timed("gif"), self._progress("gif", len(self.frames)) as advance:
-            sigmas, points = zip(*self.frames, strict=True)
-            numbers = {"title": "noise becomes a Swiss roll", "advance": advance}
-            gif = ptd.animate_samples(points, sigmas, self.training.frame.to_numpy(), **numbers)
+            numbers, sigmas, points = zip(*self.frames, strict=True)
+            gif = ptd.animate_samples(
+                points, sigmas, self.training.frame, steps=numbers, title="noise becomes a Swiss roll", advance=advance
+            )
             ptd.write_atomic(self._noted("inference.gif"), gif)
 
     def judge_samples(self) -> dict[str, float]:
@@ -203,11 +208,15 @@ class SwissRollDiffusionExample:
 
     def summarize(self) -> None:
         """Write `summary.json`, and print what was written, how long it took, and how good the samples are."""
+        from importlib.metadata import version
+
         quality = getattr(self, "quality", {})
+        packages = {name: version(name) for name in ("torch", "lightning", "numpy", "scikit-learn", "matplotlib")}
+        training = self.model.training or self.setup_training_config()
         summary = {
-            "version": ptd.__version__,
+            "versions": {"pointdiffusion": ptd.__version__, "python": platform.python_version(), **packages},
             "settings": self.settings,
-            "training": self.setup_training_config().to_mapping(),
+            "training": training.to_mapping(),
             "inference": self.setup_inference_config().to_mapping(),
             "quality": quality,
             "times": {name: round(seconds, 3) for name, seconds in self.times.items()},
@@ -300,7 +309,7 @@ def make_parser(defaults: dict[str, Any]) -> argparse.ArgumentParser:
     """Return the command line; defaults are told in the help and filled in after parsing."""
     parser = argparse.ArgumentParser(
         description="Train a diffusion model on a Swiss roll, sample from it, draw the result and an animation.",
-        epilog="Everything is written to swiss_roll_output/ below the folder where the command runs.",
+        epilog="Everything is written to the output directory, below the folder where the command runs.",
     )
 
     def add(group: Any, flag: str, kind: Any, text: str, metavar: str = "N") -> None:
@@ -396,38 +405,41 @@ def main(argv: list[str] | None = None, **changed_defaults: Any) -> int:
     if not sys.warnoptions:
         warnings.simplefilter("ignore")
     logging.getLogger("matplotlib").setLevel(logging.ERROR)
+    start = time.time()
     try:
         run(args, defaults)
     except KeyboardInterrupt:
         checkpoint = Path(args.output_dir) / "checkpoints" / "last.ckpt"
-        hint = "; the last checkpoint is kept, add --resume to go on" if checkpoint.exists() else ""
-        print(f"\ninterrupted{'' if args.inference_only else hint}", file=sys.stderr)
+        ours = checkpoint.exists() and (args.resume or checkpoint.stat().st_mtime >= start)
+        hint = "; the last checkpoint is kept, add --resume to go on" if ours and not args.inference_only else ""
+        print(f"\ninterrupted{hint}", file=sys.stderr)
         return 130
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    except (PermissionError, NotADirectoryError, IsADirectoryError, FileExistsError) as error:
-        print(
-            f"error: cannot write {error.filename or args.output_dir} ({error.strerror}); give another --output-dir",
-            file=sys.stderr,
-        )
-        return 2
-    except (OSError, MemoryError, RuntimeError) as error:
-        machine = {errno.ENOSPC: "the disk is full", errno.EDQUOT: "the disk quota is used up"}
-        out_of_memory = (
-            isinstance(error, MemoryError) or "out of memory" in str(error) or "not enough memory" in str(error)
-        )
-        if out_of_memory:
-            reason = "not enough memory; ask for fewer points, a smaller batch or a smaller network"
-        elif isinstance(error, OSError):
-            reason = (
-                machine.get(error.errno or 0, error.strerror or str(error)) + "; files of an earlier run are untouched"
-            )
-        else:
-            raise
-        print(f"error: {reason}", file=sys.stderr)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nobody reads on, as after `| head`
         return 1
+    except (OSError, MemoryError, RuntimeError) as error:
+        code, reason = explain(error)
+        print(f"error: {reason}", file=sys.stderr)
+        return code
     return 0
+
+
+def explain(error: OSError | MemoryError | RuntimeError) -> tuple[int, str]:
+    """Return the exit code and one sentence for an error of the machine; errors that are ours are raised again."""
+    if isinstance(error, OSError):
+        full = {errno.ENOSPC: "the disk is full", errno.EDQUOT: "the disk quota is used up"}
+        full[errno.EFBIG] = "the file grew beyond what the system allows"
+        if error.errno in full:
+            return 1, f"{full[error.errno]}; files of an earlier run are untouched, make room and try again"
+        if error.errno in (errno.EIO, errno.ENOMEM, errno.EMFILE, errno.ENFILE):
+            return 1, f"the machine failed ({error.strerror}); files of an earlier run are untouched"
+        return 2, f"cannot write {error.filename} ({error.strerror}); give another --output-dir"
+    if isinstance(error, MemoryError) or "memory" in str(error):
+        return 1, "not enough memory; ask for fewer points, a smaller batch or a smaller network"
+    raise error
 
 
 if __name__ == "__main__":

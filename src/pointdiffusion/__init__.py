@@ -26,6 +26,7 @@ _HOMES = {
     "model": ["DiffusionModel", "load", "pick_device"],
     "networks": [
         "NETWORKS", "FourierFeatures", "NoiseEmbedding", "PlainBlock", "ResidualBlock", "ResidualMLP",
+        "default_network",
     ],
     "noise": [
         "NOISE_SAMPLERS", "SCHEDULES", "KarrasSchedule", "LogNormalSampler", "LogUniformSampler", "NoiseSampler",

@@ -26,6 +26,7 @@ from pointdiffusion.networks import NoiseEmbedding as NoiseEmbedding
 from pointdiffusion.networks import PlainBlock as PlainBlock
 from pointdiffusion.networks import ResidualBlock as ResidualBlock
 from pointdiffusion.networks import ResidualMLP as ResidualMLP
+from pointdiffusion.networks import default_network as default_network
 from pointdiffusion.noise import NOISE_SAMPLERS as NOISE_SAMPLERS
 from pointdiffusion.noise import SCHEDULES as SCHEDULES
 from pointdiffusion.noise import KarrasSchedule as KarrasSchedule

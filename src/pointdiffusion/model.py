@@ -121,9 +121,10 @@ class DiffusionModel:
         """Yield the trajectory of each chunk, in standard units."""
         if num_samples < 1:
             raise ValueError(f"num_samples must be at least 1, got {num_samples}")
+        solver = settings.pop("solver", self.inference.solver)
         config = InferenceConfig.from_mapping({**self.inference.to_mapping(), **settings})
         sigmas = make_schedule(config).sigmas(config.num_steps)
-        solver = sampling.make_solver(config.solver)
+        solver = sampling.make_solver(solver)
         weights = next(self.denoiser.parameters())
         noisy = self.covariance.double() + config.sigma_max**2 * torch.eye(self.n_dims, dtype=torch.float64)
         factor = torch.linalg.cholesky(noisy)
@@ -146,7 +147,8 @@ class DiffusionModel:
         Args:
             num_samples: Number of points.
             seed: Seed of the noise.
-            settings: Fields of `InferenceConfig` to use in place of the model's own, for instance `num_steps=20`.
+            settings: Fields of `InferenceConfig` to use in place of the model's own, for instance `num_steps=20`; the
+                solver may be a `Solver` as well as a name.
 
         Yields:
             Steps; `x` and `denoised` are arrays `(num_samples, D)` in the units of the data, `sigma` is in standard

@@ -291,6 +291,8 @@ class LightningDiffusion(LightningModule):
         backbone = self.denoiser.backbone
         network = specification_of(backbone) or {
             "class": class_name(backbone),
+            "modules": repr(backbone),
+            "rate_multiplier": self._rate_multiplier,
             "shapes": {name: list(value.shape) for name, value in backbone.state_dict().items()},
         }
         origin = {f"data.{name}": value for name, value in self.metadata.get("data", {}).items()}

@@ -43,7 +43,8 @@ def _palette(pictures: Sequence[Image.Image]) -> Image.Image:
 
 
 def animate_samples(
-    frames: Sequence[ArrayLike], sigmas: Sequence[float], training: ArrayLike, *, title: str = "",
+    frames: Sequence[ArrayLike], sigmas: Sequence[float], training: ArrayLike, *,
+    steps: Sequence[int] | None = None, title: str = "",
     advance: Callable[[int, str], None] | None = None,
 ) -> bytes:  # fmt: skip
     """Return a GIF of points on their way from noise to data, over the training data.
@@ -52,6 +53,7 @@ def animate_samples(
         frames: Points at each noise level, each of shape `(N, D)`.
         sigmas: The noise levels, shown on the frames.
         training: Training data, shape `(M, D)`, drawn in blue behind.
+        steps: Numbers of the solver's steps, shown on the frames; counted where they are missing.
         title: First line above the picture.
         advance: Called with the number of frames done, for a progress bar.
 
@@ -63,6 +65,7 @@ def animate_samples(
 
     if not len(frames) or len(frames) != len(sigmas):
         raise ValueError(f"one noise level for each frame is needed, got {len(frames)} frames, {len(sigmas)} levels")
+    steps = range(len(frames)) if steps is None else steps
     flat, background = [planar(frame) for frame in frames], planar(training)
     centre, half = square_limits(background, margin=0.12)
     widths = _axes_widths(flat, centre, half)
@@ -89,7 +92,7 @@ def animate_samples(
             kept = canvas.copy_from_bbox(figure.bbox)
         canvas.restore_region(kept)
         dots.set_data(points[:, 0], points[:, 1])
-        caption.set_text(f"step {k:>3}/{len(flat) - 1}   noise level {sigmas[k]:8.3f}")
+        caption.set_text(f"step {steps[k]:>3}/{steps[-1]}   noise level {sigmas[k]:8.3f}")
         ax.draw_artist(dots)
         figure.draw_artist(caption)
         pictures.append(Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3].copy()))
