@@ -126,6 +126,8 @@ class TrainingConfig(_Config):
         gamma: The constant of the min-SNR weightings (Hang et al. 2023).
         reference_points: Rows over which the posterior mean is taken as the target of the loss (Xu et al. 2023);
             0 takes the one clean point.
+        tail_share: Share of rows whose noise is widened, up to twice, where the posterior mean is the target, so that the
+            network is right in the far tails of the noise as well.
         ema_decay: Limit of the decay of the averaged weights; 0 is no averaging.
         ema_warmup: Step k averages with decay `min(ema_decay, (1 + k) / (ema_warmup + k))`.
 
@@ -145,6 +147,7 @@ class TrainingConfig(_Config):
     weighting: str = "uniform"
     gamma: float = 5.0
     reference_points: int = 1024
+    tail_share: float = 0.1
     ema_decay: float = 0.999
     ema_warmup: int = 10
 
@@ -157,6 +160,7 @@ class TrainingConfig(_Config):
         _check_range(self.sigma_min, self.sigma_max)
         _require(self.gamma > 0, f"gamma must be positive, got {self.gamma}")
         _require(self.reference_points >= 0, f"reference_points must not be negative, got {self.reference_points}")
+        _require(0 <= self.tail_share <= 1, f"tail_share must lie in [0, 1], got {self.tail_share}")
         _require(0 <= self.ema_decay < 1, f"ema_decay must lie in [0, 1), got {self.ema_decay}")
         _require(self.ema_warmup >= 1, f"ema_warmup must be at least 1, got {self.ema_warmup}")
 

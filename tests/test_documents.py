@@ -1,0 +1,70 @@
+"""What the documents show runs, what they link to is there, and no flag is left out."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+DOCUMENTS = sorted(
+    path
+    for path in [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("playground/**/*.md")]
+    if ".venv" not in path.parts
+)
+
+
+def code_blocks(path: Path) -> list[str]:
+    """Return the Python blocks of a document."""
+    return re.findall(r"```python\n(.*?)```", path.read_text(encoding="utf-8"), flags=re.DOTALL)
+
+
+def test_the_tour_of_the_readme_runs(tmp_path: Path) -> None:
+    """A newcomer pastes it and sees no error and no warning."""
+    (tour,) = code_blocks(ROOT / "README.md")
+    command = [sys.executable, "-W", "error", "-c", tour]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+
+
+@pytest.mark.parametrize("folder", [ROOT, ROOT / "playground" / "points_2d"], ids=["root", "example"])
+def test_both_languages_show_the_same_code(folder: Path) -> None:
+    """The Chinese documents must not fall behind: what they run is what the English ones run."""
+
+    def statements(path: Path) -> list[list[str]]:
+        blocks = [re.sub(r"#.*", "", block) for block in code_blocks(path)]
+        return [[line.rstrip() for line in block.splitlines() if line.strip()] for block in blocks]
+
+    assert statements(folder / "README.md") == statements(folder / "README.zh-CN.md")
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_links_lead_somewhere(path: Path) -> None:
+    """Every link that stays in the repository has a target."""
+    targets = re.findall(r"\]\(([^)#\s]+)", path.read_text(encoding="utf-8"))
+    for target in targets:
+        if not re.match(r"[a-z]+:", target):
+            assert (path.parent / target).exists(), target
+
+
+@pytest.mark.parametrize("name", ["README.md", "README.zh-CN.md"])
+def test_every_flag_is_documented(name: str) -> None:
+    """The example's documents name each flag of its help."""
+    folder = ROOT / "playground" / "points_2d"
+    command = [sys.executable, "swiss_roll_example.py", "--help"]
+    text = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True).stdout
+    flags = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", text))
+    assert len(flags) > 15
+    document = (folder / name).read_text(encoding="utf-8")
+    missing = [flag for flag in flags if f"`{flag}" not in document and f"`{flag} " not in document]
+    assert not missing
+
+
+def test_no_placeholder_is_left() -> None:
+    """Documents are whole."""
+    for path in DOCUMENTS:
+        assert not re.search(r"<!-- \w+ -->|TODO|TBD", path.read_text(encoding="utf-8")), path.name
