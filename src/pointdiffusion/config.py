@@ -126,8 +126,8 @@ class TrainingConfig(_Config):
         gamma: The constant of the min-SNR weightings (Hang et al. 2023).
         reference_points: Rows over which the posterior mean is taken as the target of the loss (Xu et al. 2023);
             0 takes the one clean point.
-        tail_share: Share of rows whose noise is widened, up to twice, where the posterior mean is the target, so that the
-            network is right in the far tails of the noise as well.
+        tail_share: Share of rows whose noise is widened, up to twice, where the posterior mean is the target, so that
+            the network is right in the far tails of the noise as well.
         ema_decay: Limit of the decay of the averaged weights; 0 is no averaging.
         ema_warmup: Step k averages with decay `min(ema_decay, (1 + k) / (ema_warmup + k))`.
 
