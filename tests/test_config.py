@@ -160,7 +160,9 @@ def test_an_unknown_setting_is_refused_with_a_suggestion(kind: Any, unknown: Any
         kind.from_yaml(f"{unknown}: 1.0")
 
 
-@pytest.mark.parametrize("text", ["", "5", "- 1\n- 2", "epochs: [", "a: b: c", "\t", "!!python/object/apply:os.getcwd []"])
+@pytest.mark.parametrize(
+    "text", ["", "5", "- 1\n- 2", "epochs: [", "a: b: c", "\t", "!!python/object/apply:os.getcwd []"]
+)
 @pytest.mark.parametrize("kind", CONFIGS)
 def test_what_is_no_yaml_mapping_is_refused(kind: Any, text: str) -> None:
     """Broken YAML, other values, and tags that would run code are refused in one sentence."""

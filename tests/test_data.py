@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -250,7 +251,7 @@ def test_the_table_of_the_user_is_left_as_it_was() -> None:
 def test_a_value_that_is_no_number_is_named_with_row_and_column(method: str, value: Any, reason: str) -> None:
     """One bad cell in a table is found and told: what it is, in which column and row."""
     frame = pd.DataFrame(_table(), columns=["width", "height"]).astype(object)
-    frame.iat[13, 1] = value
+    frame["height"] = pd.Series([*frame["height"][:13], value, *frame["height"][14:]], dtype=object)
     standardiser = Standardiser(np.zeros(2), np.ones(2))
     calls = {"fit": Standardiser.fit, "transform": standardiser.transform, "as_points": as_points}
     with pytest.raises(ValueError, match=r"column 'height'.* row 13\b") as caught:
@@ -297,10 +298,15 @@ def test_rows_of_different_lengths_are_refused() -> None:
 def test_columns_without_names_get_some() -> None:
     """A frame keeps its names; other tables have x, y, z, and beyond three columns x1, x2, ..."""
     assert column_names(pd.DataFrame({"a": [1], 5: [2]}), 2) == ["a", "5"]
-    assert [column_names(None, n) for n in (1, 2, 3, 4)] == [["x"], ["x", "y"], ["x", "y", "z"], ["x1", "x2", "x3", "x4"]]
+    assert [column_names(None, n) for n in (1, 2, 3, 4)] == [
+        ["x"],
+        ["x", "y"],
+        ["x", "y", "z"],
+        ["x1", "x2", "x3", "x4"],
+    ]
 
 
-# -------------------------------------------------------------------------------------------------------- standard units
+# ------------------------------------------------------------------------------------------------------- standard units
 
 
 def test_standardised_columns_have_mean_zero_and_variance_one() -> None:
@@ -323,7 +329,9 @@ def test_standardiser_by_hand() -> None:
     np.testing.assert_allclose(standardiser.inverse(tensor), [[4.5 + 2 * math.sqrt(8.25), 3.0]])
 
 
-@settings(deadline=None, max_examples=300, database=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(
+    deadline=None, max_examples=300, database=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+)
 @given(
     scale=st.floats(-30, 30).map(lambda power: 10.0**power),
     offset=st.sampled_from([0.0, 1.0, -100.0, 1e4]),
@@ -343,13 +351,18 @@ def test_standard_units_and_back(scale: float, offset: float, seed: int, rows: i
     np.testing.assert_allclose(standardiser.inverse(points), table, rtol=0, atol=scale * tolerance)
 
 
-@settings(deadline=None, max_examples=300, database=None)
-@given(
-    st.lists(
-        st.lists(st.floats(width=64), min_size=2, max_size=2), min_size=0, max_size=25
-    )  # NaN, infinities, subnormals and the largest numbers included
+# Subnormals and the largest numbers included, and ones that square to these; now and then NaN or infinite.
+_FLOATS = st.one_of(
+    st.floats(allow_nan=False, allow_infinity=False),
+    st.floats(-10, 10).map(lambda value: value * 1e-160),
+    st.floats(-10, 10).map(lambda value: value * 1e153),
+    st.floats(),
 )
-def test_any_table_of_floats_is_standardised_or_refused_in_a_sentence(table: list[list[float]]) -> None:
+
+
+@settings(deadline=None, max_examples=400, database=None, derandomize=True)
+@given(st.lists(st.tuples(_FLOATS, _FLOATS), min_size=FEWEST_ROWS, max_size=FEWEST_ROWS + 2))
+def test_any_table_of_floats_is_standardised_or_refused_in_a_sentence(table: list[tuple[float, float]]) -> None:
     """Whatever numbers a user has: either a finite standardiser comes of it that inverts, or a ValueError."""
     try:
         standardiser = Standardiser.fit(table)
@@ -367,7 +380,7 @@ def test_any_table_of_floats_is_standardised_or_refused_in_a_sentence(table: lis
 def test_a_constant_column_is_refused_by_name(value: float) -> None:
     """A column that never changes has no scale, even where rounding gives its mean another last digit."""
     frame = pd.DataFrame({"width": _table(33)[:, 0], "height": np.full(33, value)})
-    with pytest.raises(ValueError, match=f"column 'height' is constant .{value}"):
+    with pytest.raises(ValueError, match=rf"column 'height' is constant \({re.escape(str(value))}\)"):
         Standardiser.fit(frame)
 
 

@@ -150,5 +150,5 @@ def test_noise_prediction_recovers_the_noise() -> None:
     generator = torch.Generator().manual_seed(0)
     x_0, eps = (torch.randn(6, 2, dtype=torch.float64, generator=generator) for _ in range(2))
     sigma = torch.tensor([0.1, 0.2, 0.5, 1.0, 5.0, 80.0], dtype=torch.float64)
-    result = noise_prediction(lambda x, sigma: x_0, x_0 + sigma[:, None] * eps, sigma)
+    result = noise_prediction(lambda *_: x_0, x_0 + sigma[:, None] * eps, sigma)
     torch.testing.assert_close(result, eps, rtol=1e-13, atol=1e-14)

@@ -241,7 +241,8 @@ def test_memory_stays_bounded() -> None:
                 with open("/proc/self/status") as status:
                     return next(int(line.split()[1]) / 1024 for line in status if line.startswith("VmHWM"))
             except FileNotFoundError:
-                return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2 ** (20 if sys.platform == "darwin" else 10)
+                unit = 2**20 if sys.platform == "darwin" else 2**10
+                return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
 
         points, x = torch.randn(200_000, 2), torch.randn(2_000, 2)
         truth = EmpiricalDenoiser(points)

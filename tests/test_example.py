@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import pty
@@ -22,7 +23,9 @@ import pointdiffusion as ptd
 
 OUTPUT = "swiss_roll_output"
 RESULTS = ["samples.csv", "results_comparison.png", "inference.gif"]
-ADVERTS = re.compile(r"(?i)warn|tip:|litlogger|💡|deprecat|\b[GT]PU\b|seed set|checkpoint director|tensorboard|max_epochs")
+ADVERTS = re.compile(
+    r"(?i)warn|tip:|litlogger|💡|deprecat|\b[GT]PU\b|seed set|checkpoint director|tensorboard|max_epochs"
+)
 
 
 def summary_of(folder: Path) -> dict[str, Any]:
@@ -92,7 +95,7 @@ def test_the_animation_goes_from_noise_to_data_and_holds_the_last_frame(trained:
     assert durations[-1] >= 2000
     assert durations[-1] > 5 * max(durations[1:-1])
     pixels = [np.asarray(frame) for frame in frames]
-    for before, after in zip(pixels, pixels[1:], strict=False):
+    for before, after in itertools.pairwise(pixels):
         assert (before != after).any()
     masks = [blue_and_red(frame) for frame in frames]
     assert all(blue.sum() > 30 for blue, _ in masks), "training data behind"
@@ -106,7 +109,7 @@ def test_the_animation_goes_from_noise_to_data_and_holds_the_last_frame(trained:
 
 def test_the_summary_tells_settings_version_quality_and_times(trained: tuple[Path, Result]) -> None:
     summary = summary_of(trained[0])
-    assert summary["version"] == ptd.__version__
+    assert summary["versions"]["pointdiffusion"] == ptd.__version__
     assert summary["settings"]["epochs"] == 2
     assert summary["settings"]["batch_size"] == 128
     assert summary["settings"]["lr"] == 1e-4
@@ -395,7 +398,9 @@ def make_network('''
 
 def test_a_changed_network_takes_effect_and_is_read_back(playground: Path, scripts: Scripts, tmp_path: Path) -> None:
     change(playground / "model.py", "def make_network(", OWN_NETWORK.lstrip("\n"))
-    change(playground / "model.py", "    points = ptd.", "    return MyOwnNetwork(n_dims, hidden_dim)\n    points = ptd.")
+    change(
+        playground / "model.py", "    points = ptd.", "    return MyOwnNetwork(n_dims, hidden_dim)\n    points = ptd."
+    )
     script = playground / EXAMPLE.name
     result = scripts.run(*TOY, cwd=tmp_path, script=script)
     assert result.code == 0, result
@@ -453,7 +458,9 @@ def test_changed_inference_settings_take_effect(
 
 def test_the_changed_short_script_takes_effect(playground: Path, scripts: Scripts, tmp_path: Path) -> None:
     script = playground / RUN_EXAMPLE.name
-    change(script, "epochs=30, n_samples=1000", "epochs=1, n_samples=33, n_train=128, n_val=32, hidden_dim=8, n_steps=4")
+    change(
+        script, "epochs=30, n_samples=1000", "epochs=1, n_samples=33, n_train=128, n_val=32, hidden_dim=8, n_steps=4"
+    )
     result = scripts.run("--seed", "2", cwd=tmp_path, script=script)
     assert result.code == 0, result
     assert len(pd.read_csv(tmp_path / OUTPUT / "samples.csv")) == 33

@@ -175,7 +175,9 @@ def test_a_killed_writer_leaves_a_whole_file(tmp_path: Path, delay: float) -> No
 
 def test_leftovers_are_removed_by_the_name_of_their_file(tmp_path: Path) -> None:
     """What a killed write of this file left goes; the file itself, and what belongs to others, stays."""
-    kept = [tmp_path / name for name in ("model.pt", ".model.pt", ".model.ptx.1.tmp", ".other.pt.1.tmp", "model.pt.tmp")]
+    kept = [
+        tmp_path / name for name in ("model.pt", ".model.pt", ".model.ptx.1.tmp", ".other.pt.1.tmp", "model.pt.tmp")
+    ]
     gone = [tmp_path / name for name in (".model.pt.abc.tmp", ".model.pt.x_1.tmp")]
     for path in (*kept, *gone):
         path.touch()

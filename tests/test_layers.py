@@ -31,6 +31,7 @@ ORDER = [
     "solvers.runge_kutta",
     "solvers",
     "sampling",
+    "model_file",
     "model",
     "checkpoints",
     "training",

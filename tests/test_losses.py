@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 import torch
@@ -19,11 +18,11 @@ SIGMAS = [0.002, 0.1, 1 / math.sqrt(5), 0.7, 1.0, 3.0, 80.0]
 # Written down from the papers, in plain floats: (sigma, sigma_data) and (sigma, gamma).
 LOSSES_BY_HAND: dict[str, Callable[[float, float], float]] = {
     "karras": lambda s, d: (s * s + d * d) / (s * d) ** 2,
-    "noise-prediction": lambda s, d: 1 / (s * s),
+    "noise-prediction": lambda s, _: 1 / (s * s),
 }
 WEIGHTINGS_BY_HAND: dict[str, Callable[[float, float], float] | None] = {
     "uniform": None,
-    "snr": lambda s, g: 1 / s**2,
+    "snr": lambda s, _: 1 / s**2,
     "min-snr": lambda s, g: min(1 / s**2, g),
     "soft-min-snr": lambda s, g: 1 / s**2 * g / (1 / s**2 + g),
 }
@@ -32,7 +31,7 @@ WEIGHTINGS_BY_HAND: dict[str, Callable[[float, float], float] | None] = {
 class _Network(nn.Module):
     """Some fixed function of its two inputs."""
 
-    def forward(self, x: Tensor, c: Tensor, **condition: Any) -> Tensor:
+    def forward(self, x: Tensor, c: Tensor) -> Tensor:
         return torch.sin(3 * x) + c[:, None]
 
 
@@ -118,13 +117,13 @@ def test_denoising_loss_by_hand() -> None:
 
 def test_an_unknown_loss_is_answered_with_a_suggestion() -> None:
     """A misspelt loss is answered with the nearest name and with all of them."""
-    with pytest.raises(ValueError, match="loss 'karas'.*did you mean 'karras'") as caught:
+    with pytest.raises(ValueError, match=r"loss 'karas'.*did you mean 'karras'") as caught:
         loss_weight(torch.ones(1), loss="karas")
     assert all(name in str(caught.value) for name in LOSSES)
 
 
 def test_an_unknown_weighting_is_answered_with_a_suggestion() -> None:
     """A misspelt weighting is answered with the nearest name and with all of them."""
-    with pytest.raises(ValueError, match="weighting 'min_snr'.*did you mean 'min-snr'") as caught:
+    with pytest.raises(ValueError, match=r"weighting 'min_snr'.*did you mean 'min-snr'") as caught:
         loss_weight(torch.ones(1), weighting="min_snr")
     assert all(name in str(caught.value) for name in WEIGHTINGS)

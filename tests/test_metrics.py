@@ -34,7 +34,7 @@ def test_wasserstein2_in_one_dimension_matches_sorted_points() -> None:
 def test_wasserstein2_of_a_shift_is_its_length() -> None:
     """A translated sample is as far away as it was moved, whatever its order."""
     a = _normal(100, 2)
-    assert wasserstein2(a, a[::-1] + [3.0, -4.0]) == pytest.approx(5.0, rel=1e-12)
+    assert wasserstein2(a, a[::-1] + np.array([3.0, -4.0])) == pytest.approx(5.0, rel=1e-12)
     assert wasserstein2(a, a[::-1]) == pytest.approx(0.0, abs=1e-12)
 
 

@@ -61,7 +61,6 @@ def _affine(layer: Any, x: Tensor) -> Tensor:
 # ----------------------------------------------------------------------------------------------------------- arithmetic
 
 
-
 def test_fourier_features_by_hand() -> None:
     """The features are the point itself and root two times cosine and sine of its projections."""
     features = ptd.FourierFeatures(2, 3).double()
@@ -281,7 +280,7 @@ class _UserBlock(nn.Module):
         self.linear = nn.Linear(WIDTH, WIDTH)
 
     def forward(self, h: Tensor, embedding: Tensor) -> Tensor:
-        return h + self.linear(h)
+        return h + self.linear(h) * embedding.mean()
 
 
 class _Wrapper(ptd.ResidualBlock):

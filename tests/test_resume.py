@@ -474,4 +474,6 @@ def test_other_rows_of_the_same_shape_are_refused(tmp_path: Path) -> None:
 
 def test_the_scripts_of_these_tests_are_those_of_the_playground() -> None:
     assert EXAMPLE.parent == PLAYGROUND
-    assert all(path.exists() for path in itertools.chain([EXAMPLE], (PLAYGROUND / f"{n}.py" for n in ("data", "model"))))
+    assert all(
+        path.exists() for path in itertools.chain([EXAMPLE], (PLAYGROUND / f"{n}.py" for n in ("data", "model")))
+    )

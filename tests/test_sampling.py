@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import Any
 
@@ -22,12 +23,12 @@ class _Mixture:
         self.truth = ptd.EmpiricalDenoiser(torch.tensor([[-1.0, 0.0], [1.0, 0.5]], dtype=torch.float64))
 
     def denoise(self, x: Tensor, sigma: Tensor, **condition: Any) -> Tensor:
-        return self.truth(x, sigma)
+        return self.truth(x, sigma, **condition)
 
 
 class _Module(ptd.Denoiser):
     def forward(self, x: Tensor, sigma: Tensor, **condition: Any) -> Tensor:
-        return _Mixture().denoise(x, sigma)
+        return _Mixture().denoise(x, sigma, **condition)
 
 
 def _start(dtype: torch.dtype = torch.float64) -> Tensor:
@@ -59,7 +60,7 @@ def test_trajectory_has_one_item_for_each_level(name: str) -> None:
 def test_denoised_is_what_the_step_began_with(name: str) -> None:
     """Each item carries the denoised points of the level before: the denoiser's answer there, not a later one."""
     steps = list(ptd.trajectory(_Mixture().denoise, _start(), SIGMAS, solver=name))
-    for before, step in zip(steps[:-1], steps[1:], strict=True):
+    for before, step in itertools.pairwise(steps):
         expected = _Mixture().denoise(before.x, torch.tensor(before.sigma, dtype=torch.float64))
         torch.testing.assert_close(step.denoised, expected, rtol=1e-13, atol=1e-14)
 
@@ -128,7 +129,7 @@ def test_points_may_have_any_shape(name: str) -> None:
 def test_no_gradient_is_kept() -> None:
     """A walk through a network keeps no graph, so memory does not grow with its steps."""
     layer = nn.Linear(2, 2).double()
-    steps = list(ptd.trajectory(lambda x, sigma: layer(x), _start(), SIGMAS))
+    steps = list(ptd.trajectory(lambda x, _: layer(x), _start(), SIGMAS))
     assert not any(step.x.requires_grad for step in steps)
     assert torch.is_grad_enabled()
 
@@ -171,6 +172,6 @@ def test_a_grid_that_is_none_is_refused(sigmas: Any, reason: str) -> None:
 
 def test_an_unknown_solver_is_answered_with_a_suggestion() -> None:
     """A misspelt solver is answered with the nearest name and with all of them."""
-    with pytest.raises(ValueError, match="solver 'huen'.*did you mean 'heun'") as caught:
+    with pytest.raises(ValueError, match=r"solver 'huen'.*did you mean 'heun'") as caught:
         ptd.sample(_Mixture().denoise, _start(), SIGMAS, solver="huen")
     assert all(name in str(caught.value) for name in SOLVERS)

@@ -81,7 +81,9 @@ def test_directions_of_the_data_do_not_mix(name: str) -> None:
     sigmas = ptd.KarrasSchedule(sigma_min=0.1, sigma_max=2.0).sigmas(7)
     matrix, shift = affine_map(name, sigmas)
     diagonal = AXES.T @ matrix @ AXES
-    torch.testing.assert_close(diagonal - diagonal.diag().diag(), torch.zeros(2, 2, dtype=torch.float64), atol=1e-14, rtol=0)
+    torch.testing.assert_close(
+        diagonal - diagonal.diag().diag(), torch.zeros(2, 2, dtype=torch.float64), atol=1e-14, rtol=0
+    )
     torch.testing.assert_close(matrix @ MEAN + shift, MEAN, atol=1e-14, rtol=0)
 
 
@@ -110,7 +112,7 @@ def test_a_denoiser_of_one_point_is_integrated_exactly(name: str) -> None:
     """If all data are one point the flow is a straight line, which any consistent solver follows without error."""
     point = torch.tensor([2.0, -1.0], dtype=torch.float64)
     x = torch.randn(9, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    steps = list(ptd.trajectory(lambda x, sigma: point.expand_as(x), x, torch.tensor([4.0, 1.0, 0.25]), solver=name))
+    steps = list(ptd.trajectory(lambda x, _: point.expand_as(x), x, torch.tensor([4.0, 1.0, 0.25]), solver=name))
     for step in steps:
         torch.testing.assert_close(step.x, point + (x - point) * step.sigma / 4, rtol=1e-13, atol=1e-13)
 

@@ -142,12 +142,15 @@ class SwissRollDiffusionExample:
     def load_model(self, path: str | Path) -> ptd.DiffusionModel:
         """Read a model, and take the settings of the run that made it where no others were asked for."""
         self.model = ptd.load(path, backbone=make_backbone)
-        if "example" not in self.model.metadata:
+        known, data = self.model.metadata.get("example"), self.model.metadata.get("data")
+        wanted = {**TRAINING_DEFAULTS, **SAMPLING_DEFAULTS}
+        ours = isinstance(known, dict) and isinstance(data, dict)
+        if not ours or any(type(known.get(name)) is not type(value) for name, value in wanted.items()):
             raise ValueError(f"{path} was not written by this example, so its data cannot be drawn again")
         asked = {name: value for name, value in self.settings.items() if name in self.asked}
-        self.settings = {**self.model.metadata["example"], **asked}
+        self.settings = {**known, **asked}
         # Another seed draws other samples; the training data stay those that the model was trained on.
-        self.stored_data = {name: value for name, value in self.model.metadata["data"].items() if name != "name"}
+        self.stored_data = {name: value for name, value in data.items() if name != "name"}
         return self.model
 
     def generate_samples(self) -> Any:
@@ -266,7 +269,9 @@ def make_backbone(metadata: dict[str, Any]) -> Any:
     """Return the network of `model.py` with the sizes that the metadata of a model tell."""
     from model import make_network
 
-    sizes = metadata["network"]
+    sizes = metadata.get("network")
+    if not isinstance(sizes, dict):
+        raise ValueError("the model was not written by this example, so the sizes of its network are unknown")
     return make_network(sizes["dims"], sizes["hidden_dim"], sizes["num_layers"])
 
 

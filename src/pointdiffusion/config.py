@@ -11,6 +11,7 @@ import contextlib
 import dataclasses
 import difflib
 import math
+import numbers
 import types
 import typing
 from collections.abc import Iterable, Mapping
@@ -36,10 +37,17 @@ def _typed(name: str, value: Any, annotation: Any) -> Any:
     options = typing.get_args(annotation) if isinstance(annotation, types.UnionType) else (annotation,)
     if value is None and type(None) in options:
         return value
-    if float in options and isinstance(value, (int, str)) and not isinstance(value, bool):
-        with contextlib.suppress(ValueError):  # YAML reads 1e-4, without a point, as a text
+    if isinstance(value, bool):
+        fits = bool in options
+    elif int in options and isinstance(value, numbers.Integral):
+        return int(value)
+    elif float in options and isinstance(value, (numbers.Real, str)):
+        fits = False
+        with contextlib.suppress(ValueError, OverflowError):  # YAML reads 1e-4, without a point, as a text
             return float(value)
-    if any(isinstance(value, kind) for kind in options) and (bool in options or not isinstance(value, bool)):
+    else:
+        fits = any(isinstance(value, kind) for kind in options)
+    if fits:
         return value
     wanted = " or ".join("nothing" if kind is type(None) else kind.__name__ for kind in options)
     raise ValueError(f"{name} must be of type {wanted}, got {value!r}")

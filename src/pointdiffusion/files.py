@@ -14,6 +14,7 @@ import contextlib
 import hashlib
 import io
 import os
+import struct
 import tempfile
 import zipfile
 from pathlib import Path
@@ -89,7 +90,7 @@ def unseal(payload: bytes, name: str) -> io.BytesIO:
     try:
         with zipfile.ZipFile(archive) as entries:
             sizes = [(entry.file_size, entry.compress_type) for entry in entries.infolist()]
-    except zipfile.BadZipFile as error:
+    except (zipfile.BadZipFile, NotImplementedError, UnicodeDecodeError, EOFError, struct.error) as error:
         raise ValueError(f"{name} is not a model file ({error}); give another file") from error
     if any(kind != zipfile.ZIP_STORED for _, kind in sizes) or sum(size for size, _ in sizes) > len(payload):
         raise ValueError(f"{name} would unpack to more than it is, as no file of ours does; do not trust it")
@@ -110,6 +111,6 @@ def read_sealed(path: str | os.PathLike[str]) -> io.BytesIO:
         raise ValueError(f"there is no file {target}; check the path, or train first") from error
     except IsADirectoryError as error:
         raise ValueError(f"{target} is a folder; give the file in it, as in {target / 'model.pt'}") from error
-    except PermissionError as error:
-        raise ValueError(f"{target} cannot be read; check its permissions") from error
+    except OSError as error:
+        raise ValueError(f"{target} cannot be read ({error.strerror}); check the path and its permissions") from error
     return unseal(payload, str(target))

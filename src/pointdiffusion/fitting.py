@@ -22,7 +22,8 @@ from pointdiffusion.config import InferenceConfig, TrainingConfig
 from pointdiffusion.data.tables import Standardiser, column_names
 from pointdiffusion.denoisers import KarrasDenoiser
 from pointdiffusion.files import remove_leftovers
-from pointdiffusion.model import Backbone, DiffusionModel, make_backbone, pick_device
+from pointdiffusion.model import DiffusionModel, pick_device
+from pointdiffusion.model_file import Backbone, make_backbone
 from pointdiffusion.networks import default_network
 from pointdiffusion.randomness import INITIALISATION, generator_for
 from pointdiffusion.training import LightningDiffusion
@@ -62,12 +63,20 @@ def quiet_lightning() -> Iterator[None]:
     levels = [logger.level for logger in loggers]
     for logger in loggers:
         logger.setLevel(logging.ERROR)
+    hook = threading.excepthook
+
+    def unless_of_the_disk(problem: threading.ExceptHookArgs) -> None:
+        if not issubclass(problem.exc_type, OSError):  # the logger's thread hands those on, and they are told then
+            hook(problem)
+
+    threading.excepthook = unless_of_the_disk
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", module="lightning")
             warnings.filterwarnings("ignore", module="torch.jit")
             yield
     finally:
+        threading.excepthook = hook
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
 

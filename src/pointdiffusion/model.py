@@ -1,17 +1,9 @@
-"""A trained model: a denoiser, the scale of its data, and how to sample it; and its file, `model.pt`.
-
-The file is a zip archive as `torch.save` writes it, sealed by a hash of all its bytes (see `files`), and read without
-executing anything in it: tensors and plain values only, networks only from the parts in `networks.NETWORKS`. It holds
-no training rows.
-"""
+"""A trained model: a denoiser, the scale of its data, and how to sample it."""
 
 from __future__ import annotations
 
-import io
-import json
 import os
-import pickle
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,23 +11,19 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from pointdiffusion import sampling
 from pointdiffusion.config import InferenceConfig, TrainingConfig, unknown_name
 from pointdiffusion.data.tables import Standardiser
 from pointdiffusion.denoisers import KarrasDenoiser
-from pointdiffusion.files import read_sealed, seal, write_atomic
-from pointdiffusion.networks import build, specification_of
+from pointdiffusion.model_file import Backbone, about, class_name, network_of, read_payload, write_payload
+from pointdiffusion.networks import specification_of
 from pointdiffusion.noise import SCHEDULES, KarrasSchedule, NoiseSchedule
 from pointdiffusion.randomness import CHUNK, SAMPLING, chunks, generator_for
 from pointdiffusion.version import __version__
 
 Points = NDArray[np.float64]
-Backbone = nn.Module | Callable[[Mapping[str, Any]], nn.Module]
-"""A network, or a function that makes one from the metadata of a model."""
-
-_FORMAT = 1
 
 
 def make_schedule(config: InferenceConfig) -> NoiseSchedule:
@@ -64,19 +52,6 @@ def pick_device(name: str = "auto") -> str:
         found = ", ".join(device for device, found in there.items() if found)
         raise ValueError(f"there is no device {name!r} here (there is: {found}); use auto")
     return name
-
-
-def make_backbone(backbone: Backbone, metadata: Mapping[str, Any]) -> nn.Module:
-    """Return the network itself, made from the metadata where a function was given."""
-    network = backbone if isinstance(backbone, nn.Module) else backbone(metadata)
-    if not isinstance(network, nn.Module):
-        raise ValueError(f"backbone must be a torch.nn.Module or a function that makes one, got {network!r}")
-    return network
-
-
-def class_name(network: nn.Module) -> str:
-    """Return the full name of the class of `network`."""
-    return f"{type(network).__module__}.{type(network).__qualname__}"
 
 
 @dataclass
@@ -136,7 +111,10 @@ class DiffusionModel:
 
     def _points(self, parts: list[Tensor], num_samples: int) -> Points:
         """Return chunks as one table in the user's own units."""
-        return self.standardiser.inverse(torch.cat(parts)[:num_samples])
+        x = torch.cat(parts)[:num_samples]
+        if not bool(x.isfinite().all()):
+            raise ValueError("the model draws numbers that are not finite; train it again at a lower learning rate")
+        return self.standardiser.inverse(x)
 
     def trajectory(self, num_samples: int, *, seed: int = 0, **settings: Any) -> Iterator[sampling.Step[Points]]:
         """Yield the points at every noise level, from pure noise to samples, in the user's own units.
@@ -178,19 +156,14 @@ class DiffusionModel:
             ValueError: If the metadata hold more than plain values.
             OSError: If the disk is full or the folder cannot be written.
         """
-        try:
-            json.dumps(self.metadata)
-        except (TypeError, ValueError) as error:
-            raise ValueError(f"metadata must be numbers, texts, lists and dictionaries: {error}") from error
         backbone = self.denoiser.backbone
         payload = {
-            "format": _FORMAT,
             "version": self.version,
             "architecture": specification_of(backbone),
             "backbone": class_name(backbone),
             "sigma_data": self.denoiser.sigma_data,
-            "weights": {name: value.cpu() for name, value in backbone.state_dict().items()},
-            "raw_weights": {name: value.cpu() for name, value in self.raw_weights.items()},
+            "weights": {name: value.cpu().contiguous() for name, value in backbone.state_dict().items()},
+            "raw_weights": {name: value.cpu().contiguous() for name, value in self.raw_weights.items()},
             "mean": torch.from_numpy(self.standardiser.mean),
             "scale": torch.from_numpy(self.standardiser.scale),
             "covariance": self.covariance,
@@ -199,30 +172,7 @@ class DiffusionModel:
             "training": None if self.training is None else self.training.to_mapping(),
             "metadata": self.metadata,
         }
-        archive = io.BytesIO()
-        torch.save(payload, archive)
-        write_atomic(path, seal(archive.getvalue()))
-
-
-def _network_of(payload: dict[str, Any], backbone: Backbone | None, name: str) -> nn.Module:
-    """Return the network of a file with its averaged weights."""
-    architecture = payload["architecture"]
-    if architecture is not None:
-        with torch.device("meta"):  # sizes come from the file, so claim no memory for them before they are compared
-            network: nn.Module = build(architecture)
-    elif backbone is not None:
-        network = make_backbone(backbone, payload["metadata"])
-    else:
-        raise ValueError(
-            f"{name} holds a network of the class {payload['backbone']}, which is not part of pointdiffusion; "
-            "pass one as load(path, backbone=...)"
-        )
-    try:
-        network.load_state_dict(payload["weights"], assign=True)
-    except RuntimeError as error:
-        reason = " ".join(str(error).split())[:300]
-        raise ValueError(f"the network does not fit the weights in {name}: {reason}") from error
-    return network
+        write_payload(path, payload)
 
 
 def load(path: str | os.PathLike[str], *, backbone: Backbone | None = None) -> DiffusionModel:
@@ -236,36 +186,23 @@ def load(path: str | os.PathLike[str], *, backbone: Backbone | None = None) -> D
     Raises:
         ValueError: If the file is missing, damaged, foreign or hostile, or needs a `backbone`.
     """
-    name = str(Path(path))
-    try:
-        payload = torch.load(read_sealed(path), map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, AttributeError, TypeError) as error:
-        raise ValueError(f"{name} is not a model of pointdiffusion; do not trust it") from error
-    if not isinstance(payload, dict) or payload.get("format") != _FORMAT:
-        found = payload.get("format") if isinstance(payload, dict) else None
-        raise ValueError(
-            f"{name} has format {found!r}, this version of pointdiffusion ({__version__}) reads {_FORMAT}; update one"
-        )
-    try:
-        standardiser = Standardiser(payload["mean"].numpy(), payload["scale"].numpy())
-        columns = [str(column) for column in payload["columns"]]
-        covariance = payload["covariance"]
-        if not len(columns) == len(standardiser.mean) == len(covariance) == covariance.shape[1]:
-            raise ValueError("its parts differ in their number of dimensions")
+    name, payload = str(Path(path)), read_payload(path)
+    network = network_of(payload, backbone, name)
+    with about(name):
         training = None if payload["training"] is None else TrainingConfig.from_mapping(payload["training"])
-        denoiser = KarrasDenoiser(_network_of(payload, backbone, name), payload["sigma_data"])
         model = DiffusionModel(
-            denoiser=denoiser,
-            standardiser=standardiser,
-            covariance=covariance,
-            columns=columns,
+            denoiser=KarrasDenoiser(network, payload["sigma_data"]),
+            standardiser=Standardiser(payload["mean"].double().numpy(), payload["scale"].double().numpy()),
+            covariance=payload["covariance"],
+            columns=payload["columns"],
             inference=InferenceConfig.from_mapping(payload["inference"]),
             training=training,
             raw_weights=payload["raw_weights"],
             metadata=payload["metadata"],
             version=payload["version"],
         )
-    except (KeyError, TypeError, AttributeError, IndexError, RuntimeError) as error:
-        raise ValueError(f"{name} is not a whole model of pointdiffusion ({error!r}); do not trust it") from error
-    denoiser.eval().requires_grad_(False)
+        model.denoiser.eval().requires_grad_(False)
+        probe = torch.zeros(2, model.n_dims).to(next(network.parameters()))
+        if model.denoiser(probe, torch.ones(()).to(probe)).shape != probe.shape:
+            raise ValueError(f"its network is not one of {model.n_dims} columns")
     return model

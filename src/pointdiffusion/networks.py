@@ -32,6 +32,9 @@ def _check_counts(**counts: int) -> None:
             raise ValueError(f"{name} must be a whole number in 0..{_LARGEST}, got {value!r}")
 
 
+_MOST_PARTS = 1000
+
+
 class Part(nn.Module):
     """A module that remembers the arguments it was made with.
 
@@ -64,7 +67,11 @@ def specification_of(network: nn.Module) -> dict[str, Any] | None:
     known = (*NETWORKS.values(), nn.Linear, nn.ModuleList)
     if not isinstance(network, Part) or any(type(module) not in known for module in network.modules()):
         return None
-    return network.specification()
+    specification = network.specification()
+    with torch.device("meta"):
+        again = build(specification)
+    shapes = [{name: value.shape for name, value in net.state_dict().items()} for net in (network, again)]
+    return specification if shapes[0] == shapes[1] else None  # else it was changed after it was made
 
 
 def _zeroed(layer: nn.Linear) -> nn.Linear:
@@ -238,19 +245,38 @@ def build(specification: Mapping[str, Any]) -> Part:
     Raises:
         ValueError: If a name is unknown or an argument does not fit; nothing but the classes of `NETWORKS` is made.
     """
+    _check_size(specification)
+    return _build(specification)
+
+
+def _check_size(specification: Mapping[str, Any]) -> None:
+    """Raise a ValueError if there are more parts than any network of ours has, or parts in parts without end."""
+    waiting: list[tuple[Any, int]] = [(specification, 0)]
+    seen = 0
+    while waiting:
+        item, depth = waiting.pop()
+        seen += 1
+        if seen > _MOST_PARTS or depth > 16:
+            raise ValueError(f"a network has at most {_MOST_PARTS} parts, 16 deep; this specification has more")
+        children = item.values() if isinstance(item, Mapping) else item if isinstance(item, list) else []
+        waiting += [(child, depth + 1) for child in children if isinstance(child, (Mapping, list))]
+
+
+def _build(specification: Any) -> Part:
+    if not isinstance(specification, Mapping):
+        raise ValueError(f"the specification of a part must be a mapping of names to values, got {specification!r}")
     arguments = dict(specification)
     name = arguments.pop("part", None)
     if not isinstance(name, str) or name not in NETWORKS:
         raise unknown_name("part of a network", name, NETWORKS)
     for key, value in arguments.items():
         if isinstance(value, Mapping):
-            arguments[key] = build(value)
+            arguments[key] = _build(value)
         elif isinstance(value, list):
-            _check_counts(**{f"the length of {key}": len(value)})
-            arguments[key] = [build(item) for item in value]
+            arguments[key] = [_build(item) for item in value]
     try:
         return NETWORKS[name](**arguments)
-    except (TypeError, AttributeError) as error:
+    except (TypeError, AttributeError, RuntimeError, OverflowError) as error:
         raise ValueError(f"the specification of {name} does not fit: {error}") from error
 
 

@@ -9,6 +9,7 @@ two processes end where one does. The loader yields numbers of steps and the mod
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -24,7 +25,8 @@ from pointdiffusion.data.tables import Standardiser, as_points, column_names
 from pointdiffusion.denoisers import Denoiser, DenoiserFunction, KarrasDenoiser
 from pointdiffusion.empirical import EmpiricalDenoiser, posterior_mean
 from pointdiffusion.losses import denoising_loss, loss_weight
-from pointdiffusion.model import DiffusionModel, class_name
+from pointdiffusion.model import DiffusionModel
+from pointdiffusion.model_file import class_name
 from pointdiffusion.networks import specification_of
 from pointdiffusion.noise import NOISE_SAMPLERS
 from pointdiffusion.randomness import TRAINING, VALIDATION, generator_for
@@ -257,6 +259,8 @@ class LightningDiffusion(LightningModule):
                 draws = self._fixed_draws(known, int(name == "val_loss"))
                 if draws is not None:
                     values[name] = self._fixed_loss(self.averaged, draws)
+            if not all(map(math.isfinite, map(float, values.values()))):
+                raise ValueError("training diverged: its loss is no longer finite; lower the learning rate")
             if self.trainer.optimizers:
                 values["lr"] = self.trainer.optimizers[0].param_groups[0]["lr"] / self._rate_multiplier
             self.log_dict(values, batch_size=FIXED_DRAWS)

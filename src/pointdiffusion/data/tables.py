@@ -24,6 +24,15 @@ def column_names(data: Any, n_dims: int) -> list[str]:
     return ["x", "y", "z"][:n_dims] if n_dims <= 3 else [f"x{i + 1}" for i in range(n_dims)]
 
 
+def _is_number(value: Any) -> bool:
+    """Return whether float64 can hold `value`; texts that spell a number count, complex numbers do not."""
+    try:
+        float(value.real if isinstance(value, complex) else value)
+    except (TypeError, ValueError, OverflowError):
+        return False
+    return not isinstance(value, complex)  # NumPy's complex numbers turn into floats with a warning
+
+
 def as_points(data: Any) -> Points:
     """Return a frame, an array, a tensor or nested lists as a table of floats.
 
@@ -37,7 +46,8 @@ def as_points(data: Any) -> Points:
         ValueError: If it is no table, is empty, or holds text, NaN or infinite values; row and column are named.
     """
     if isinstance(data, Tensor):
-        data = data.detach().cpu().numpy()
+        data = data.detach().cpu()
+        data = (data.double() if data.is_floating_point() else data).numpy()  # NumPy has no bfloat16
     names = getattr(data, "columns", None)
     table = np.asarray(data)
     if table.ndim != 2:
@@ -48,11 +58,11 @@ def as_points(data: Any) -> Points:
     if table.dtype.kind not in "fiub":
         for column, values in zip(columns, table.T, strict=True):
             for row, value in enumerate(values):
-                try:
-                    float(value)
-                except (TypeError, ValueError):
-                    message = f"column {column!r} holds {value!r} in row {row}, which is no number; leave it out"
-                    raise ValueError(message) from None
+                if not _is_number(value):
+                    shown = str(value)[:40]
+                    raise ValueError(
+                        f"column {column!r} holds {shown!r} in row {row}, which is no number; leave it out"
+                    )
     points = table.astype(np.float64)
     bad = np.argwhere(~np.isfinite(points))
     if len(bad):

@@ -1,0 +1,183 @@
+"""The file of a model: what it must hold, and how it is read without trusting it.
+
+`model.pt` is a zip archive as `torch.save` writes it, sealed by a hash of all its bytes (see `files`). It holds tensors
+and plain values only, so reading it executes nothing; networks are made from the parts in `networks.NETWORKS` alone.
+The hash notices damage. It is no signature: whoever writes a file can write its hash, so every part is checked for
+what it is, and no memory is claimed that the file itself does not have.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import pickle
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pointdiffusion.files import read_sealed, seal, write_atomic
+from pointdiffusion.networks import build
+from pointdiffusion.version import __version__
+
+Backbone = nn.Module | Callable[[Mapping[str, Any]], nn.Module]
+"""A network, or a function that makes one from the metadata of a model."""
+
+FORMAT = 1
+
+_KINDS: dict[str, tuple[type, ...]] = {
+    "format": (int,),
+    "version": (str,),
+    "architecture": (dict, type(None)),
+    "backbone": (str,),
+    "sigma_data": (float,),
+    "weights": (dict,),
+    "raw_weights": (dict,),
+    "mean": (Tensor,),
+    "scale": (Tensor,),
+    "covariance": (Tensor,),
+    "columns": (list,),
+    "inference": (dict,),
+    "training": (dict, type(None)),
+    "metadata": (dict,),
+}
+
+
+def class_name(network: nn.Module) -> str:
+    """Return the full name of the class of `network`."""
+    return f"{type(network).__module__}.{type(network).__qualname__}"
+
+
+def make_backbone(backbone: Backbone, metadata: Mapping[str, Any]) -> nn.Module:
+    """Return the network itself, made from the metadata where a function was given.
+
+    Raises:
+        ValueError: If it is no network.
+    """
+    network = backbone(metadata) if callable(backbone) and not isinstance(backbone, nn.Module) else backbone
+    if not isinstance(network, nn.Module):
+        raise ValueError(f"backbone must be a torch.nn.Module or a function that makes one, got {network!r}")
+    return network
+
+
+@contextmanager
+def about(name: str) -> Iterator[None]:
+    """Turn whatever goes wrong with the contents of a file into one sentence that names the file."""
+    try:
+        yield
+    except (
+        ValueError, KeyError, TypeError, AttributeError, IndexError, RuntimeError, OverflowError, NotImplementedError,
+        EOFError, pickle.UnpicklingError,
+    ) as error:  # fmt: skip
+        reason = " ".join(str(error).split())[:300]
+        raise ValueError(f"{name} is not a whole model of pointdiffusion, do not trust it: {reason}") from error
+
+
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise ValueError(message)
+
+
+def _check_tensor(name: str, value: Any) -> None:
+    """Raise a ValueError unless `value` is an ordinary tensor of real numbers that are all in the file."""
+    plain = type(value) in (Tensor, nn.Parameter) and value.layout is torch.strided and value.device.type == "cpu"
+    _require(plain and not value.is_complex(), f"{name} is no ordinary tensor")
+    whole = value.is_contiguous() and value.untyped_storage().nbytes() >= value.numel() * value.element_size()
+    _require(whole, f"{name} holds fewer numbers than it claims")
+
+
+def _check_weights(name: str, weights: dict[Any, Any]) -> None:
+    for key, value in weights.items():
+        _require(isinstance(key, str), f"{name} holds {key!r} for a name")
+        _check_tensor(f"{name} {key}", value)
+    kinds = {value.dtype for value in weights.values() if value.is_floating_point()}
+    _require(len(kinds) <= 1, f"{name} are of different types")
+
+
+def _check(payload: Any) -> None:
+    """Raise a ValueError unless every part is there and of its kind."""
+    for name, kinds in _KINDS.items():
+        _require(name in payload, f"{name} is missing")
+        _require(type(payload[name]) in kinds, f"{name} is of the wrong kind")
+    _check_weights("weights", payload["weights"])
+    _check_weights("raw_weights", payload["raw_weights"])
+    shapes = {name: value.shape for name, value in payload["weights"].items()}
+    raw = {name: value.shape for name, value in payload["raw_weights"].items()}
+    _require(not raw or raw == shapes, "raw_weights are of other shapes than weights")
+    columns, covariance = payload["columns"], payload["covariance"]
+    _require(all(isinstance(column, str) for column in columns), "columns are no texts")
+    for name, dims in (("mean", 1), ("scale", 1), ("covariance", 2)):
+        _check_tensor(name, payload[name])
+        _require(payload[name].shape == (len(columns),) * dims, f"{name} does not fit {len(columns)} columns")
+        _require(bool(payload[name].isfinite().all()), f"{name} is not finite")
+    variances = torch.linalg.eigvalsh(covariance.double())
+    _require(bool(torch.allclose(covariance, covariance.T)), "covariance is not symmetric")
+    _require(bool(variances.min() >= -1e-6 * variances.abs().max()), "covariance has a negative variance")
+
+
+def write_payload(path: str | os.PathLike[str], payload: dict[str, Any]) -> None:
+    """Write the parts of a model to a file, whole or not at all.
+
+    Raises:
+        ValueError: If the metadata hold more than plain values.
+        OSError: If the disk is full or the folder cannot be written.
+    """
+    try:
+        json.dumps(payload["metadata"])
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"metadata must be numbers, texts, lists and dictionaries: {error}") from error
+    archive = io.BytesIO()
+    torch.save({"format": FORMAT, **payload}, archive)
+    write_atomic(path, seal(archive.getvalue()))
+
+
+def read_payload(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Read the parts of a model, each checked for what it is.
+
+    Raises:
+        ValueError: If the file is missing, damaged, foreign, hostile, or of another version of the format.
+    """
+    archive = read_sealed(path)
+    with about(str(Path(path))):
+        try:
+            payload = torch.load(archive, map_location="cpu", weights_only=True)
+        except pickle.UnpicklingError as error:  # its own message advises to switch the protection off
+            raise ValueError("it holds more than tensors and plain values") from error
+        found = payload.get("format") if isinstance(payload, dict) else None
+        if type(found) is int and found != FORMAT:
+            raise ValueError(f"its format is {found}, and version {__version__} reads {FORMAT}; update pointdiffusion")
+        _require(isinstance(payload, dict), "it holds something else")
+        _check(payload)
+    return dict(payload)
+
+
+def network_of(payload: dict[str, Any], backbone: Backbone | None, name: str) -> nn.Module:
+    """Return the network of a file with its averaged weights.
+
+    Raises:
+        ValueError: If it is not made of the library's parts and no `backbone` is given, or does not fit the weights.
+    """
+    if payload["architecture"] is not None:
+        with about(name), torch.device("meta"):  # sizes claim no memory before they are compared with the weights
+            network: nn.Module = build(payload["architecture"])
+    elif backbone is not None:
+        network = make_backbone(backbone, payload["metadata"])
+    else:
+        raise ValueError(
+            f"{name} holds a network of the class {payload['backbone']}, which is not part of pointdiffusion; "
+            "pass one as load(path, backbone=...)"
+        )
+    own = {key: (value.shape, value.is_floating_point()) for key, value in network.state_dict().items()}
+    theirs = {key: (value.shape, value.is_floating_point()) for key, value in payload["weights"].items()}
+    differing = sorted(key for key in own.keys() | theirs.keys() if own.get(key) != theirs.get(key))
+    if differing:
+        raise ValueError(
+            f"the network {class_name(network)} does not fit the weights in {name}, which belong to a "
+            f"{payload['backbone']}: {', '.join(differing[:3])}{' and more' if len(differing) > 3 else ''} differ"
+        )
+    network.load_state_dict(payload["weights"], assign=True)
+    return network
