@@ -34,6 +34,7 @@ SETTINGS: dict[type, dict[str, tuple[Any, list[Any]]]] = {
         "weighting": ("min-snr", []),
         "gamma": (1.0, [0.0, -5.0]),
         "reference_points": (0, [-1]),
+        "tail_share": (0.0, [-0.1, 1.1]),
         "ema_decay": (0.0, [1.0, -0.1, 1.5]),
         "ema_warmup": (1, [0, -1]),
     },
