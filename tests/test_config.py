@@ -173,6 +173,15 @@ def test_what_is_no_yaml_mapping_is_refused(kind: Any, text: str) -> None:
 
 
 @pytest.mark.parametrize("kind", CONFIGS)
+def test_yaml_runs_no_code(kind: Any, tmp_path: Path) -> None:
+    """A tag that asks for a call is refused, and nothing is called."""
+    canary = tmp_path / "canary"
+    with pytest.raises(ValueError, match="YAML"):
+        kind.from_yaml(f"sigma_max: !!python/object/apply:os.mkdir ['{canary.as_posix()}']")
+    assert not canary.exists()
+
+
+@pytest.mark.parametrize("kind", CONFIGS)
 def test_settings_are_frozen(kind: Any) -> None:
     """Settings cannot change under a run, and are compared by value."""
     with pytest.raises(dataclasses.FrozenInstanceError):

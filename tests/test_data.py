@@ -379,7 +379,7 @@ def test_any_table_of_floats_is_standardised_or_refused_in_a_sentence(table: lis
 @pytest.mark.parametrize("value", [0.0, 0.1, -1e30, 1e-300])
 def test_a_constant_column_is_refused_by_name(value: float) -> None:
     """A column that never changes has no scale, even where rounding gives its mean another last digit."""
-    frame = pd.DataFrame({"width": _table(33)[:, 0], "height": np.full(33, value)})
+    frame = pd.DataFrame({"width": _table(50)[:, 0], "height": np.full(50, value)})
     with pytest.raises(ValueError, match=rf"column 'height' is constant \({re.escape(str(value))}\)"):
         Standardiser.fit(frame)
 

@@ -210,6 +210,7 @@ HOSTILE: dict[str, Any] = {
     "negative count": {"part": "fourier-features", "n_dims": -1},
     "fractional count": {"part": "noise-embedding", "num_features": 4.0},
     "boolean count": {"part": "fourier-features", "n_dims": True},
+    "boolean width": {"part": "plain-block", "hidden_dim": True, "embedding_dim": 4},
     "odd embedding": {"part": "noise-embedding", "num_features": 5},
     "count is text": {"part": "noise-embedding", "num_features": "64"},
     "multiplier is text": {**_MLP, "rate_multiplier": "20"},

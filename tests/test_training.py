@@ -154,10 +154,10 @@ def test_fit_is_nothing_but_a_trainer_and_the_module() -> None:
 
 
 def test_training_learns() -> None:
-    """Samples of a model trained for a second lie nearer to the data than those of an untrained one."""
-    short, long = (ptd.TrainingConfig(epochs=epochs, batch_size=64, learning_rate=1e-3) for epochs in (1, 150))
+    """Samples of a model trained for a second lie nearer to the data than those of one that hardly was."""
+    short, long = (ptd.TrainingConfig(epochs=epochs, batch_size=64, learning_rate=1e-3) for epochs in (1, 80))
     distances = [ptd.nearest_distances(fit(training=c).sample(200, num_steps=20), FRESH).mean() for c in (short, long)]
-    assert distances[1] < 0.35 * distances[0]
+    assert distances[1] < 0.4 * distances[0]
 
 
 # ------------------------------------------------------------------------------------------------ optimiser, averaging

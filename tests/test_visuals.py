@@ -272,6 +272,7 @@ def test_samples_are_drawn_where_they_are() -> None:
     frames, _ = _frames(animate_samples([left, right], [1.0, 0.0], training))
     columns = [np.nonzero(_red(frame))[1].mean() for frame in frames]
     assert columns[0] < 240 < columns[1]
+    assert not _red(frames[1])[:, :240].any()  # nothing of an earlier frame stays
 
 
 def test_paper_is_white(gif: bytes) -> None:

@@ -36,23 +36,20 @@ FIXED_DRAWS = 1024
 
 
 class StepNumbers:
-    """Loader of our own: the numbers of the steps of the current epoch.
+    """Loader of our own: the numbers of the steps within an epoch, for a module that slices its rows itself.
 
     Args:
-        module: The module that trains.
         steps: Steps of an epoch.
     """
 
-    def __init__(self, module: LightningDiffusion, steps: int) -> None:
-        self.module = module
+    def __init__(self, steps: int) -> None:
         self.steps = steps
 
     def __len__(self) -> int:
         return self.steps
 
     def __iter__(self) -> Iterator[int]:
-        first = self.module.current_epoch * self.steps
-        return iter(range(first, first + self.steps))
+        return iter(range(self.steps))
 
 
 class LightningDiffusion(LightningModule):
@@ -131,7 +128,10 @@ class LightningDiffusion(LightningModule):
         rows = self._rows["points"]
         if rows is None:
             raise ValueError("there is nothing to train on: pass points=... or a DataModule")
-        return StepNumbers(self, -(-len(rows) // self.training_config.batch_size))
+        return StepNumbers(self._steps_per_epoch(len(rows)))
+
+    def _steps_per_epoch(self, num_rows: int) -> int:
+        return -(-num_rows // self.training_config.batch_size)
 
     def val_dataloader(self) -> list[int]:
         """Return one number: the fixed draws are one batch."""
@@ -151,13 +151,15 @@ class LightningDiffusion(LightningModule):
 
     # ------------------------------------------------------------------------------------------------------ training
 
-    def training_step(self, batch: Any, batch_idx: int) -> Tensor:  # noqa: ARG002
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """Return the loss of one step: of our own batch for a number, of the given rows otherwise."""
         config, rows = self.training_config, self._rows["points"]
         rank, world = 0, 1
         if isinstance(batch, int) and rows is not None:
             rank, world = self.trainer.global_rank, self.trainer.world_size
-            generator = generator_for(self.seed, TRAINING, batch)
+            # Not the loader's number: a run that goes on within an epoch starts a new iterator there.
+            step = self.current_epoch * self._steps_per_epoch(len(rows)) + batch_idx
+            generator = generator_for(self.seed, TRAINING, step)
             chosen = torch.randint(len(rows), (config.batch_size,), generator=generator)
             extra = max(0, config.reference_points - config.batch_size)
             others = torch.randint(len(rows), (extra,), generator=generator)
