@@ -21,12 +21,15 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 PLAYGROUND = REPOSITORY / "playground" / "points_2d"
 EXAMPLE = PLAYGROUND / "swiss_roll_example.py"
 RUN_EXAMPLE = PLAYGROUND / "run_swiss_roll_example.py"
+RUNNER = Path(__file__).with_name("warm_runner.py")
 TOY = [
     *("--epochs", "2", "--n-train", "256", "--n-val", "64", "--hidden-dim", "16"),
     *("--n-samples", "50", "--n-steps", "5"),
 ]
 """Flags of a run that takes a second."""
 TIMEOUT = 120.0
+FORKS = False
+"""macOS has frameworks that do not survive a fork; every run is a fresh process there, which takes its time."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +79,7 @@ def run_python(
 class Running:
     """A script that runs in a fork of the warm process."""
 
-    ask: Callable[..., Any]
+    ask: Callable[[], int | None]
     pid: int
     out: Path
     err: Path
@@ -86,7 +89,7 @@ class Running:
     def poll(self) -> int | None:
         """Return the exit code, or None while it runs."""
         if self.code is None:
-            self.code = self.ask(do="poll", pid=self.pid)
+            self.code = self.ask()
         return self.code
 
     def send(self, number: int) -> None:
@@ -117,7 +120,7 @@ class Scripts:
     def _ask(self, **request: Any) -> Any:
         if self.server is None:
             self.server = subprocess.Popen(
-                [sys.executable, str(Path(__file__).with_name("warm_runner.py"))],
+                [sys.executable, str(RUNNER)],
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=clean_environment(),
                 start_new_session=True,
             )  # fmt: skip
@@ -135,11 +138,15 @@ class Scripts:
         self.count += 1
         out, err = out or self.folder / f"{self.count}.out", self.folder / f"{self.count}.err"
         start = time.perf_counter()
-        pid = self._ask(
-            do="run", script=str(script), arguments=[str(part) for part in arguments], cwd=str(cwd), prelude=prelude,
-            out=str(out), err=str(err), env=environment,
-        )  # fmt: skip
-        return Running(self._ask, pid, out, err, start)
+        request = {
+            "do": "run", "script": str(script), "arguments": [str(part) for part in arguments], "cwd": str(cwd),
+            "prelude": prelude, "out": str(out), "err": str(err), "env": environment,
+        }  # fmt: skip
+        if FORKS:
+            pid = self._ask(**request)
+            return Running(lambda: self._ask(do="poll", pid=pid), pid, out, err, start)
+        fresh = subprocess.Popen([sys.executable, str(RUNNER), json.dumps(request)], env=clean_environment())
+        return Running(fresh.poll, fresh.pid, out, err, start)
 
     def run(self, *arguments: str | Path, timeout: float = TIMEOUT, **settings: Any) -> Result:
         """Run a script from the start to the end."""

@@ -2,7 +2,7 @@
 
 Each run is a process of its own, of the real script, that can be sent real signals; only the five seconds that the
 imports of torch and Lightning take are paid once. Nothing is computed before the fork. Requests are lines of JSON on
-the standard input, see `example_fixtures.Scripts`.
+the standard input, see `example_fixtures.Scripts`; one on the command line is run at once, by the process itself.
 """
 
 from __future__ import annotations
@@ -68,9 +68,12 @@ def become(request: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    for module in HEAVY:
-        importlib.import_module(module)
-    gc.freeze()
-    task = serve()
+    if len(sys.argv) > 1:  # one run and no fork
+        task: dict[str, Any] | None = json.loads(sys.argv[1])
+    else:
+        for module in HEAVY:
+            importlib.import_module(module)
+        gc.freeze()
+        task = serve()
     if task is not None:
         become(task)

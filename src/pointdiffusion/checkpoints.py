@@ -46,9 +46,11 @@ class AtomicCheckpointIO(CheckpointIO):
             ValueError: If it is missing, damaged or foreign.
         """
         try:
-            checkpoint: dict[str, Any] = torch.load(read_sealed(path), map_location="cpu", weights_only=True)
-        except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+            checkpoint = torch.load(read_sealed(path), map_location="cpu", weights_only=True)
+        except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"{path} is not a checkpoint of pointdiffusion; do not trust it") from error
+        if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get("settings"), dict):
+            raise ValueError(f"{path} is not a checkpoint of pointdiffusion; start afresh without resuming")
         return checkpoint
 
     def remove_checkpoint(self, path: Any) -> None:

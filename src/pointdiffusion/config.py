@@ -199,4 +199,4 @@ class InferenceConfig(_Config):
     def _check(self) -> None:
         _require(1 <= self.num_steps <= 100_000, f"num_steps must lie in 1..100000, got {self.num_steps}")
         _check_range(self.sigma_min, self.sigma_max)
-        _require(self.rho > 0, f"rho must be positive, got {self.rho}")
+        _require(0.1 <= self.rho <= 100, f"rho must lie in 0.1..100, got {self.rho}")

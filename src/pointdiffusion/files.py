@@ -11,6 +11,7 @@ anything is parsed.
 from __future__ import annotations
 
 import contextlib
+import glob
 import hashlib
 import io
 import os
@@ -36,6 +37,7 @@ def write_atomic(path: str | os.PathLike[str], payload: bytes) -> None:
     """
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
+    remove_leftovers(target.parent, target.name)
     handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".tmp")
     try:
         with os.fdopen(handle, "wb") as file:
@@ -54,8 +56,8 @@ def write_atomic(path: str | os.PathLike[str], payload: bytes) -> None:
 
 
 def remove_leftovers(folder: Path, name: str) -> None:
-    """Remove what a killed process may have left of `write_atomic(folder / name, ...)`."""
-    for leftover in folder.glob(f".{name}.*.tmp"):
+    """Remove what a writer of `folder / name` may have left when it was killed."""
+    for leftover in folder.glob(f".{glob.escape(name)}.*.tmp"):
         with contextlib.suppress(OSError):
             leftover.unlink()
 

@@ -21,7 +21,6 @@ from pointdiffusion.checkpoints import AtomicCheckpointIO
 from pointdiffusion.config import InferenceConfig, TrainingConfig
 from pointdiffusion.data.tables import Standardiser, column_names
 from pointdiffusion.denoisers import KarrasDenoiser
-from pointdiffusion.files import remove_leftovers
 from pointdiffusion.model import DiffusionModel, pick_device
 from pointdiffusion.model_file import Backbone, make_backbone
 from pointdiffusion.networks import default_network
@@ -138,10 +137,11 @@ def fit(
     checkpoint = None if folder is None else Path(folder) / "checkpoints" / CHECKPOINT
     if resume and (checkpoint is None or not checkpoint.exists()):
         raise ValueError(f"there is no checkpoint {checkpoint} to go on from; start afresh without resuming")
+    if resume:  # before anything is written
+        module.on_load_checkpoint(AtomicCheckpointIO().load_checkpoint(checkpoint))
     callbacks: list[Callback] = []
     loggers: Any = False
     if folder is not None and checkpoint is not None:
-        remove_leftovers(checkpoint.parent, checkpoint.name)
         callbacks.append(SaveCheckpoint(checkpoint))
         csv = CSVLogger(folder, name="lightning_logs", flush_logs_every_n_steps=10**9)
         loggers = [csv, TensorBoardLogger(folder, name="lightning_logs", version=csv.version)]

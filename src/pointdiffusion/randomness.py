@@ -9,6 +9,7 @@ same on every device.
 from __future__ import annotations
 
 import hashlib
+import operator
 from collections.abc import Iterator
 
 import torch
@@ -29,15 +30,17 @@ def generator_for(seed: int, *counters: int) -> torch.Generator:
 
     Raises:
         ValueError: If the seed is negative or does not fit 64 bits.
+        TypeError: If the seed or a counter is no whole number.
 
     Examples:
         >>> a, b = (torch.rand(3, generator=generator_for(0, 7)) for _ in range(2))
         >>> torch.equal(a, b)
         True
     """
-    if not 0 <= seed < 2**64:
+    stream = tuple(map(operator.index, (seed, *counters)))  # NumPy's integers are the same stream as Python's
+    if not 0 <= stream[0] < 2**64:
         raise ValueError(f"the seed must lie in 0..2**64 - 1, got {seed}")
-    digest = hashlib.blake2b(repr((seed, *counters)).encode(), digest_size=8).digest()
+    digest = hashlib.blake2b(repr(stream).encode(), digest_size=8).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest, "little"))
 
 

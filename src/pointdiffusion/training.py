@@ -67,7 +67,8 @@ class LightningDiffusion(LightningModule):
         population: Many fresh rows of the population, for the loss that a perfect network would reach.
         standardiser: Scale of the data; fitted on `points` where it is missing, and no change where there are none.
         seed: Seed of all randomness of training.
-        metadata: Plain values that travel with the model; what stands under "data" tells where the rows come from.
+        metadata: Plain values that travel with the model; what stands under "data" and "network" tells
+            where they come from, and is compared when a run is resumed.
 
     Raises:
         ValueError: If the rows are no table of numbers, or a name in the settings is unknown.
@@ -92,13 +93,14 @@ class LightningDiffusion(LightningModule):
             name: None if table is None else self._standardised(table)
             for name, table in (("points", points), ("validation", validation), ("population", population))
         }
+        rows = self._rows["points"]
+        self._rows_hash = None if rows is None else hashlib.sha256(rows.numpy().tobytes()).hexdigest()[:16]
         config = self.training_config
         if config.noise_sampler not in NOISE_SAMPLERS:
             raise unknown_name("noise sampler", config.noise_sampler, NOISE_SAMPLERS)
         self.noise_sampler = NOISE_SAMPLERS[config.noise_sampler](config.sigma_min, config.sigma_max)
         self._weight(torch.ones(1))  # a wrong name fails here, not in the first step
         self.averaged = AveragedModel(denoiser, multi_avg_fn=self._average).requires_grad_(False)
-        self._averaged_steps = 0
         self._rate_multiplier = float(getattr(denoiser.backbone, "rate_multiplier", 1.0))
 
     # ------------------------------------------------------------------------------------------------ data and noise
@@ -166,7 +168,7 @@ class LightningDiffusion(LightningModule):
             clean = rows[chosen.to(rows.device)]
             reference = torch.cat([clean, rows[others.to(rows.device)]])
         else:
-            generator = generator_for(self.seed, TRAINING, self.global_step, self.trainer.global_rank)
+            generator = generator_for(self.seed, TRAINING, self.current_epoch, batch_idx, self.trainer.global_rank)
             reference = clean = self._rows_of(batch)
         x_0 = clean.repeat(config.noise_draws, 1)
         sigma, eps = self._noise(x_0, generator)
@@ -206,15 +208,10 @@ class LightningDiffusion(LightningModule):
         decay = min(config.ema_decay, (1 + k) / (config.ema_warmup + k))
         torch._foreach_lerp_(averaged, current, 1 - decay)
 
-    def on_train_start(self) -> None:
-        """Go on counting where a resumed run stopped."""
-        self._averaged_steps = self.global_step
-
-    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:  # noqa: ARG002
-        """Average the weights once a step of the optimiser, however many batches that takes."""
-        if self.global_step > self._averaged_steps:
-            self._averaged_steps = self.global_step
-            self.averaged.update_parameters(self.denoiser)
+    def optimizer_step(self, *args: Any, **settings: Any) -> None:
+        """Step, and average the weights at once: any checkpoint that follows holds both."""
+        super().optimizer_step(*args, **settings)
+        self.averaged.update_parameters(self.denoiser)
 
     # ---------------------------------------------------------------------------------------------------- validation
 
@@ -306,8 +303,6 @@ class LightningDiffusion(LightningModule):
 
     def settings(self) -> dict[str, Any]:
         """Return all that the weights at the end depend on, as plain values; training rows as a hash."""
-        rows = self._rows["points"]
-        digest = None if rows is None else hashlib.sha256(rows.cpu().numpy().tobytes()).hexdigest()[:16]
         backbone = self.denoiser.backbone
         network = specification_of(backbone) or {
             "class": class_name(backbone),
@@ -315,9 +310,15 @@ class LightningDiffusion(LightningModule):
             "rate_multiplier": self._rate_multiplier,
             "shapes": {name: list(value.shape) for name, value in backbone.state_dict().items()},
         }
-        origin = {f"data.{name}": value for name, value in self.metadata.get("data", {}).items()}
+        origin = {
+            f"{group}.{name}": value
+            for group in ("data", "network")
+            if isinstance(self.metadata.get(group), dict)
+            for name, value in self.metadata[group].items()
+        }
         return {
-            **self.training_config.to_mapping(), "seed": self.seed, **origin, "network": network, "rows": digest
+            **self.training_config.to_mapping(), "seed": self.seed,
+            **origin, "network": network, "rows": self._rows_hash
         }  # fmt: skip
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
