@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
 import threading
 import warnings
 from collections.abc import Callable, Iterator
@@ -81,18 +80,13 @@ def quiet_lightning() -> Iterator[None]:
 
 
 def _run(trainer: Trainer, module: LightningDiffusion, checkpoint: Path | None) -> None:
-    """Train, and hand on Ctrl-C as such (Lightning ends the process with status 1 and ignores further ones)."""
-    in_main_thread = threading.current_thread() is threading.main_thread()
-    handler = signal.getsignal(signal.SIGINT) if in_main_thread else None
+    """Train, and hand on Ctrl-C as such: Lightning would end the process with status 1."""
     try:
         trainer.fit(module, ckpt_path=None if checkpoint is None else str(checkpoint))
     except SystemExit as error:
         if trainer.interrupted:
             raise KeyboardInterrupt from error
         raise
-    finally:
-        if in_main_thread and handler is not None:
-            signal.signal(signal.SIGINT, handler)
 
 
 def fit(

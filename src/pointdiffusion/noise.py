@@ -68,7 +68,7 @@ class NoiseSchedule(ABC):
 
         Examples:
             >>> KarrasSchedule(sigma_min=0.1, sigma_max=10.0).sigmas(3)
-            tensor([10.0000,  1.4506,  0.1000,  0.0000], dtype=torch.float64)
+            tensor([10.0000,  1.4507,  0.1000,  0.0000], dtype=torch.float64)
         """
         if num_steps < 1:
             raise ValueError(f"num_steps must be at least 1, got {num_steps}")
