@@ -59,7 +59,10 @@ def train_bare(points: Any, config: ptd.TrainingConfig) -> tuple[float, torch.nn
         others = torch.randint(len(rows), (config.reference_points - config.batch_size,), generator=generator)
         x_0 = clean.repeat(config.noise_draws, 1)
         sigma = sampler.sample(len(x_0), generator, torch.float64).float()
-        x = x_0 + sigma[:, None] * torch.randn(x_0.shape, generator=generator)
+        eps = torch.randn(x_0.shape, generator=generator)
+        share, width = torch.rand(2, len(sigma), generator=generator, dtype=torch.float64).float()
+        wide = (share < config.tail_share) & (sigma > 0.5)
+        x = x_0 + sigma[:, None] * eps * torch.where(wide, 1 + width, 1.0)[:, None]
         target = ptd.posterior_mean(x, sigma, torch.cat([clean, rows[others]]))
         loss = denoising_loss(denoiser(x, sigma), target, ptd.loss_weight(sigma)).mean()
         optimizer.zero_grad()

@@ -27,7 +27,7 @@ import pointdiffusion as ptd
 
 # OpenMP's threads wait for each other by spinning. The work of one step here is so small that, on a machine that does
 # anything else as well, they would spin most of the time (30 times slower was seen); this lets them sleep sooner.
-os.environ.setdefault("GOMP_SPINCOUNT", "2000")
+os.environ.setdefault("GOMP_SPINCOUNT", "5000")
 
 TRAINING_DEFAULTS = {
     "epochs": 50, "batch_size": 128, "lr": 1e-4, "n_train": 4096, "n_val": 512, "hidden_dim": 256, "num_layers": 2,

@@ -154,7 +154,7 @@ class TrainingConfig(_Config):
     loss: str = "karras"
     weighting: str = "uniform"
     gamma: float = 5.0
-    reference_points: int = 1024
+    reference_points: int = 512
     tail_share: float = 0.1
     ema_decay: float = 0.999
     ema_warmup: int = 10

@@ -24,7 +24,9 @@ FRAME_MS, FIRST_MS, LAST_MS = 70, 500, 2500
 def _axes_widths(frames: Sequence[NDArray[np.float64]], centre: NDArray[np.float64], half: float) -> list[float]:
     """Return half the width of the axes for each frame: nearly all points fit, it never grows, `half` is the least."""
     widths = [max(half, 1.05 * float(np.quantile(np.abs(frame - centre).max(axis=1), 0.99))) for frame in frames]
-    return np.minimum.accumulate(widths).tolist()
+    # In steps of a fifteenth: each new width costs a whole drawing of the axes.
+    steps = np.ceil(np.log(np.minimum.accumulate(widths) / half) * 15)
+    return (half * np.exp(steps / 15)).tolist()
 
 
 def _palette(pictures: Sequence[Image.Image]) -> Image.Image:
