@@ -286,7 +286,7 @@ class LightningDiffusion(LightningModule):
         n_dims = len(standardiser.mean)
         covariance = torch.eye(n_dims, dtype=torch.float64)
         if rows is not None:
-            covariance = torch.atleast_2d(torch.cov(rows.double().T.cpu()))
+            covariance = torch.atleast_2d(torch.cov(rows.cpu().double().T))
         averaged = self.averaged.module
         if not isinstance(averaged, KarrasDenoiser):
             raise ValueError(f"only a KarrasDenoiser can be kept in a model, not a {type(averaged).__name__}")
