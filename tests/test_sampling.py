@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 import pointdiffusion as ptd
+from pointdiffusion.noise import sigma_rows
 from pointdiffusion.solvers import SOLVERS
 
 SIGMAS = ptd.KarrasSchedule(0.01, 10.0).sigmas(6)
@@ -35,11 +36,15 @@ def _start(dtype: torch.dtype = torch.float64) -> Tensor:
     return 10 * torch.randn(8, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).to(dtype)
 
 
+def _seeded() -> torch.Generator:
+    return torch.Generator().manual_seed(0)
+
+
 @pytest.mark.parametrize("name", SOLVERS)
 def test_trajectory_begins_with_the_start_itself(name: str) -> None:
     """The first item is x_T as given, at the first level, with nothing denoised and nothing spent."""
     x = _start()
-    first = next(iter(ptd.trajectory(_Mixture().denoise, x, SIGMAS, solver=name)))
+    first = next(iter(ptd.trajectory(_Mixture().denoise, x, SIGMAS, solver=name, generator=_seeded())))
     assert torch.equal(first.x, _start())
     assert (first.sigma, first.denoised, first.nfe) == (float(SIGMAS[0]), None, 0)
 
@@ -48,7 +53,7 @@ def test_trajectory_begins_with_the_start_itself(name: str) -> None:
 def test_trajectory_has_one_item_for_each_level(name: str) -> None:
     """There are num_steps + 1 items, at the levels of the grid, with shapes kept and evaluations counted up."""
     x = _start()
-    steps = list(ptd.trajectory(_Mixture().denoise, x, SIGMAS, solver=name))
+    steps = list(ptd.trajectory(_Mixture().denoise, x, SIGMAS, solver=name, generator=_seeded()))
     assert [step.sigma for step in steps] == SIGMAS.tolist()
     assert all(step.x.shape == x.shape for step in steps)
     assert all(step.denoised is not None and step.denoised.shape == x.shape for step in steps[1:])
@@ -56,10 +61,10 @@ def test_trajectory_has_one_item_for_each_level(name: str) -> None:
     assert spent == sorted(set(spent))
 
 
-@pytest.mark.parametrize("name", SOLVERS)
+@pytest.mark.parametrize("name", [name for name in SOLVERS if name != "churn"])  # which begins by adding noise
 def test_denoised_is_what_the_step_began_with(name: str) -> None:
     """Each item carries the denoised points of the level before: the denoiser's answer there, not a later one."""
-    steps = list(ptd.trajectory(_Mixture().denoise, _start(), SIGMAS, solver=name))
+    steps = list(ptd.trajectory(_Mixture().denoise, _start(), SIGMAS, solver=name, generator=_seeded()))
     for before, step in itertools.pairwise(steps):
         expected = _Mixture().denoise(before.x, torch.tensor(before.sigma, dtype=torch.float64))
         torch.testing.assert_close(step.denoised, expected, rtol=1e-13, atol=1e-14)
@@ -69,7 +74,7 @@ def test_denoised_is_what_the_step_began_with(name: str) -> None:
 def test_items_are_not_overwritten_by_later_steps(name: str) -> None:
     """Kept items stay as they were: stepping on works on new tensors."""
     kept, copies = [], []
-    for step in ptd.trajectory(_Mixture().denoise, _start(), SIGMAS, solver=name):
+    for step in ptd.trajectory(_Mixture().denoise, _start(), SIGMAS, solver=name, generator=_seeded()):
         kept.append(step.x)
         copies.append(step.x.clone())
     assert all(torch.equal(x, copy) for x, copy in zip(kept, copies, strict=True))
@@ -79,17 +84,21 @@ def test_items_are_not_overwritten_by_later_steps(name: str) -> None:
 def test_sample_is_the_last_item(name: str) -> None:
     """`sample` returns the last points of the same walk, and leaves the start as it was."""
     x = _start()
-    *_, last = ptd.trajectory(_Mixture().denoise, x, SIGMAS, solver=name)
-    assert torch.equal(ptd.sample(_Mixture().denoise, x, SIGMAS, solver=name), last.x)
+    *_, last = ptd.trajectory(_Mixture().denoise, x, SIGMAS, solver=name, generator=_seeded())
+    assert torch.equal(ptd.sample(_Mixture().denoise, x, SIGMAS, solver=name, generator=_seeded()), last.x)
     assert torch.equal(x, _start())
 
 
 def test_a_solver_may_be_named_or_handed_over() -> None:
     """A name of the registry and an object of the class are the same; Euler is the default."""
-    by_name = {name: ptd.sample(_Mixture().denoise, _start(), SIGMAS, solver=name) for name in SOLVERS}
+
+    def draw(**settings: Any) -> Tensor:
+        return ptd.sample(_Mixture().denoise, _start(), SIGMAS[:4], generator=_seeded(), **settings)
+
+    by_name = {name: draw(solver=name) for name in SOLVERS}
     for name, kind in SOLVERS.items():
-        assert torch.equal(ptd.sample(_Mixture().denoise, _start(), SIGMAS, solver=kind()), by_name[name])
-    assert torch.equal(ptd.sample(_Mixture().denoise, _start(), SIGMAS), by_name["euler"])
+        assert torch.equal(draw(solver=kind()), by_name[name])
+    assert torch.equal(draw(), by_name["euler"])
     assert not torch.equal(by_name["heun"], by_name["euler"])
 
 
@@ -110,9 +119,12 @@ def test_type_of_the_points_is_kept(name: str, dtype: torch.dtype, grid: torch.d
 
     def denoiser(x: Tensor, sigma: Tensor, **condition: Any) -> Tensor:
         seen.add((x.dtype, sigma.dtype))
-        return x / (1 + sigma**2)
+        return x / (1 + sigma_rows(sigma, x) ** 2)
 
-    steps = list(ptd.trajectory(denoiser, _start(dtype), SIGMAS.to(grid), solver=name))
+    solver = SOLVERS[name]()
+    if isinstance(solver, ptd.AdaptiveRungeKutta):
+        solver = SOLVERS[name](rtol=0.3, atol=0.3)  # what bfloat16 can meet
+    steps = list(ptd.trajectory(denoiser, _start(dtype), SIGMAS.to(grid), solver=solver, generator=_seeded()))
     assert {step.x.dtype for step in steps} == {dtype}
     assert seen == {(dtype, dtype)}
 
@@ -121,9 +133,11 @@ def test_type_of_the_points_is_kept(name: str, dtype: torch.dtype, grid: torch.d
 def test_points_may_have_any_shape(name: str) -> None:
     """The loop does not care what a row is: pictures walk as tables do."""
     x = _start().reshape(2, 2, 2, 2)
-    denoiser = lambda x, sigma: torch.tanh(x) / (1 + sigma**2)  # noqa: E731
-    flat = ptd.sample(denoiser, x.reshape(2, 8), SIGMAS, solver=name)
-    torch.testing.assert_close(ptd.sample(denoiser, x, SIGMAS, solver=name).reshape(2, 8), flat, rtol=1e-14, atol=0)
+    denoiser = lambda x, sigma: torch.tanh(x) / (1 + sigma_rows(sigma, x) ** 2)  # noqa: E731
+    flat = ptd.sample(denoiser, x.reshape(2, 8), SIGMAS, solver=name, generator=_seeded())
+    torch.testing.assert_close(
+        ptd.sample(denoiser, x, SIGMAS, solver=name, generator=_seeded()).reshape(2, 8), flat, rtol=1e-14, atol=0
+    )
 
 
 def test_no_gradient_is_kept() -> None:

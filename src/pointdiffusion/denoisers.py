@@ -13,8 +13,9 @@ import math
 from abc import ABC, abstractmethod
 from typing import Any, Protocol
 
-import torch
 from torch import Tensor, nn
+
+from pointdiffusion.noise import sigma_rows
 
 
 class DenoiserFunction(Protocol):
@@ -23,22 +24,6 @@ class DenoiserFunction(Protocol):
     def __call__(self, x: Tensor, sigma: Tensor, **condition: Any) -> Tensor:
         """Return the expected clean points, of the shape of `x`."""
         ...
-
-
-def sigma_rows(sigma: Tensor | float, x: Tensor) -> Tensor:
-    """Return `sigma` as a column that broadcasts against `x`, shape `(B, 1, ...)`.
-
-    Raises:
-        ValueError: If it is neither a scalar nor one number for each row.
-    """
-    sigma = torch.as_tensor(sigma, dtype=x.dtype, device=x.device)
-    if sigma.ndim == 0:
-        sigma = sigma.expand(len(x))
-    if sigma.shape != (len(x),):
-        raise ValueError(
-            f"sigma must be a scalar or hold one noise level for each of {len(x)} rows, got {tuple(sigma.shape)}"
-        )
-    return sigma.reshape(-1, *(1,) * (x.ndim - 1))
 
 
 def noise_prediction(denoiser: DenoiserFunction, x: Tensor, sigma: Tensor) -> Tensor:

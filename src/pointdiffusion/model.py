@@ -96,10 +96,14 @@ class DiffusionModel:
         """Yield the trajectory of each chunk, in standard units."""
         if num_samples < 1:
             raise ValueError(f"num_samples must be at least 1, got {num_samples}")
-        solver = settings.pop("solver", self.inference.solver)
+        nfe = settings.pop("nfe", None)
+        solver = settings.pop("solver", self.inference.solver if nfe is None else "auto")
         config = InferenceConfig.from_mapping({**self.inference.to_mapping(), **settings})
-        sigmas = make_schedule(config).sigmas(config.num_steps)
-        solver = sampling.make_solver(solver)
+        how: dict[str, Any] = {"solver": solver if isinstance(solver, str) else sampling.make_solver(solver)}
+        if nfe is None:
+            how["sigmas"] = make_schedule(config).sigmas(config.num_steps)
+        else:
+            how |= {"nfe": nfe, "sigma_max": config.sigma_max, "sigma_data": self.denoiser.sigma_data}
         weights = next(self.denoiser.parameters())
         noisy = self.covariance.double() + config.sigma_max**2 * torch.eye(self.n_dims, dtype=torch.float64)
         factor = torch.linalg.cholesky(noisy)
@@ -107,7 +111,8 @@ class DiffusionModel:
         for index, _ in chunks(num_samples):
             generator = generator_for(seed, SAMPLING, index)
             draw = torch.randn(CHUNK, self.n_dims, generator=generator, dtype=torch.float64)
-            yield sampling.trajectory(self.denoiser, (draw @ factor.T).to(weights), sigmas, solver=solver)
+            x = (draw @ factor.T).to(weights)
+            yield sampling.trajectory(self.denoiser, x, generator=generator, **how)
 
     def _points(self, parts: list[Tensor], num_samples: int) -> Points:
         """Return chunks as one table in the user's own units."""
@@ -126,7 +131,8 @@ class DiffusionModel:
             num_samples: Number of points.
             seed: Seed of the noise.
             settings: Fields of `InferenceConfig` to use in place of the model's own, for instance `num_steps=20`; the
-                solver may be a `Solver` as well as a name.
+                solver may be a `Solver` as well as a name. Or `nfe=20`, a number of evaluations, for the solver and
+                the grid that are the best known for it.
 
         Yields:
             Steps; `x` and `denoised` are arrays `(num_samples, D)` in the units of the data, `sigma` is in standard

@@ -22,6 +22,22 @@ def _check_range(sigma_min: float, sigma_max: float) -> None:
         raise ValueError(f"sigma_min must lie above 0 and below sigma_max, got {sigma_min} and {sigma_max}; swap them?")
 
 
+def sigma_rows(sigma: Tensor | float, x: Tensor) -> Tensor:
+    """Return `sigma` as a column that broadcasts against `x`, shape `(B, 1, ...)`.
+
+    Raises:
+        ValueError: If it is neither a scalar nor one number for each row.
+    """
+    sigma = torch.as_tensor(sigma, dtype=x.dtype, device=x.device)
+    if sigma.ndim == 0:
+        sigma = sigma.expand(len(x))
+    if sigma.shape != (len(x),):
+        raise ValueError(
+            f"sigma must be a scalar or hold one noise level for each of {len(x)} rows, got {tuple(sigma.shape)}"
+        )
+    return sigma.reshape(-1, *(1,) * (x.ndim - 1))
+
+
 class NoiseSchedule(ABC):
     """A strictly increasing `sigma(t)` between `sigma_min` at t = 0 and `sigma_max` at t = 1.
 

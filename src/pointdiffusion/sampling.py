@@ -1,21 +1,22 @@
 """The one loop: from noise to data along a grid of noise levels.
 
 `trajectory` is a generator, so that a progress bar, a picture or an early stop needs no callback; `sample` is its last
-item.
+item. `exact_flow` is the reference: the probability-flow equation solved to a tolerance.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
 
+from pointdiffusion.auto import plan
 from pointdiffusion.config import unknown_name
 from pointdiffusion.denoisers import DenoiserFunction
-from pointdiffusion.solvers import SOLVERS, Solver
+from pointdiffusion.solvers import SOLVERS, AdaptiveRungeKutta, Solver
 
 Array = TypeVar("Array")
 
@@ -38,7 +39,7 @@ class Step(Generic[Array]):
 
 
 class _Recorder:
-    """Counts the calls of a denoiser and keeps the result of the first since `restart`."""
+    """Counts the calls of a denoiser, hands it levels in the type of the points, and keeps the first result."""
 
     def __init__(self, denoiser: DenoiserFunction) -> None:
         self.denoiser = denoiser
@@ -46,7 +47,11 @@ class _Recorder:
         self.first: Tensor | None = None
 
     def __call__(self, x: Tensor, sigma: Tensor, **condition: Any) -> Tensor:
-        denoised = self.denoiser(x, sigma, **condition)
+        denoised = self.denoiser(x, sigma.to(x), **condition)
+        if self.nfe == 0 and denoised.shape != x.shape:
+            raise ValueError(
+                f"the denoiser must return the shape of its points, {tuple(x.shape)}, got {tuple(denoised.shape)}"
+            )
         self.nfe += 1
         if self.first is None:
             self.first = denoised
@@ -62,7 +67,7 @@ def make_solver(solver: str | Solver) -> Solver:
     if isinstance(solver, Solver):
         return solver
     if solver not in SOLVERS:
-        raise unknown_name("solver", solver, SOLVERS)
+        raise unknown_name("solver", solver, [*SOLVERS, "auto"])
     return SOLVERS[solver]()
 
 
@@ -75,35 +80,126 @@ def _check_grid(sigmas: Tensor) -> None:
         raise ValueError("sigmas must decrease strictly and stay at or above 0; sort them, highest first")
 
 
+def _plan(
+    sigmas: Tensor | None, nfe: int | None, sigma_max: float | None, solver: str | Solver | None, sigma_data: float
+) -> tuple[Tensor, Solver]:
+    """Return the grid and the solver that the arguments of `trajectory` ask for."""
+    if (sigmas is None) == (nfe is None):
+        raise ValueError(
+            "exactly one of sigmas and nfe must be given: a grid of noise levels, or a number of evaluations"
+        )
+    if sigmas is not None:
+        if solver == "auto":
+            raise ValueError("solver='auto' places the noise levels itself: give nfe and sigma_max instead of sigmas")
+        _check_grid(sigmas)
+        return sigmas.detach().double().cpu(), make_solver("euler" if solver is None else solver)
+    if sigma_max is None:
+        raise ValueError("nfe needs sigma_max, the noise level of x, in the units of x")
+    if solver not in (None, "auto"):
+        raise ValueError("nfe is for solver='auto'; a solver of your choice needs a grid: give sigmas instead of nfe")
+    best, grid = plan(int(nfe or 0), float(sigma_max), sigma_data)
+    return grid, best
+
+
 @torch.no_grad()
 def trajectory(
-    denoiser: DenoiserFunction, x: Tensor, sigmas: Tensor, *, solver: str | Solver = "euler"
-) -> Iterator[Step[Tensor]]:
+    denoiser: DenoiserFunction, x: Tensor, sigmas: Tensor | None = None, *, nfe: int | None = None,
+    sigma_max: float | None = None, sigma_data: float = 1.0, solver: str | Solver | None = None,
+    generator: torch.Generator | None = None, noise: Callable[[int, int], Tensor] | None = None,
+) -> Iterator[Step[Tensor]]:  # fmt: skip
     """Yield the points at every noise level of the grid, the given ones first.
 
+    Exactly one of `sigmas` and `nfe` is given.
+
     Args:
-        denoiser: Any callable that keeps the contract of `denoisers`.
-        x: Points at the noise level `sigmas[0]`, shape `(B, D)`.
+        denoiser: Any callable that keeps the contract of `denoisers`; adaptive solvers hand it one noise level a row,
+            the others a scalar.
+        x: Points at the noise level `sigmas[0]`, or `sigma_max`, shape `(B, D)`.
         sigmas: Strictly decreasing noise levels, the last may be 0, shape `(num_steps + 1,)`.
-        solver: A solver, or a name of `SOLVERS`.
+        nfe: Number of evaluations; grid and solver are then the best known for it, see `auto.plan`.
+        sigma_max: Noise level of `x`, with `nfe`.
+        sigma_data: Standard deviation of the data, with `nfe`.
+        solver: A solver, or a name of `SOLVERS`; by default `"euler"` with `sigmas` and `"auto"` with `nfe`.
+        generator: Where the noise of stochastic solvers comes from.
+        noise: In place of a generator, a function of the number of the step and the number of draws that returns
+            standard normal numbers, shape `(draws, *x.shape)`.
 
     Raises:
-        ValueError: If the grid does not decrease, or the solver is unknown.
+        ValueError: If the grid does not decrease, the solver is unknown, or a stochastic one gets no noise.
     """
-    _check_grid(sigmas)
-    stepper = make_solver(solver)
-    levels = sigmas.tolist()
-    grid = sigmas.to(x)
-    recorder, state = _Recorder(denoiser), None
+    grid, stepper = _plan(sigmas, nfe, sigma_max, solver, sigma_data)
+    levels = grid.tolist()
+    if stepper.noises and generator is None and noise is None:
+        raise ValueError("this solver is stochastic: hand it a generator, torch.Generator().manual_seed(seed)")
+    recorder, state = _Recorder(denoiser), stepper.initial_state(levels)
     yield Step(x, levels[0], None, 0)
     for k in range(len(levels) - 1):
-        recorder.first = None
-        x, state = stepper.step(recorder, x, grid[k], grid[k + 1], state)
+        recorder.first, drawn = None, None
+        if stepper.noises:
+            shape = (stepper.noises, *x.shape)
+            # On the CPU, so that a seed means the same on every device.
+            drawn = noise(k, stepper.noises) if noise else torch.randn(shape, generator=generator, dtype=x.dtype).to(x)
+        x, state = stepper.step(recorder, x, grid[k], grid[k + 1], state, drawn)
         yield Step(x, levels[k + 1], recorder.first, recorder.nfe)
 
 
-def sample(denoiser: DenoiserFunction, x: Tensor, sigmas: Tensor, *, solver: str | Solver = "euler") -> Tensor:
-    """Return the points at the last noise level of the grid, shape `(B, D)`; see `trajectory`."""
-    for step in trajectory(denoiser, x, sigmas, solver=solver):
+def sample(denoiser: DenoiserFunction, x: Tensor, sigmas: Tensor | None = None, **settings: Any) -> Tensor:
+    """Return the points at the last noise level of the grid, shape `(B, D)`; see `trajectory` for the settings."""
+    for step in trajectory(denoiser, x, sigmas, **settings):
         x = step.x
     return x
+
+
+class FlowSolution(NamedTuple):
+    """The flow at another noise level.
+
+    Args:
+        x: Points, shape `(B, D)`.
+        error: Estimated error of each row, the largest over its coordinates, in units of the data, shape `(B,)`.
+        nfe: Calls of the denoiser.
+    """
+
+    x: Tensor
+    error: Tensor
+    nfe: int
+
+
+@torch.no_grad()
+def exact_flow(
+    denoiser: DenoiserFunction, x: Tensor, sigma_from: float, sigma_to: float, *, tolerance: float = 1e-10,
+    sigma_data: float = 1.0,
+) -> FlowSolution:  # fmt: skip
+    """Solve the probability-flow equation from one noise level to another, up or down.
+
+    By the Dormand-Prince pair of order 8 with steps of each row's own. It is solved twice, the second time to a
+    thirtieth of the tolerance, which is what is returned; the difference of the two is the stated error. A level of 0
+    is taken as a billionth of `sigma_data`, and the way down ends at the denoised point there.
+
+    Args:
+        denoiser: Any callable that keeps the contract of `denoisers`.
+        x: Points at the noise level `sigma_from`, shape `(B, D)`; float64 for tolerances below 1e-5.
+        sigma_from: Where to start.
+        sigma_to: Where to end.
+        tolerance: Of each step, relative to the size of the point and absolute in units of `sigma_data`.
+        sigma_data: Standard deviation of the data.
+
+    Raises:
+        ValueError: If a level is negative or not finite, or the tolerance cannot be met.
+    """
+    for name, level in (("sigma_from", sigma_from), ("sigma_to", sigma_to)):
+        if not 0 <= level < float("inf"):
+            raise ValueError(f"{name} must be finite and not negative, got {level}")
+    if not 0 < tolerance < 1:
+        raise ValueError(f"tolerance must lie in (0, 1), got {tolerance}")
+    recorder, floor = _Recorder(denoiser), 1e-9 * sigma_data
+    start, end = (torch.tensor(max(level, floor), dtype=torch.float64) for level in (sigma_from, sigma_to))
+
+    def solve(limit: float) -> Tensor:
+        pair = AdaptiveRungeKutta(
+            "dop853", rtol=limit, atol=limit * sigma_data, sigma_data=sigma_data, max_steps=100_000
+        )
+        y = x if start == end else pair.step(recorder, x, start, end)[0]
+        return recorder(y, end) if sigma_to == 0 < sigma_from else y
+
+    coarse, fine = solve(tolerance), solve(tolerance / 30)
+    return FlowSolution(fine, (fine - coarse).abs().flatten(1).amax(dim=1), recorder.nfe)

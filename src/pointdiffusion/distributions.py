@@ -1,0 +1,237 @@
+r"""Distributions whose blurred density, score and optimal denoiser are known in closed form.
+
+Noise of level :math:`\sigma` turns the mixture :math:`\sum_k w_k N(\mu_k, C_k)` into
+:math:`\sum_k w_k N(\mu_k, C_k + \sigma^2 I)`. With the responsibilities :math:`r_k(x; \sigma)` of that mixture
+
+.. math:: D(x; \sigma) = \sum_k r_k \bigl(\mu_k + C_k (C_k + \sigma^2 I)^{-1} (x - \mu_k)\bigr) .
+
+Each covariance is diagonalised once, :math:`C_k = Q_k \Lambda_k Q_k^T`, so a noise level only changes the eigenvalues:
+nothing is factorised again, every row may have a level of its own, and shares are taken as logarithms, which holds far
+from all data.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pointdiffusion.noise import sigma_rows
+
+
+class GaussianMixture:
+    """A mixture of Gaussians with full covariances, exact at every noise level.
+
+    Its bound method `denoise` is a denoiser: `sample(mixture.denoise, x, sigmas)`.
+
+    Args:
+        weights: Shares of the components, shape `(K,)`; they sum to one.
+        means: Means, shape `(K, D)`.
+        covariances: Covariances, shape `(K, D, D)`; symmetric, none with a negative variance. A variance of 0 is
+            allowed, but then there is no density at noise level 0.
+        labels: Class of each component, shape `(K,)`; by default each component is a class of its own.
+
+    Raises:
+        ValueError: If shapes do not fit, weights do not sum to one, or a matrix is no covariance.
+
+    Examples:
+        >>> mixture = GaussianMixture([0.5, 0.5], [[-1.0], [1.0]], [[[0.0]], [[0.0]]])
+        >>> mixture.denoise(torch.tensor([[0.5]]), torch.tensor(1.0))  # tanh(0.5)
+        tensor([[0.4621]])
+    """
+
+    def __init__(self, weights: Any, means: Any, covariances: Any, labels: Any = None) -> None:
+        self.weights, self.means, self.covariances = (
+            torch.as_tensor(value, dtype=torch.float64).detach().cpu() for value in (weights, means, covariances)
+        )
+        self.labels = torch.arange(len(self.weights)) if labels is None else torch.as_tensor(labels).cpu()
+        _check(self.weights, self.means, self.covariances, self.labels)
+        variances, self._axes = torch.linalg.eigh(self.covariances)  # (K, D), (K, D, D)
+        self._variances = variances.clamp(min=0)  # rounding may leave -1e-17
+        self._casts: dict[tuple[torch.dtype, torch.device], tuple[Tensor, ...]] = {}
+
+    @property
+    def n_dims(self) -> int:
+        """Number of dimensions D."""
+        return self.means.shape[1]
+
+    @property
+    def mean(self) -> Tensor:
+        """Mean of the whole, shape `(D,)`."""
+        return self.weights @ self.means
+
+    @property
+    def covariance(self) -> Tensor:
+        """Covariance of the whole, shape `(D, D)`."""
+        offsets = self.means - self.mean
+        return torch.einsum("k,kij->ij", self.weights, self.covariances) + (offsets.T * self.weights) @ offsets
+
+    def _parts(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Return log weights, means, variances and axes in the type and on the device of `x`."""
+        if x.ndim != 2 or x.shape[1] != self.n_dims:
+            raise ValueError(f"points must have shape (B, {self.n_dims}), got {tuple(x.shape)}")
+        key = (x.dtype, x.device)
+        if key not in self._casts:
+            parts = (self.weights.log(), self.means, self._variances, self._axes)
+            self._casts[key] = tuple(part.to(x) for part in parts)
+        return self._casts[key]
+
+    def _components(self, x: Tensor, sigma: Tensor | float) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the log of share times density `(B, K)`, the coordinates along the axes and the variances there."""
+        log_weights, means, variances, axes = self._parts(x)
+        total = variances + sigma_rows(sigma, x)[..., None] ** 2  # (B, K, D)
+        along = torch.einsum("bki,kij->bkj", x[:, None] - means, axes)  # (B, K, D)
+        log_joint = log_weights - 0.5 * (along**2 / total + (2 * math.pi * total).log()).sum(dim=2)
+        return log_joint, along, total
+
+    def log_prob(self, x: Tensor, sigma: Tensor | float = 0.0) -> Tensor:
+        """Return the log-density of the points blurred by `sigma`, in nats, shape `(B,)`.
+
+        Args:
+            x: Points, shape `(B, D)`.
+            sigma: Noise level, a scalar or shape `(B,)`.
+
+        Raises:
+            ValueError: If a covariance is singular and `sigma` is 0.
+        """
+        if bool((self._variances.min() == 0) & (torch.as_tensor(sigma) == 0).any()):
+            raise ValueError("a covariance is singular, so there is no density at sigma 0; ask for sigma > 0")
+        return self._components(x, sigma)[0].logsumexp(dim=1)
+
+    def label_posterior(self, x: Tensor, sigma: Tensor | float = 0.0) -> Tensor:
+        """Return the probability of every class given points blurred by `sigma`, shape `(B, number of classes)`."""
+        shares = self._components(x, sigma)[0].softmax(dim=1)
+        classes = int(self.labels.max()) + 1
+        return shares.new_zeros(len(x), classes).index_add(1, self.labels.to(x.device), shares)
+
+    def denoise(self, x: Tensor, sigma: Tensor | float, labels: Tensor | None = None) -> Tensor:
+        """Return the expected clean points, shape `(B, D)`.
+
+        Args:
+            x: Points, shape `(B, D)`.
+            sigma: Noise level, a scalar or shape `(B,)`.
+            labels: Class of each row, if known, shape `(B,)`; -1 where it is not.
+
+        Raises:
+            ValueError: If shapes do not fit, or a label has no component.
+        """
+        log_joint, along, total = self._components(x, sigma)
+        if labels is not None:
+            if not bool(torch.isin(labels.cpu(), torch.cat([self.labels, self.labels.new_tensor([-1])])).all()):
+                known = sorted(set(self.labels.tolist()))
+                raise ValueError(f"labels must be -1 or one of the classes {known}, got {labels.unique().tolist()}")
+            other = (labels[:, None] >= 0) & (labels[:, None] != self.labels.to(x.device))
+            log_joint = log_joint.masked_fill(other, -torch.inf)
+        _, means, variances, axes = self._parts(x)
+        shares = log_joint.softmax(dim=1)  # (B, K)
+        # At sigma 0 a singular direction is 0 / 0: nothing is noise there, nothing moves either.
+        kept = torch.where(total > 0, variances / total.clamp(min=torch.finfo(x.dtype).tiny), 1.0)
+        moved = torch.einsum("bk,bkj,kij->bi", shares, kept * along, axes)
+        return shares @ means + moved
+
+    def score(self, x: Tensor, sigma: Tensor | float = 0.0) -> Tensor:
+        r"""Return :math:`\nabla_x \log p(x; \sigma)`, shape `(B, D)`; at sigma 0 as well, where there is a density.
+
+        Raises:
+            ValueError: If shapes do not fit.
+        """
+        log_joint, along, total = self._components(x, sigma)
+        return -torch.einsum("bk,bkj,kij->bi", log_joint.softmax(dim=1), along / total, self._parts(x)[3])
+
+    def sample(self, num_samples: int, generator: torch.Generator, sigma: float = 0.0) -> Tensor:
+        """Draw points blurred by `sigma`, shape `(num_samples, D)`, in float64."""
+        return self.sample_with_labels(num_samples, generator, sigma)[0]
+
+    def sample_with_labels(
+        self, num_samples: int, generator: torch.Generator, sigma: float = 0.0
+    ) -> tuple[Tensor, Tensor]:
+        """Draw points blurred by `sigma` and the class of each, shapes `(num_samples, D)` and `(num_samples,)`."""
+        if num_samples < 1:
+            raise ValueError(f"num_samples must be at least 1, got {num_samples}")
+        chosen = torch.multinomial(self.weights, num_samples, replacement=True, generator=generator)
+        noise = torch.randn(num_samples, self.n_dims, generator=generator, dtype=torch.float64)
+        scaled = noise * (self._variances + sigma**2).sqrt()[chosen]
+        return self.means[chosen] + torch.einsum("bj,bij->bi", scaled, self._axes[chosen]), self.labels[chosen]
+
+    def condition(self, label: int) -> GaussianMixture:
+        """Return the distribution of one class.
+
+        Raises:
+            ValueError: If no component has that label.
+        """
+        inside = self.labels == label
+        if not bool(inside.any()):
+            raise ValueError(f"there is no class {label} (there are {sorted(set(self.labels.tolist()))})")
+        weights = self.weights[inside]
+        return GaussianMixture(
+            weights / weights.sum(), self.means[inside], self.covariances[inside], self.labels[inside]
+        )
+
+    @classmethod
+    def from_sklearn(cls, mixture: Any) -> GaussianMixture:
+        """Make the mixture from a fitted `sklearn.mixture.GaussianMixture` of any covariance type.
+
+        Raises:
+            ValueError: If it is not fitted.
+        """
+        if not hasattr(mixture, "covariances_"):
+            raise ValueError("the scikit-learn mixture is not fitted; call its fit first")
+        count, n_dims = mixture.means_.shape
+        stored = torch.as_tensor(mixture.covariances_, dtype=torch.float64)
+        eye = torch.eye(n_dims, dtype=torch.float64)
+        full = {
+            "full": lambda: stored,
+            "tied": lambda: stored.expand(count, n_dims, n_dims),
+            "diag": lambda: torch.diag_embed(stored),
+            "spherical": lambda: stored[:, None, None] * eye,
+        }[mixture.covariance_type]()
+        weights = torch.as_tensor(mixture.weights_, dtype=torch.float64)
+        return cls(weights / weights.sum(), mixture.means_, full)
+
+    def to_sklearn(self) -> Any:
+        """Return it as a `sklearn.mixture.GaussianMixture` that scores and samples.
+
+        Raises:
+            ValueError: If a covariance is singular.
+        """
+        from sklearn.mixture import GaussianMixture as SklearnMixture
+
+        if float(self._variances.min()) <= 0:
+            raise ValueError("a covariance is singular, which scikit-learn does not allow; add a small variance to it")
+        mixture = SklearnMixture(len(self.weights), covariance_type="full")
+        mixture.weights_, mixture.means_ = self.weights.numpy().copy(), self.means.numpy().copy()
+        mixture.covariances_ = self.covariances.numpy().copy()
+        factors = torch.linalg.cholesky(self.covariances)
+        eye = torch.eye(self.n_dims, dtype=torch.float64).expand_as(factors)
+        # scikit-learn's factor of a precision is the inverse transposed of that of the covariance
+        mixture.precisions_cholesky_ = torch.linalg.solve_triangular(factors, eye, upper=False).mT.numpy().copy()
+        mixture.precisions_ = torch.linalg.inv(self.covariances).numpy().copy()
+        mixture.n_features_in_, mixture.converged_ = self.n_dims, True
+        return mixture
+
+
+def _check(weights: Tensor, means: Tensor, covariances: Tensor, labels: Tensor) -> None:
+    """Raise a ValueError unless the parameters are those of a mixture."""
+    count = len(weights) if weights.ndim == 1 else 0
+    if count == 0 or means.ndim != 2 or len(means) != count or means.shape[1] == 0:
+        raise ValueError(
+            f"weights (K,) and means (K, D) do not fit: got shapes {tuple(weights.shape)} and {tuple(means.shape)}"
+        )
+    n_dims = means.shape[1]
+    if covariances.shape != (count, n_dims, n_dims):
+        raise ValueError(f"covariances must have shape {(count, n_dims, n_dims)}, got {tuple(covariances.shape)}")
+    if not all(bool(part.isfinite().all()) for part in (weights, means, covariances)):
+        raise ValueError("weights, means and covariances must be finite numbers")
+    if bool((weights <= 0).any()) or abs(float(weights.sum()) - 1) > 1e-6:
+        raise ValueError(
+            f"weights must be positive and sum to one, got a sum of {float(weights.sum()):.6g}; divide by it"
+        )
+    size = covariances.abs().amax(dim=(1, 2))
+    if bool(((covariances - covariances.mT).abs().amax(dim=(1, 2)) > 1e-6 * size).any()):
+        raise ValueError("covariances must be symmetric")
+    if bool((torch.linalg.eigvalsh(covariances).amin(dim=1) < -1e-6 * size).any()):
+        raise ValueError("a covariance has a negative variance; it must be positive semi-definite")
+    if labels.shape != (count,) or labels.is_floating_point() or bool((labels < 0).any()):
+        raise ValueError(f"labels must be one class number, 0 or above, for each of {count} components")
