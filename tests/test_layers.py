@@ -38,6 +38,7 @@ ORDER = [
     "solvers",
     "auto",
     "sampling",
+    "grids",
     "model_file",
     "model",
     "checkpoints",

@@ -99,7 +99,7 @@ def set_up(*, for_tests: bool) -> None:
         else:
             run(interpreter, "-m", "venv", "--clear", VENV)
     wanted = hashlib.sha256()
-    for name in ("pyproject.toml", "constraints.txt", "requirements.txt"):
+    for name in ("pyproject.toml", "constraints.txt", "requirements.txt", "tools/peers.txt"):
         wanted.update((ROOT / name).read_bytes())
     stamps = {name: VENV / f"pointdiffusion-{name}.stamp" for name in ("run", "test")}
     needed = stamps["test" if for_tests else "run"]
@@ -117,6 +117,8 @@ def set_up(*, for_tests: bool) -> None:
     pip: list[str | Path] = [python, "-m", "pip", "--disable-pip-version-check", "install", "--quiet"]
     run(*pip, "--upgrade", PIP)
     run(*pip, "-r", "requirements.txt", *(["-c", "constraints.txt", "--group", "dev"] if for_tests else []))
+    if for_tests:
+        run(*pip, "--no-deps", "-r", "tools/peers.txt")
     needed.write_text(wanted.hexdigest())
     say("the environment is ready")
 

@@ -23,6 +23,7 @@ _HOMES = {
     "evaluation.metrics": ["compare_wasserstein2", "copy_share", "nearest_distances", "wasserstein2"],
     "files": ["write_atomic"],
     "fitting": ["fit"],
+    "grids": ["optimise_sigmas"],
     "losses": ["LOSSES", "WEIGHTINGS", "loss_weight"],
     "model": ["DiffusionModel", "load", "pick_device"],
     "networks": [

@@ -15,6 +15,7 @@ from pointdiffusion.evaluation.metrics import nearest_distances as nearest_dista
 from pointdiffusion.evaluation.metrics import wasserstein2 as wasserstein2
 from pointdiffusion.files import write_atomic as write_atomic
 from pointdiffusion.fitting import fit as fit
+from pointdiffusion.grids import optimise_sigmas as optimise_sigmas
 from pointdiffusion.losses import LOSSES as LOSSES
 from pointdiffusion.losses import WEIGHTINGS as WEIGHTINGS
 from pointdiffusion.losses import loss_weight as loss_weight

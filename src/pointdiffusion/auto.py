@@ -1,28 +1,114 @@
 r"""The best known solver and grid for a budget of evaluations.
 
-Solver and grid must be chosen together. The grids below 21 evaluations were learned: for each number, the noise levels
-that make the mean logarithm of the error smallest over seven mixtures in 2, 3, 8 and 16 dimensions (by
-`benchmarks/grids.py`). They are stated in standard deviations of the data for a start at 10 of them; other starts
-stretch the part above 1 in the logarithm. Above, the grid is a power of the step number in the logarithm.
+Solver and grid must be chosen together. Up to 20 evaluations the grids are learned: for each number and candidate, the
+noise levels with the least mean logarithm of the error over twelve mixtures in 2, 3, 4, 8 and 16 dimensions; of the
+candidates that one is taken which is best on others (`benchmarks/grids.py`). They are stated in standard deviations of
+the data for a start at 10 of them; for other starts the part above 1 is stretched in the logarithm. Between the learned
+budgets levels are interpolated; above 20, log sigma is a power of the step number.
+
+The candidates interpolate the output of Karras' network along the angle :math:`\\arctan(\\sigma / \\sigma_d)`, or the
+velocity of rectified flow along its time: what data of one Gaussian make of these is nearly constant, so steps may be
+long. All end by the local Gaussian (see `solvers.base`).
 """
 
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from pointdiffusion.solvers import Multistep, Solver
 
-LEARNED: dict[int, tuple[float, ...]] = {}
+CANDIDATES: dict[str, dict[str, Any]] = {
+    "angular-3": {"order": 3, "quantity": "F", "variable": "atan", "final": "local"},
+    "angular-3 corrected": {"order": 3, "quantity": "F", "variable": "atan", "corrector": True, "final": "local"},
+    "velocity-4 corrected": {
+        "order": 4, "quantity": "velocity", "variable": "flow", "corrector": True, "final": "local",
+    },
+}  # fmt: skip
+"""Solvers that a budget chooses from."""
+
+LEARNED: dict[int, tuple[str, tuple[float, ...]]] = {
+    2: ("angular-3", (0.5138,)),
+    3: ("angular-3", (0.79, 0.1783)),
+    4: ("angular-3", (1.1, 0.3237, 0.1016)),
+    5: ("angular-3", (1.769, 0.6355, 0.2769, 0.1119)),
+    6: ("angular-3", (2.166, 0.8129, 0.3901, 0.1757, 0.07086)),
+    7: ("angular-3", (2.635, 1.051, 0.5581, 0.314, 0.1562, 0.06826)),
+    8: ("angular-3", (3.287, 1.321, 0.7622, 0.4651, 0.2809, 0.1495, 0.07364)),
+    9: ("angular-3", (3.556, 1.491, 0.8793, 0.5737, 0.3729, 0.2349, 0.134, 0.07138)),
+    10: ("angular-3 corrected", (2.563, 1.61, 0.9184, 0.6522, 0.4332, 0.3371, 0.2008, 0.1202, 0.07068)),
+    12: ("angular-3 corrected", (
+        4.25, 2.165, 1.312, 0.9374, 0.6226, 0.5167, 0.3459, 0.2659, 0.1639, 0.1061, 0.05664,
+    )),
+    15: ("angular-3 corrected", (
+        4.693, 2.63, 1.743, 1.232, 0.9375, 0.7049, 0.5711, 0.4495, 0.343, 0.2704, 0.2078, 0.128, 0.07812,
+        0.04222,
+    )),
+    20: ("velocity-4 corrected", (
+        7.799, 5.626, 3.448, 2.484, 1.669, 1.372, 1.041, 0.8357, 0.6738, 0.5579, 0.4472, 0.3583, 0.291, 0.2164,
+        0.1644, 0.1147, 0.07373, 0.04434, 0.02946,
+    )),
+}  # fmt: skip
+"""Solver and inner noise levels, between 10 standard deviations and 0, by the number of evaluations."""
+
+_START = 10.0
 
 
 def plan(nfe: int, sigma_max: float, sigma_data: float = 1.0) -> tuple[Solver, Tensor]:
-    """Stub until learned."""
-    t = torch.linspace(1, 0, nfe, dtype=torch.float64) ** 0.7
-    low = 0.01 * sigma_data
-    grid = torch.exp(math.log(low) + t * math.log(sigma_max / low))
-    return Multistep(3, quantity="F", variable="atan", final="local", sigma_data=sigma_data), torch.cat(
-        [grid, grid.new_zeros(1)]
-    )
+    """Return solver and grid for a number of evaluations.
+
+    Args:
+        nfe: Number of evaluations.
+        sigma_max: Noise level of the start.
+        sigma_data: Standard deviation of the data, in the same units.
+
+    Returns:
+        The solver, and decreasing noise levels from `sigma_max` to 0, shape `(nfe + 1,)`, float64.
+
+    Raises:
+        ValueError: If a number is out of range, or `sigma_max` lies below two standard deviations of the data.
+
+    Examples:
+        >>> solver, sigmas = plan(4, sigma_max=10.0)
+        >>> len(sigmas), float(sigmas[0]), float(sigmas[-1])
+        (5, 10.0, 0.0)
+    """
+    if nfe < 1:
+        raise ValueError(f"nfe must be at least 1, got {nfe}")
+    if not (0 < sigma_data < math.inf and 2 * sigma_data <= sigma_max < math.inf):
+        raise ValueError(
+            f"sigma_max must be at least twice sigma_data, the standard deviation of the data, got {sigma_max} "
+            f"and {sigma_data}; for a walk from lower noise give sigmas"
+        )
+    name, levels = _levels(nfe)
+    ratio = math.log(sigma_max / sigma_data) / math.log(_START)
+    inner = torch.where(levels > 1, levels**ratio, levels) * sigma_data
+    ends = inner.new_tensor([sigma_max]), inner.new_zeros(1)
+    return Multistep(sigma_data=sigma_data, **CANDIDATES[name]), torch.cat([ends[0], inner, ends[1]])
+
+
+def _levels(nfe: int) -> tuple[str, Tensor]:
+    """Return the name of the solver and the inner noise levels in standard deviations of the data."""
+    if nfe == 1:
+        return "angular-3", torch.zeros(0, dtype=torch.float64)
+    if nfe > max(LEARNED):
+        low = 0.02 * min(1.0, 50 / nfe)
+        ramp = torch.linspace(1, 0, nfe, dtype=torch.float64) ** 0.7
+        return "velocity-4 corrected", (low * (_START / low) ** ramp)[1:]
+    below, above = max(n for n in LEARNED if n <= nfe), min(n for n in LEARNED if n >= nfe)
+    share = (nfe - below) / max(above - below, 1)
+    parts = []
+    for known in (below, above):
+        logs = torch.tensor([_START, *LEARNED[known][1]], dtype=torch.float64).log()
+        parts.append(_resampled(logs, nfe))
+    return LEARNED[below][0], torch.lerp(parts[0], parts[1], share).exp()[1:]
+
+
+def _resampled(values: Tensor, count: int) -> Tensor:
+    """Return `count` values at equal steps along the line through the given ones."""
+    place = torch.linspace(0, len(values) - 1, count, dtype=torch.float64)
+    left = place.floor().clamp(max=max(len(values) - 2, 0)).long()
+    return torch.lerp(values[left], values[(left + 1).clamp(max=len(values) - 1)], place - left)

@@ -177,7 +177,7 @@ def exact_flow(
 
     Args:
         denoiser: Any callable that keeps the contract of `denoisers`.
-        x: Points at the noise level `sigma_from`, shape `(B, D)`; float64 for tolerances below 1e-5.
+        x: Points at the noise level `sigma_from`, shape `(B, D)`; float64 for tolerances below 1e-4.
         sigma_from: Where to start.
         sigma_to: Where to end.
         tolerance: Of each step, relative to the size of the point and absolute in units of `sigma_data`.

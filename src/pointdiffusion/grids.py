@@ -1,0 +1,158 @@
+r"""Grids of noise levels made for one denoiser.
+
+Where to place the noise levels is the largest lever at few evaluations. Two published ways, both against a fine
+solution of the probability-flow equation from the same points (the teacher):
+
+- `"teacher"`: the levels that bring the solver's own end points nearest to the teacher's, by descent on the logarithms
+  of the ratios of neighbouring levels (Tong et al. 2024, "Learning to Discretize Denoising Diffusion ODEs", arXiv
+  2405.15506, section 3). The measure is the mean logarithm of the rows' errors, which, like a median, does not let the
+  few rows that lie between two modes decide.
+- `"trajectory"`: the levels between which Euler's steps stray least from the teacher's path, in sum, by dynamic
+  programming over a fine grid (Chen et al. 2024, "On the Trajectory Regularity of ODE-based Diffusion Sampling", arXiv
+  2405.11326, section 4). No solver is asked, so it is quick, and less good.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pointdiffusion.auto import plan
+from pointdiffusion.config import unknown_name
+from pointdiffusion.denoisers import DenoiserFunction
+from pointdiffusion.noise import KarrasSchedule
+from pointdiffusion.sampling import exact_flow, make_solver, sample, trajectory
+from pointdiffusion.solvers import Solver
+
+METHODS = ("teacher", "trajectory")
+
+
+def optimise_sigmas(
+    denoiser: DenoiserFunction, num_steps: int, solver: str | Solver, *, x: Tensor, sigma_max: float,
+    sigma_min: float | None = None, sigma_data: float = 1.0, method: str = "teacher", max_iterations: int = 60,
+) -> Tensor:  # fmt: skip
+    """Return the grid, ending in 0, at which a solver with this many steps is best for this denoiser.
+
+    Args:
+        denoiser: Any callable that keeps the contract of `denoisers`; a trained network as well as an exact one.
+        num_steps: Intervals of the grid, the one to 0 included.
+        solver: A deterministic solver that the grid is for, or a name of `SOLVERS`.
+        x: Points at `sigma_max` to learn from, shape `(B, D)`; 64 to 256 are enough. Other points judge the result.
+        sigma_max: Noise level of `x`.
+        sigma_min: Last level above 0 of `"trajectory"`; by default 0.02 of `sigma_data`. `"teacher"` finds its own.
+        sigma_data: Standard deviation of the data.
+        method: One of `METHODS`.
+        max_iterations: Most steps of the descent.
+
+    Returns:
+        Decreasing noise levels from `sigma_max` to 0, shape `(num_steps + 1,)`, float64.
+
+    Raises:
+        ValueError: If a setting is out of range or the solver is stochastic.
+    """
+    if num_steps < 2:
+        raise ValueError(f"num_steps must be at least 2, got {num_steps}: with one step there is nothing to place")
+    if not 0 < sigma_max < math.inf or len(x) == 0:
+        raise ValueError(f"sigma_max must be positive and x hold points at it, got {sigma_max} and {len(x)} rows")
+    if method not in METHODS:
+        raise unknown_name("method", method, METHODS)
+    low = 0.02 * sigma_data if sigma_min is None else sigma_min
+    if not 0 < low < sigma_max:
+        raise ValueError(f"sigma_min must lie between 0 and sigma_max, got {low} and {sigma_max}")
+    best = make_solver(solver)
+    if best.noises:
+        raise ValueError("a grid is learned for a deterministic solver; set its eta or s_churn to 0, or take another")
+    start = _by_trajectory(denoiser, x, num_steps, sigma_max, low)
+    start[0] = sigma_max  # to the last digit
+    if method == "trajectory":
+        return start
+    tolerance = 1e-9 if x.dtype == torch.float64 else 1e-4
+    exact = exact_flow(denoiser, x, sigma_max, 0.0, tolerance=tolerance, sigma_data=sigma_data).x
+    power = KarrasSchedule(0.03 * sigma_data, sigma_max, rho=20).sigmas(num_steps)
+    starts = [start, power, plan(num_steps, sigma_max, sigma_data)[1]]
+    return learn_sigmas([Case(denoiser, x, exact)], best, starts, max_iterations=max_iterations)
+
+
+def _by_trajectory(denoiser: DenoiserFunction, x: Tensor, num_steps: int, sigma_max: float, sigma_min: float) -> Tensor:
+    """Return the grid by dynamic programming over the levels of a fine one."""
+    fine = KarrasSchedule(sigma_min, sigma_max).sigmas(max(60, 3 * num_steps), final_zero=False)
+    path = [step.x for step in trajectory(denoiser, x, fine, solver="heun")]
+    count = len(fine)
+    slopes = _slopes(denoiser, path, fine)
+    cost = np.full((count, count), np.inf)
+    for i in range(count - 1):
+        for j in range(i + 1, count):
+            step = path[i] + float(fine[j] - fine[i]) * slopes[i]
+            cost[i, j] = float((step - path[j]).flatten(1).norm(dim=1).mean())
+    steps = num_steps - 1  # the last goes to 0
+    total, before = np.full(count, np.inf), np.zeros((steps + 1, count), dtype=int)
+    total[0] = 0
+    for k in range(1, steps + 1):
+        candidates = total[:, None] + cost
+        before[k], total = candidates.argmin(axis=0), candidates.min(axis=0)
+    places = [count - 1]
+    for k in range(steps, 0, -1):
+        places.append(before[k][places[-1]])
+    return torch.cat([fine[places[::-1]], fine.new_zeros(1)])
+
+
+def _slopes(denoiser: DenoiserFunction, path: list[Tensor], levels: Tensor) -> list[Tensor]:
+    """Return the slope of the flow at each point of a path."""
+    with torch.no_grad():
+        return [(y - denoiser(y, level.to(y))) / float(level) for y, level in zip(path, levels, strict=True)]
+
+
+class Case(NamedTuple):
+    """A denoiser, points at the highest noise level, and where the exact flow takes them."""
+
+    denoiser: DenoiserFunction
+    x: Tensor
+    exact: Tensor
+
+
+def learn_sigmas(
+    cases: Sequence[Case], solver: Solver, starts: Sequence[Tensor], *, max_iterations: int = 60
+) -> Tensor:
+    """Return the grid at which the mean logarithm of the rows' errors, over all cases, is smallest.
+
+    Args:
+        cases: What the grid shall be good for; all start at the first level of `starts`.
+        solver: The solver that the grid is for.
+        starts: Grids to start from, each ending in 0, shape `(num_steps + 1,)`.
+        max_iterations: Most steps of the descent.
+    """
+    from scipy.optimize import minimize
+
+    sigma_max = float(starts[0][0])
+    width = 1e-4 if all(case.x.dtype == torch.float64 for case in cases) else 1e-2
+
+    def grid(logs: Any) -> Tensor:
+        levels = sigma_max * np.exp(-np.cumsum(np.exp(logs)))
+        return torch.tensor([sigma_max, *levels, 0.0], dtype=torch.float64)
+
+    def loss(logs: Any) -> float:
+        total = 0.0
+        for case in cases:
+            error = sample(case.denoiser, case.x, grid(logs), solver=solver) - case.exact
+            rows = error.double().flatten(1).square().mean(dim=1).sqrt()
+            total += float(rows.clamp(min=1e-14).log().mean())
+        return total / len(cases)
+
+    def loss_and_slope(logs: Any) -> tuple[float, Any]:
+        here = loss(logs)
+        return here, np.array([(loss(logs + width * unit) - here) / width for unit in np.eye(len(logs))])
+
+    def descend(logs: Any, iterations: int) -> Any:
+        bounds = [(-4.0, 2.0)] * len(logs)
+        options = {"maxiter": iterations}
+        return minimize(loss_and_slope, logs, jac=True, method="L-BFGS-B", bounds=bounds, options=options)
+
+    # The valley has branches: a few steps from each of several starts tell which one to follow.
+    first = [(start[:-2] / start[1:-1]).log().clamp(min=0.02, max=7.0).log().numpy() for start in starts]
+    trials = [descend(logs, max(1, max_iterations // 5)) for logs in first]
+    return grid(descend(min(trials, key=lambda trial: float(trial.fun)).x, max_iterations).x)
