@@ -9,7 +9,7 @@ solution of the probability-flow equation from the same points (the teacher):
   few rows that lie between two modes decide.
 - `"trajectory"`: the levels between which Euler's steps stray least from the teacher's path, in sum, by dynamic
   programming over a fine grid (Chen et al. 2024, "On the Trajectory Regularity of ODE-based Diffusion Sampling", arXiv
-  2405.11326, section 4). No solver is asked, so it is quick, and less good.
+  2405.11326, section 4). No solver is asked, so it is quick; it is right for Euler's method, and can mislead others.
 """
 
 from __future__ import annotations

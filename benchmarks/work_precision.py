@@ -1,0 +1,215 @@
+"""Error against number of evaluations: ours and the published packages, side by side in one run.
+
+    python benchmarks/work_precision.py                      # about half an hour on two cores
+    python benchmarks/work_precision.py --problems 2 --budgets 5 10
+
+The error is the median over 512 points of the rms error per coordinate against the exact solution of the
+probability-flow equation from the same noise, at 10 standard deviations; float64, problems of `problems.JUDGED`.
+
+- `auto`: our default, its grids learned on other problems;
+- `optimised`: `optimise_sigmas` on 96 other points of the same problem;
+- best peer: every peer on ten fixed grids, its best taken *on the test points*, which favours it;
+- best peer, our grid: every peer on the grid of `auto`.
+
+The last line of each budget is the geometric mean over the problems of the ratio to the best peer.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import peers
+import torch
+from problems import JUDGED, START, case
+from torch import Tensor
+
+import pointdiffusion as ptd
+from pointdiffusion.auto import plan
+from pointdiffusion.grids import Case
+
+Walk = Callable[[Any, Tensor, Tensor], Tensor]
+RESULTS = Path(__file__).parent / "results" / "work_precision.json"
+
+
+def fixed_grids(num_steps: int) -> Iterator[Tensor]:
+    """Yield the grids that peers choose from."""
+    zero = torch.zeros(1, dtype=torch.float64)
+    for rho in (3.0, 7.0):
+        for low in (0.005, 0.02):
+            yield ptd.KarrasSchedule(low, START, rho).sigmas(num_steps)
+    for power in (0.7, 1.0):
+        for low in (0.005, 0.02, 0.05):
+            ramp = torch.linspace(1, 0, num_steps, dtype=torch.float64) ** power
+            yield torch.cat([low * (START / low) ** ramp, zero])
+
+
+def k_diffusion(name: str) -> Walk:
+    """Return a sampler of k-diffusion."""
+    sampler = getattr(peers.k_diffusion_sampling(), f"sample_{name}")
+    return lambda denoiser, x, sigmas: sampler(denoiser, x, sigmas, disable=True)
+
+
+def diffusers(name: str, **options: Any) -> Walk:
+    """Return a scheduler of diffusers, driven in its own variables down a grid of ours."""
+    import diffusers as package
+
+    def walk(denoiser: Any, x: Tensor, sigmas: Tensor) -> Tensor:
+        scheduler = getattr(package, name)(prediction_type="sample", **options)
+        scheduler.set_timesteps(len(sigmas) - 1)
+        levels = sigmas.clone()
+        if "DEIS" in name:
+            levels[-1] = 1e-6  # its weights take the logarithm of the last level
+        scheduler.sigmas, scheduler.timesteps = levels, torch.arange(len(sigmas) - 1, 0, -1) * 10
+        x = x / (1 + sigmas[0] ** 2).sqrt()
+        for k, t in enumerate(scheduler.timesteps):
+            denoised = denoiser(x * (1 + sigmas[k] ** 2).sqrt(), sigmas[k])
+            x = scheduler.step(denoised, t, x).prev_sample
+        return x
+
+    return walk
+
+
+def azula(name: str, **options: Any) -> Walk:
+    """Return a sampler of azula, on a schedule whose times are the steps of the grid."""
+    from azula import sample as package
+    from azula.denoise import Denoiser
+    from azula.noise import Schedule
+
+    def walk(denoiser: Any, x: Tensor, sigmas: Tensor) -> Tensor:
+        levels = sigmas.clone()
+        levels[-1] = 1e-6  # it divides by the last level
+
+        class Grid(Schedule):  # type: ignore[misc]
+            def __call__(self, t: Tensor) -> tuple[Tensor, Tensor]:
+                place = ((1 - t) * (len(levels) - 1)).round().long()
+                return torch.ones_like(t), levels[place]
+
+        class Ours(Denoiser):  # type: ignore[misc]
+            def __init__(self) -> None:
+                super().__init__()
+                self.schedule = Grid()
+
+            def forward(self, x_t: Tensor, t: Tensor, **_: Any) -> Any:
+                from types import SimpleNamespace
+
+                return SimpleNamespace(mean=denoiser(x_t, self.schedule(t)[1]))
+
+        sampler = getattr(package, name)(Ours(), steps=len(levels) - 1, silent=True, dtype=torch.float64, **options)
+        return sampler(x)
+
+    return walk
+
+
+def smalldiffusion() -> Walk:
+    """Return the accelerated sampler of smalldiffusion."""
+    module = peers.smalldiffusion_diffusion()
+
+    def walk(denoiser: Any, x: Tensor, sigmas: Tensor) -> Tensor:
+        class Model(torch.nn.Module):
+            def rand_input(self, count: int) -> Tensor:
+                return torch.zeros(count, x.shape[1], dtype=x.dtype)
+
+            def predict_eps_cfg(self, y: Tensor, sigma: Tensor, *_: Any) -> Tensor:
+                return (y - denoiser(y, sigma)) / sigma
+
+        from types import SimpleNamespace
+
+        here = SimpleNamespace(device="cpu")
+        *_, last = module.samples(Model(), sigmas, gam=2.0, batchsize=len(x), xt=x, accelerator=here)
+        return last
+
+    return walk
+
+
+def all_peers() -> dict[str, tuple[Walk, int]]:
+    """Return the peers with the evaluations that a step costs them."""
+    return {
+        "k-diffusion heun": (k_diffusion("heun"), 2),
+        "k-diffusion dpm_2": (k_diffusion("dpm_2"), 2),
+        "k-diffusion dpmpp_2m": (k_diffusion("dpmpp_2m"), 1),
+        "k-diffusion lms": (k_diffusion("lms"), 1),
+        "diffusers DPM-Solver++ 2": (diffusers("DPMSolverMultistepScheduler", solver_order=2), 1),
+        "diffusers DPM-Solver++ 3": (diffusers("DPMSolverMultistepScheduler", solver_order=3), 1),
+        "diffusers DEIS 2": (diffusers("DEISMultistepScheduler", solver_order=2), 1),
+        "diffusers DEIS 3": (diffusers("DEISMultistepScheduler", solver_order=3), 1),
+        "diffusers UniPC 2": (diffusers("UniPCMultistepScheduler", solver_order=2), 1),
+        "diffusers UniPC 3": (diffusers("UniPCMultistepScheduler", solver_order=3), 1),
+        "azula zEAB 3": (azula("zEABSampler", order=3), 1),
+        "azula zEAB 4": (azula("zEABSampler", order=4), 1),
+        "azula vAB 3": (azula("vABSampler", order=3), 1),
+        "azula vAB 4": (azula("vABSampler", order=4), 1),
+        "smalldiffusion accelerated": (smalldiffusion(), 1),
+    }
+
+
+def error(y: Tensor, problem: Case, std: float) -> float:
+    """Return the median over points of the rms error per coordinate, in the problem's own units; inf for NaN."""
+    rows = (y - problem.exact).square().mean(dim=1).sqrt() * std
+    return float(rows.median()) if bool(rows.isfinite().all()) else math.inf
+
+
+def compare(problem: Case, other: Case, std: float, nfe: int, field: dict[str, tuple[Walk, int]]) -> dict[str, Any]:
+    """Return the errors of all at one budget."""
+    solver, grid = plan(nfe, START)
+    row: dict[str, Any] = {"auto": error(ptd.sample(problem.denoiser, problem.x, grid, solver=solver), problem, std)}
+    if nfe <= 10:
+        learned = ptd.optimise_sigmas(other.denoiser, nfe, solver, x=other.x, sigma_max=START)
+        y = ptd.sample(problem.denoiser, problem.x, learned, solver=solver)
+        row["optimised"] = error(y, problem, std)
+    found, ours = [], []
+    for name, (walk, cost) in field.items():
+        steps = (nfe + 1) // cost if cost == 2 else nfe  # the last step of a two-stage method costs one
+        results = (walk(problem.denoiser, problem.x, sigmas) for sigmas in fixed_grids(steps))
+        found += [(error(y, problem, std), name) for y in results]
+        ours.append((error(walk(problem.denoiser, problem.x, plan(steps, START)[1]), problem, std), name))
+    row["best peer"], row["its name"] = min(found)
+    row["best peer, our grid"] = min(ours)[0]
+    return row
+
+
+def main() -> None:
+    """Print the tables, and write them to `benchmarks/results`."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--budgets", type=int, nargs="+", default=[5, 8, 10, 15, 20, 35, 50])
+    parser.add_argument("--problems", type=int, default=len(JUDGED), help="how many (default: all)")
+    parser.add_argument("--points", type=int, default=512, help="points a problem (default: %(default)s)")
+    parser.add_argument("--save", action="store_true", help=f"write {RESULTS.name} in benchmarks/results")
+    args = parser.parse_args()
+    for kind in (DeprecationWarning, RuntimeWarning):  # of the peers: NumPy 2, and NaN where a level is 0
+        warnings.filterwarnings("ignore", category=kind)
+    field, table = all_peers(), []
+    problems = {}
+    for name in list(JUDGED)[: args.problems]:
+        (problem, std), (other, _) = case(JUDGED[name](), args.points, 7), case(JUDGED[name](), 96, 11)
+        problems[name] = (problem, other, std)
+    for nfe in args.budgets:
+        print(f"\n{nfe} evaluations | auto | optimised | best peer | its name | best peer, our grid")
+        print("--- | --- | --- | --- | --- | ---")
+        ratios: dict[str, list[float]] = {}
+        for name, (problem, other, std) in problems.items():
+            row = {"problem": name, "nfe": nfe, **compare(problem, other, std, nfe, field)}
+            table.append(row)
+            for key in ("auto", "optimised", "best peer, our grid"):
+                if key in row:
+                    ratios.setdefault(key, []).append(math.log(row[key] / row["best peer"]))
+            cells = [f"{row[key]:.1e}" if key in row else "" for key in ("auto", "optimised", "best peer")]
+            print(name, *cells, row["its name"], f"{row['best peer, our grid']:.1e}", sep=" | ", flush=True)
+        means = {key: math.exp(sum(values) / len(values)) for key, values in ratios.items()}
+        cells = [f"{means[key]:.2f}" if key in means else "" for key in ("auto", "optimised")]
+        print("ratio", *cells, "1", "", f"{means['best peer, our grid']:.2f}", sep=" | ", flush=True)
+    if args.save:
+        versions = {
+            name: peers.version(name) for name in ("k-diffusion", "diffusers", "azula", "smalldiffusion", "torch")
+        }
+        RESULTS.parent.mkdir(exist_ok=True)
+        RESULTS.write_text(json.dumps({"versions": versions, "rows": table}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
