@@ -27,6 +27,7 @@ ORDER = [
     "data.tables",
     "denoisers",
     "empirical",
+    "adapters",
     "losses",
     "solvers.base",
     "solvers.runge_kutta",

@@ -19,6 +19,10 @@ SIGMAS = [0.002, 0.1, 1 / math.sqrt(5), 0.7, 1.0, 3.0, 80.0]
 LOSSES_BY_HAND: dict[str, Callable[[float, float], float]] = {
     "karras": lambda s, d: (s * s + d * d) / (s * d) ** 2,
     "noise-prediction": lambda s, _: 1 / (s * s),
+    # The error of what is predicted for an error of 1 of the clean point, squared.
+    "x0": lambda _s, _: 1.0,
+    "v": lambda s, _: ((-1 / s - s) / math.sqrt(1 + s * s)) ** 2,
+    "velocity": lambda s, _: (-1 / s - 1) ** 2,
 }
 WEIGHTINGS_BY_HAND: dict[str, Callable[[float, float], float] | None] = {
     "uniform": None,

@@ -13,6 +13,10 @@ from pointdiffusion.version import __version__
 
 # Type checkers read the same names in __init__.pyi.
 _HOMES = {
+    "adapters": [
+        "AdaptedDenoiser", "from_eps", "from_score", "from_v", "from_velocity", "from_x0", "to_eps", "to_model",
+        "to_score", "to_v", "to_velocity", "to_x0",
+    ],
     "checkpoints": ["AtomicCheckpointIO"],
     "config": ["InferenceConfig", "TrainingConfig"],
     "data.datasets": ["DATASETS"],
@@ -31,8 +35,9 @@ _HOMES = {
         "default_network",
     ],
     "noise": [
-        "NOISE_SAMPLERS", "SCHEDULES", "KarrasSchedule", "LogNormalSampler", "LogUniformSampler", "NoiseSampler",
-        "NoiseSchedule",
+        "NOISE_SAMPLERS", "SCHEDULES", "CosineSchedule", "FamilySchedule", "KarrasSchedule", "LinearBetaSchedule",
+        "LogLinearSchedule", "LogNormalSampler", "LogUniformSampler", "NoiseSampler", "NoiseSchedule",
+        "RectifiedFlowSchedule",
     ],
     "progress": ["show_progress"],
     "sampling": ["FlowSolution", "exact_flow", "make_solver", "sample", "trajectory"],

@@ -1,4 +1,16 @@
 # The public names, for type checkers; __init__.py loads them when they are used.
+from pointdiffusion.adapters import AdaptedDenoiser as AdaptedDenoiser
+from pointdiffusion.adapters import from_eps as from_eps
+from pointdiffusion.adapters import from_score as from_score
+from pointdiffusion.adapters import from_v as from_v
+from pointdiffusion.adapters import from_velocity as from_velocity
+from pointdiffusion.adapters import from_x0 as from_x0
+from pointdiffusion.adapters import to_eps as to_eps
+from pointdiffusion.adapters import to_model as to_model
+from pointdiffusion.adapters import to_score as to_score
+from pointdiffusion.adapters import to_v as to_v
+from pointdiffusion.adapters import to_velocity as to_velocity
+from pointdiffusion.adapters import to_x0 as to_x0
 from pointdiffusion.checkpoints import AtomicCheckpointIO as AtomicCheckpointIO
 from pointdiffusion.config import InferenceConfig as InferenceConfig
 from pointdiffusion.config import TrainingConfig as TrainingConfig
@@ -31,11 +43,16 @@ from pointdiffusion.networks import ResidualMLP as ResidualMLP
 from pointdiffusion.networks import default_network as default_network
 from pointdiffusion.noise import NOISE_SAMPLERS as NOISE_SAMPLERS
 from pointdiffusion.noise import SCHEDULES as SCHEDULES
+from pointdiffusion.noise import CosineSchedule as CosineSchedule
+from pointdiffusion.noise import FamilySchedule as FamilySchedule
 from pointdiffusion.noise import KarrasSchedule as KarrasSchedule
+from pointdiffusion.noise import LinearBetaSchedule as LinearBetaSchedule
+from pointdiffusion.noise import LogLinearSchedule as LogLinearSchedule
 from pointdiffusion.noise import LogNormalSampler as LogNormalSampler
 from pointdiffusion.noise import LogUniformSampler as LogUniformSampler
 from pointdiffusion.noise import NoiseSampler as NoiseSampler
 from pointdiffusion.noise import NoiseSchedule as NoiseSchedule
+from pointdiffusion.noise import RectifiedFlowSchedule as RectifiedFlowSchedule
 from pointdiffusion.progress import show_progress as show_progress
 from pointdiffusion.sampling import FlowSolution as FlowSolution
 from pointdiffusion.sampling import exact_flow as exact_flow

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import torch
 from torch import Tensor
 
 from pointdiffusion.config import unknown_name
@@ -30,6 +31,21 @@ def karras_loss(sigma: Tensor, sigma_data: float) -> Tensor:
 def noise_prediction_loss(sigma: Tensor, sigma_data: float) -> Tensor:  # noqa: ARG001
     r"""Return :math:`1 / \sigma^2`, the weight of L_simple (Ho et al. 2020, equation 14, arXiv 2006.11239)."""
     return 1 / sigma**2
+
+
+def clean_point_loss(sigma: Tensor, sigma_data: float) -> Tensor:  # noqa: ARG001
+    """Return 1, the weight of a network that predicts the clean point."""
+    return torch.ones_like(sigma)
+
+
+def v_loss(sigma: Tensor, sigma_data: float) -> Tensor:  # noqa: ARG001
+    r"""Return :math:`1 + 1 / \sigma^2`, the weight of v (Salimans and Ho 2022, appendix D, arXiv 2202.00512)."""
+    return (1 + sigma**2) / sigma**2
+
+
+def velocity_loss(sigma: Tensor, sigma_data: float) -> Tensor:  # noqa: ARG001
+    r"""Return :math:`(1 + 1 / \sigma)^2`, the weight of the velocity :math:`\epsilon - x_0` of rectified flow."""
+    return ((1 + sigma) / sigma) ** 2
 
 
 def snr_weighting(sigma: Tensor, gamma: float) -> Tensor:  # noqa: ARG001
@@ -50,6 +66,9 @@ def soft_min_snr_weighting(sigma: Tensor, gamma: float) -> Tensor:
 LOSSES: dict[str, Callable[[Tensor, float], Tensor]] = {
     "karras": karras_loss,
     "noise-prediction": noise_prediction_loss,
+    "x0": clean_point_loss,
+    "v": v_loss,
+    "velocity": velocity_loss,
 }
 WEIGHTINGS: dict[str, Callable[[Tensor, float], Tensor] | None] = {
     "uniform": None,

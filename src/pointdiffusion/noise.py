@@ -130,6 +130,164 @@ class KarrasSchedule(NoiseSchedule):
         return (sigma ** (1 / self.rho) - low) / (high - low)
 
 
+class LogLinearSchedule(NoiseSchedule):
+    """Grid that is linear in log sigma: every octave gets as many steps."""
+
+    def sigma(self, t: Tensor) -> Tensor:
+        """Return the noise level at time `t`."""
+        return self.sigma_min * (self.sigma_max / self.sigma_min) ** t
+
+    def time(self, sigma: Tensor) -> Tensor:
+        """Return the time at which the noise level is `sigma`."""
+        return (sigma / self.sigma_min).log() / math.log(self.sigma_max / self.sigma_min)
+
+
+class FamilySchedule(NoiseSchedule):
+    """A schedule of a family of models that have a time of their own.
+
+    Their points are `x_t = alpha (x_0 + sigma eps)`, and their networks are told the family's time. Our time runs over
+    the part of it between `sigma_min` and `sigma_max`, at constant speed.
+    """
+
+    @abstractmethod
+    def native_sigma(self, time: Tensor) -> Tensor:
+        """Return the noise level at the family's own time."""
+
+    @abstractmethod
+    def native_time(self, sigma: Tensor) -> Tensor:
+        """Return the family's own time at which the noise level is `sigma`."""
+
+    def _ends(self) -> tuple[float, float]:
+        ends = self.native_time(torch.tensor([self.sigma_min, self.sigma_max], dtype=torch.float64))
+        return float(ends[0]), float(ends[1])
+
+    def sigma(self, t: Tensor) -> Tensor:
+        """Return the noise level at time `t`."""
+        low, high = self._ends()
+        sigma = self.native_sigma(low + t * (high - low))
+        # Near the far end a digit of the family's time is many of sigma: the ends are what was asked for, exactly.
+        return torch.where(t <= 0, self.sigma_min, torch.where(t >= 1, self.sigma_max, sigma)).to(t)
+
+    def time(self, sigma: Tensor) -> Tensor:
+        """Return the time at which the noise level is `sigma`."""
+        low, high = self._ends()
+        return (self.native_time(sigma) - low) / (high - low)
+
+
+class RectifiedFlowSchedule(FamilySchedule):
+    r"""Straight lines from data to noise: :math:`x_t = (1 - t) x_0 + t \epsilon`, so :math:`\sigma = t / (1 - t)`.
+
+    At t = 1 sigma is infinite; `sigma_max` says where we start instead (the default is t = 0.9877).
+
+    References:
+        Flow Straight and Fast (Liu et al., 2023), equation 1, https://arxiv.org/abs/2209.03003
+    """
+
+    def native_sigma(self, time: Tensor) -> Tensor:
+        """Return t / (1 - t)."""
+        return time / (1 - time)
+
+    def native_time(self, sigma: Tensor) -> Tensor:
+        """Return sigma / (1 + sigma)."""
+        return sigma / (1 + sigma)
+
+    def alpha(self, sigma: Tensor) -> Tensor:
+        """Return 1 - t = 1 / (1 + sigma)."""
+        return 1 / (1 + sigma)
+
+
+class CosineSchedule(FamilySchedule):
+    r"""Variance-preserving, with :math:`\bar\alpha(u) = \cos^2 \theta(u) / \cos^2 \theta(0)`,
+    :math:`\theta = \frac{\pi}{2} (u + s) / (1 + s)`.
+
+    At u = 1 sigma is infinite; `sigma_max` says where we start instead.
+
+    Args:
+        sigma_min: Lowest noise level above 0, in units of the data.
+        sigma_max: Highest noise level, in units of the data.
+        offset: The constant s.
+
+    References:
+        Improved Denoising Diffusion Probabilistic Models (Nichol and Dhariwal, 2021), equation 17,
+        https://arxiv.org/abs/2102.09672
+    """  # noqa: D205
+
+    def __init__(self, sigma_min: float = 0.002, sigma_max: float = 80.0, offset: float = 0.008) -> None:
+        super().__init__(sigma_min, sigma_max)
+        if not 0 <= offset < 1:
+            raise ValueError(f"offset must lie in [0, 1), got {offset}")
+        self.offset = float(offset)
+
+    def native_sigma(self, time: Tensor) -> Tensor:
+        """Return the noise level at u in [0, 1)."""
+        theta = math.pi / 2 * (time + self.offset) / (1 + self.offset)
+        # cos^2(first) / cos^2(theta) - 1 without the difference, which loses all digits at small times
+        first = math.pi / 2 * self.offset / (1 + self.offset)
+        return ((theta + first).sin() * (theta - first).sin()).clamp(min=0).sqrt() / theta.cos()
+
+    def native_time(self, sigma: Tensor) -> Tensor:
+        """Return u."""
+        first = math.pi / 2 * self.offset / (1 + self.offset)
+        # sin^2(theta) = (sin^2(first) + sigma^2) / (1 + sigma^2), by its tangent, which is exact at both ends
+        theta = torch.atan2((math.sin(first) ** 2 + sigma**2).sqrt(), torch.full_like(sigma, math.cos(first)))
+        return 2 / math.pi * (1 + self.offset) * theta - self.offset
+
+    def alpha(self, sigma: Tensor) -> Tensor:
+        """Return 1 / sqrt(1 + sigma^2)."""
+        return 1 / (1 + sigma**2).sqrt()
+
+
+class LinearBetaSchedule(FamilySchedule):
+    r"""DDPM: variance-preserving, :math:`\bar\alpha_k = \prod_{i \le k} (1 - \beta_i)` with beta linear in k.
+
+    The family's time is the index, 0 to `num_timesteps` - 1; between whole numbers log sigma is linear, and so on
+    beyond the ends, where a model was never trained.
+
+    Args:
+        sigma_min: Lowest noise level; by default that of index 0 (0.01).
+        sigma_max: Highest noise level; by default that of the last index (157.4).
+        num_timesteps: Number of the model's noise levels.
+        beta_first: Beta at index 0.
+        beta_last: Beta at the last index.
+
+    Raises:
+        ValueError: Unless 0 < sigma_min < sigma_max and the betas lie in (0, 1).
+
+    References:
+        Denoising Diffusion Probabilistic Models (Ho et al., 2020), section 4, https://arxiv.org/abs/2006.11239
+    """
+
+    def __init__(
+        self, sigma_min: float | None = None, sigma_max: float | None = None, num_timesteps: int = 1000,
+        beta_first: float = 1e-4, beta_last: float = 0.02,
+    ) -> None:  # fmt: skip
+        if num_timesteps < 2 or not 0 < beta_first <= beta_last < 1:
+            raise ValueError(
+                f"num_timesteps must be at least 2 and 0 < beta_first <= beta_last < 1, got {num_timesteps}, "
+                f"{beta_first} and {beta_last}"
+            )
+        betas = torch.linspace(beta_first, beta_last, num_timesteps, dtype=torch.float64)
+        self._logs = torch.expm1(-torch.log1p(-betas).cumsum(0)).log() / 2  # of sigma = sqrt(1 / alpha_bar - 1)
+        first, last = float(self._logs[0].exp()), float(self._logs[-1].exp())
+        super().__init__(first if sigma_min is None else sigma_min, last if sigma_max is None else sigma_max)
+
+    def native_sigma(self, time: Tensor) -> Tensor:
+        """Return the noise level at an index, whole or not."""
+        logs = self._logs.to(time.device)
+        left = time.floor().long().clamp(0, len(logs) - 2)
+        return torch.lerp(logs[left], logs[left + 1], (time - left).double()).exp().to(time)
+
+    def native_time(self, sigma: Tensor) -> Tensor:
+        """Return the index, whole or not."""
+        logs, wanted = self._logs.to(sigma.device), sigma.double().log()
+        left = (torch.searchsorted(logs, wanted, right=True) - 1).clamp(0, len(logs) - 2)
+        return (left + (wanted - logs[left]) / (logs[left + 1] - logs[left])).to(sigma)
+
+    def alpha(self, sigma: Tensor) -> Tensor:
+        """Return 1 / sqrt(1 + sigma^2)."""
+        return 1 / (1 + sigma**2).sqrt()
+
+
 class NoiseSampler(ABC):
     """Distribution of the noise levels of training on `[sigma_min, sigma_max]`.
 
@@ -203,5 +361,11 @@ class LogNormalSampler(NoiseSampler):
         return level.clamp(self.sigma_min, self.sigma_max)  # rounding must not lead out of the range
 
 
-SCHEDULES: dict[str, type[NoiseSchedule]] = {"karras": KarrasSchedule}
+SCHEDULES: dict[str, type[NoiseSchedule]] = {
+    "karras": KarrasSchedule,
+    "log-linear": LogLinearSchedule,
+    "cosine": CosineSchedule,
+    "linear-beta": LinearBetaSchedule,
+    "rectified-flow": RectifiedFlowSchedule,
+}
 NOISE_SAMPLERS: dict[str, type[NoiseSampler]] = {"log-uniform": LogUniformSampler, "log-normal": LogNormalSampler}

@@ -1,0 +1,147 @@
+r"""Models of other families as denoisers, and denoisers as models of other families.
+
+A model of another family sees scaled points :math:`x_t = \alpha x = \alpha x_0 + \sigma_t \epsilon` with
+:math:`\sigma_t = \alpha \sigma` and a time of its own, and predicts one of
+
+============ ============================================= ==========================================
+prediction   what it is                                    the denoised point
+============ ============================================= ==========================================
+`eps`        the noise                                     x - sigma eps
+`x0`         the clean point                               x0
+`score`      the gradient of log p(x_t)                    x + alpha sigma^2 score
+`v`          alpha eps - sigma_t x_0                       (alpha x_t - sigma_t v) / (alpha^2 + sigma_t^2)
+`velocity`   dx_t / dt = eps - x_0 of rectified flow       x_t - t velocity
+============ ============================================= ==========================================
+
+(Ho et al. 2020, arXiv 2006.11239; Song et al. 2021, 2011.13456; Salimans and Ho 2022, 2202.00512, appendix D; Liu et
+al. 2023, 2209.03003). Going to our variables :math:`x = x_t / \alpha`, :math:`\sigma = \sigma_t / \alpha` changes
+nothing but names, so all of it is exact.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from torch import Tensor, nn
+
+from pointdiffusion.config import unknown_name
+from pointdiffusion.denoisers import Denoiser, DenoiserFunction
+from pointdiffusion.noise import FamilySchedule, NoiseSchedule, RectifiedFlowSchedule, sigma_rows
+
+Model = Callable[..., Tensor]
+"""A model of another family: `model(x_t, t, **condition)` with `t` of shape `(B,)`."""
+
+PREDICTIONS = ("eps", "x0", "score", "v", "velocity")
+
+
+def _check(prediction: str, schedule: NoiseSchedule, time_scale: float) -> None:
+    if prediction not in PREDICTIONS:
+        raise unknown_name("prediction", prediction, PREDICTIONS)
+    if prediction == "velocity" and not isinstance(schedule, RectifiedFlowSchedule):
+        raise ValueError("a velocity needs a RectifiedFlowSchedule: its time is what the velocity is a slope in")
+    if not time_scale > 0:
+        raise ValueError(f"time_scale must be positive, got {time_scale}")
+
+
+class _Function(nn.Module):
+    """A plain function as a module."""
+
+    def __init__(self, function: Model) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, x_t: Tensor, t: Tensor, **condition: Any) -> Tensor:
+        """Call it."""
+        return self.function(x_t, t, **condition)
+
+
+class AdaptedDenoiser(Denoiser):
+    """A model of another family as a denoiser.
+
+    Args:
+        model: Called as `model(x_t, t, **condition)`, with `t` of shape `(B,)`.
+        schedule: The model's noise schedule. Its time is the family's own (0..999 for `LinearBetaSchedule`, 0..1 for
+            the cosine and rectified flow) or, for one without a family, the noise level's place between `sigma_min`
+            and `sigma_max`.
+        prediction: What the model predicts, one of `PREDICTIONS`.
+        time_scale: What that time is multiplied by before the model sees it; 1000 for a model of rectified flow whose
+            time runs to 1000.
+        sigma_data: Standard deviation of the data, for loss weights alone.
+
+    Raises:
+        ValueError: If the prediction is unknown, or a velocity comes without rectified flow.
+    """
+
+    def __init__(
+        self, model: Model, schedule: NoiseSchedule, prediction: str, *, time_scale: float = 1.0,
+        sigma_data: float = 1.0,
+    ) -> None:  # fmt: skip
+        _check(prediction, schedule, time_scale)
+        super().__init__(model if isinstance(model, nn.Module) else _Function(model), sigma_data)
+        self.schedule, self.prediction, self.time_scale = schedule, prediction, float(time_scale)
+
+    def forward(self, x: Tensor, sigma: Tensor, **condition: Any) -> Tensor:
+        """Return the expected clean points, of the shape of `x`."""
+        sigma = sigma_rows(sigma, x)
+        alpha = self.schedule.alpha(sigma)
+        time = _time(self.schedule, sigma)
+        out = self.backbone(alpha * x, time.flatten() * self.time_scale, **condition)
+        if self.prediction == "eps":
+            return x - sigma * out
+        if self.prediction == "x0":
+            return out
+        if self.prediction == "score":
+            return x + alpha * sigma**2 * out
+        if self.prediction == "v":
+            return (x - sigma / alpha * out) / (1 + sigma**2)
+        return alpha * x - time * out
+
+
+def _time(schedule: NoiseSchedule, sigma: Tensor) -> Tensor:
+    return schedule.native_time(sigma) if isinstance(schedule, FamilySchedule) else schedule.time(sigma)
+
+
+def to_model(denoiser: DenoiserFunction, schedule: NoiseSchedule, prediction: str, *, time_scale: float = 1.0) -> Model:
+    """Return a denoiser as a model of another family, `model(x_t, t, **condition)`; the inverse of `AdaptedDenoiser`.
+
+    Args:
+        denoiser: Any callable that keeps the contract of `denoisers`.
+        schedule: The family's noise schedule.
+        prediction: What the model shall predict, one of `PREDICTIONS`.
+        time_scale: What the schedule's time is multiplied by to give the model's.
+
+    Raises:
+        ValueError: If the prediction is unknown, or a velocity is asked for without rectified flow.
+    """
+    _check(prediction, schedule, time_scale)
+
+    def model(x_t: Tensor, t: Tensor, **condition: Any) -> Tensor:
+        time = sigma_rows(t, x_t) / time_scale
+        family = isinstance(schedule, FamilySchedule)
+        sigma = schedule.native_sigma(time) if family else schedule.sigma(time)  # type: ignore[attr-defined]
+        alpha = schedule.alpha(sigma)
+        x = x_t / alpha
+        denoised = denoiser(x, sigma.flatten(), **condition)
+        if prediction == "x0":
+            return denoised
+        if prediction == "v":
+            return alpha * ((x - denoised) / sigma - sigma * denoised)
+        eps = (x - denoised) / sigma
+        return {"eps": eps, "score": -eps / (alpha * sigma), "velocity": eps - denoised}[prediction]
+
+    return model
+
+
+from_eps = partial(AdaptedDenoiser, prediction="eps")
+from_x0 = partial(AdaptedDenoiser, prediction="x0")
+from_score = partial(AdaptedDenoiser, prediction="score")
+from_v = partial(AdaptedDenoiser, prediction="v")
+from_velocity = partial(AdaptedDenoiser, prediction="velocity")
+
+to_eps = partial(to_model, prediction="eps")
+to_x0 = partial(to_model, prediction="x0")
+to_score = partial(to_model, prediction="score")
+to_v = partial(to_model, prediction="v")
+to_velocity = partial(to_model, prediction="velocity")
