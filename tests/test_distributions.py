@@ -196,6 +196,8 @@ def test_bad_questions_are_refused() -> None:
         mixture.condition(7)
     with pytest.raises(ValueError, match="labels must be -1"):
         mixture.denoise(torch.zeros(1, 2), 1.0, labels=torch.tensor([3]))
+    with pytest.raises(ValueError, match="no condition but labels, got colour"):
+        mixture.denoise(torch.zeros(1, 2), 1.0, colour=3)
     with pytest.raises(ValueError, match="num_samples"):
         mixture.sample(0, torch.Generator())
     from sklearn.mixture import GaussianMixture

@@ -40,6 +40,7 @@ ORDER = [
     "auto",
     "sampling",
     "grids",
+    "evaluation.certify",
     "model_file",
     "model",
     "checkpoints",

@@ -24,6 +24,7 @@ _HOMES = {
     "denoisers": ["Denoiser", "KarrasDenoiser"],
     "distributions": ["GaussianMixture"],
     "empirical": ["EmpiricalDenoiser", "posterior_mean"],
+    "evaluation.certify": ["Certificate", "certify"],
     "evaluation.metrics": ["compare_wasserstein2", "copy_share", "nearest_distances", "wasserstein2"],
     "files": ["write_atomic"],
     "fitting": ["fit"],

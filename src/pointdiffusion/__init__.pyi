@@ -21,6 +21,8 @@ from pointdiffusion.denoisers import KarrasDenoiser as KarrasDenoiser
 from pointdiffusion.distributions import GaussianMixture as GaussianMixture
 from pointdiffusion.empirical import EmpiricalDenoiser as EmpiricalDenoiser
 from pointdiffusion.empirical import posterior_mean as posterior_mean
+from pointdiffusion.evaluation.certify import Certificate as Certificate
+from pointdiffusion.evaluation.certify import certify as certify
 from pointdiffusion.evaluation.metrics import compare_wasserstein2 as compare_wasserstein2
 from pointdiffusion.evaluation.metrics import copy_share as copy_share
 from pointdiffusion.evaluation.metrics import nearest_distances as nearest_distances

@@ -106,17 +106,22 @@ class GaussianMixture:
         classes = int(self.labels.max()) + 1
         return shares.new_zeros(len(x), classes).index_add(1, self.labels.to(x.device), shares)
 
-    def denoise(self, x: Tensor, sigma: Tensor | float, labels: Tensor | None = None) -> Tensor:
+    def denoise(
+        self, x: Tensor, sigma: Tensor | float, labels: Tensor | None = None, **condition: Any
+    ) -> Tensor:  # fmt: skip
         """Return the expected clean points, shape `(B, D)`.
 
         Args:
             x: Points, shape `(B, D)`.
             sigma: Noise level, a scalar or shape `(B,)`.
             labels: Class of each row, if known, shape `(B,)`; -1 where it is not.
+            condition: Nothing else is known here; the name is part of the contract of denoisers.
 
         Raises:
             ValueError: If shapes do not fit, or a label has no component.
         """
+        if condition:
+            raise ValueError(f"a mixture knows no condition but labels, got {', '.join(condition)}")
         log_joint, along, total = self._components(x, sigma)
         if labels is not None:
             if not bool(torch.isin(labels.cpu(), torch.cat([self.labels, self.labels.new_tensor([-1])])).all()):
