@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import subprocess
 import sys
@@ -262,3 +263,70 @@ def test_memory_stays_bounded() -> None:
     )
     assert done.returncode == 0, done.stderr
     assert float(done.stdout) < 200
+
+
+def _large(n_dims: int) -> Tensor:
+    """A set large enough for the tree, in clumps, with duplicates."""
+    generator = torch.Generator().manual_seed(n_dims)
+    centres = torch.randn(30, n_dims, generator=generator, dtype=torch.float64)
+    points = centres.repeat(1000, 1) + 0.1 * torch.randn(30_000, n_dims, generator=generator, dtype=torch.float64)
+    return torch.cat([points, points[:50]])
+
+
+def _brute(points: Tensor, x: Tensor, sigma: float) -> tuple[Tensor, Tensor]:
+    logits = -((x[:, None] - points) ** 2).sum(dim=2) / (2 * sigma**2)
+    constant = math.log(len(points)) + points.shape[1] * (math.log(sigma) + 0.5 * math.log(2 * math.pi))
+    return logits.softmax(dim=1) @ points, logits.logsumexp(dim=1) - constant
+
+
+@pytest.mark.parametrize("sigma", [1e-4, 0.01, 0.1, 1.0, 10.0])
+@pytest.mark.parametrize("n_dims", [1, 2, 6])
+def test_neighbours_are_all_that_matters(n_dims: int, sigma: float) -> None:
+    """Tree or brute force, near or far: the mean to 1e-8 of the extent, the log-density to 1e-8."""
+    points = _large(n_dims)
+    generator = torch.Generator().manual_seed(0)
+    x = points[:40] + sigma * torch.randn(40, n_dims, generator=generator, dtype=torch.float64)
+    x = torch.cat([x, torch.full((1, n_dims), 7.0, dtype=torch.float64)])
+    truth = ptd.EmpiricalDenoiser(points)
+    mean, log_prob = _brute(points, x, sigma)
+    torch.testing.assert_close(truth(x, torch.tensor(sigma)), mean, rtol=0, atol=1e-8)
+    torch.testing.assert_close(truth.log_prob(x, sigma), log_prob, rtol=1e-11, atol=1e-8)
+
+
+def test_the_tree_is_used_where_noise_is_low(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At low noise no row is compared with all points; at high noise all are."""
+    truth = ptd.EmpiricalDenoiser(_large(2))
+    blocks = []
+    original = ptd.EmpiricalDenoiser._block
+    monkeypatch.setattr(
+        ptd.EmpiricalDenoiser, "_block", staticmethod(lambda *args: blocks.append(1) or original(*args))
+    )
+    truth(truth.points[:10], torch.tensor(0.003))
+    assert not blocks
+    truth(truth.points[:10], torch.tensor(3.0))
+    assert blocks
+
+
+def test_log_density_of_a_small_set_is_that_of_scikit_learn() -> None:
+    from sklearn.neighbors import KernelDensity
+
+    points = _large(2)[:200]
+    x = points[:20] + 0.2
+    expected = KernelDensity(bandwidth=0.3, rtol=1e-12).fit(points.numpy()).score_samples(x.numpy())
+    found = ptd.EmpiricalDenoiser(points).log_prob(x, 0.3)
+    torch.testing.assert_close(found, torch.from_numpy(expected), rtol=1e-9, atol=1e-9)
+
+
+def test_least_loss_of_two_points() -> None:
+    """For -1 and 1 the optimum is tanh(x / sigma^2): the loss by quadrature, within four standard errors."""
+    truth = ptd.EmpiricalDenoiser(torch.tensor([[-1.0], [1.0]], dtype=torch.float64))
+    sigmas = torch.tensor([0.3, 1.0, 3.0], dtype=torch.float64)
+    mean, error = truth.optimal_loss(sigmas, 20_000, torch.Generator().manual_seed(0))
+    z = torch.linspace(-10, 10, 20_001, dtype=torch.float64)
+    density = torch.exp(-(z**2) / 2) / math.sqrt(2 * math.pi)
+    for level, found, wrong in zip(sigmas.tolist(), mean, error, strict=True):
+        exact = torch.trapezoid((torch.tanh((1 + level * z) / level**2) - 1) ** 2 * density, z)
+        assert abs(float(found - exact)) < 4 * float(wrong)
+        assert float(wrong) < 0.02
+    with pytest.raises(ValueError, match="at least 2"):
+        truth.optimal_loss(sigmas, 1, torch.Generator())
