@@ -13,7 +13,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
-from scipy import stats
+from scipy import integrate, stats
 from sklearn.datasets import make_swiss_roll
 
 from pointdiffusion import DATASETS, Standardiser
@@ -35,9 +35,9 @@ def test_a_seed_gives_the_same_rows(name: str) -> None:
 @pytest.mark.parametrize("n_samples", [1, 2, 777])
 @pytest.mark.parametrize("name", DATASETS)
 def test_there_are_as_many_rows_as_asked_for(name: str, n_samples: int) -> None:
-    """Rows are finite float64 in two columns, as many as asked for, odd numbers included."""
+    """Rows are finite float64 in as many columns as the set says, as many as asked for, odd numbers included."""
     points = DATASETS[name](n_samples, random_state=0)
-    assert points.shape == (n_samples, 2)
+    assert points.shape == (n_samples, DATASETS[name].n_dims)
     assert points.dtype == np.float64
     assert np.isfinite(points).all()
 
@@ -55,7 +55,7 @@ def test_rows_are_exchangeable(name: str) -> None:
     """Any part of a set is a set of the same distribution, and neighbours are as unrelated as strangers."""
     points = DATASETS[name](4000, random_state=0)
     centred = points - points.mean(axis=0)
-    for column in range(2):
+    for column in range(points.shape[1]):
         # p-values of fixed draws; below 0.001 would be a defect, not luck.
         assert stats.ks_2samp(points[:2000, column], points[2000:, column]).pvalue > 1e-3
         assert stats.ks_2samp(points[::2, column], points[1::2, column]).pvalue > 1e-3
@@ -66,7 +66,7 @@ def test_rows_are_exchangeable(name: str) -> None:
 @pytest.mark.parametrize("name", DATASETS)
 def test_noise_is_gaussian_of_the_given_size(name: str) -> None:
     """More noise widens each column's variance by just that of the noise (for the roll before it is scaled)."""
-    scale = 10.0 if name == "swiss-roll" else 1.0
+    scale = 10.0 if name.startswith("swiss-roll") else 1.0
     still, noisy = (DATASETS[name](40_000, noise=noise, random_state=0) for noise in (0.0, scale))
     grown = noisy.var(axis=0) - still.var(axis=0)
     # Both variances together have a standard error of about 0.02 here; five of them.
@@ -87,6 +87,157 @@ def test_noise_that_is_none_is_refused(name: str, noise: float) -> None:
     """Noise is a finite standard deviation that is not negative."""
     with pytest.raises(ValueError, match=f"noise.*{noise}"):
         DATASETS[name](10, noise=noise)
+
+
+# ------------------------------------------------------------------------------------------------- densities and labels
+
+
+def _noise(name: str) -> float:
+    """Noise at which the set has a density: its own, or enough of it."""
+    return {"swiss-roll": 0.5, "swiss-roll-3d": 0.5, "s-curve": 0.1, "checkerboard": 0.1}.get(
+        name, DATASETS[name].noise
+    )
+
+
+@pytest.mark.parametrize("name", DATASETS)
+def test_points_follow_their_density(name: str) -> None:
+    """Waves averaged over points agree with those integrated over the density, by importance from a Gaussian."""
+    noise = _noise(name)
+    kind = DATASETS[name].with_settings(noise=noise, **({"n_dims": 3} if name == "random-mixture" else {}))
+    points = kind(20_000, random_state=0)
+    mean, covariance = points.mean(axis=0), np.cov(points.T)
+    broad = stats.multivariate_normal(mean, 2 * covariance)
+    proposals = broad.rvs(50_000, random_state=np.random.default_rng(1))
+    weights = np.exp(kind.log_prob(proposals) - broad.logpdf(proposals))
+    rng = np.random.default_rng(2)
+    waves = rng.normal(size=(points.shape[1], 12)) / np.sqrt(np.diag(covariance))[:, None] * 1.5
+    for phase in (np.cos, np.sin, np.ones_like):
+        drawn, integral = phase(points @ waves), weights[:, None] * phase(proposals @ waves)
+        error = np.hypot(drawn.std(axis=0) / 20_000**0.5, integral.std(axis=0) / 50_000**0.5)
+        assert (np.abs(drawn.mean(axis=0) - integral.mean(axis=0)) < 5 * error).all()
+        assert error.max() < 0.1
+
+
+@pytest.mark.parametrize("name", [name for name in DATASETS if name != "random-mixture"])
+def test_entropy_is_the_mean_of_minus_log_density(name: str) -> None:
+    """Quadrature and the mean over points agree within five standard errors."""
+    noise = _noise(name)
+    log_p = DATASETS[name].log_prob(DATASETS[name](20_000, noise=noise, random_state=3), noise=noise)
+    assert abs(DATASETS[name].entropy(noise=noise) + log_p.mean()) < 5 * log_p.std() / 20_000**0.5 + 1e-9
+
+
+def _along(curve: Callable[[float], list[float]], low: float, high: float, x: list[float], noise: float) -> float:
+    """The density of a curve by adaptive quadrature."""
+
+    def at(t: float) -> float:
+        return math.exp(-(math.dist(curve(t), x) ** 2) / (2 * noise**2)) / (2 * math.pi * noise**2) / (high - low)
+
+    middle = min(np.linspace(low, high, 2001), key=lambda t: math.dist(curve(t), x))
+    return integrate.quad(at, low, high, points=[middle], limit=2000, epsabs=1e-14, epsrel=1e-11)[0]
+
+
+@pytest.mark.parametrize("noise", [0.05, 0.3, 2.0])
+def test_densities_of_curves_are_those_of_quadrature(noise: float) -> None:
+    """An independent adaptive rule, on and off the curve, to 1e-8."""
+    roll = [[5.0, -3.0], [0.0, 11.0], [-8.0, 4.0], [0.0, 0.0]]
+    found = np.exp(swiss_roll.log_prob(roll, noise=noise, scaling_factor=1.0))
+    ends = (1.5 * math.pi, 4.5 * math.pi)
+    exact = [_along(lambda t: [t * math.cos(t), t * math.sin(t)], *ends, x, noise) for x in roll]
+    np.testing.assert_allclose(found, exact, rtol=1e-8, atol=1e-13)
+
+    circle = [[0.9, 0.2], [-0.4, 0.3], [0.0, 0.0], [1.5, 1.0]]
+    found = np.exp(DATASETS["circles"].log_prob(circle, noise=noise))
+    exact = [
+        sum(_along(lambda t, r=r: [r * math.cos(t), r * math.sin(t)], 0, 2 * math.pi, x, noise) for r in (1.0, 0.5)) / 2
+        for x in circle
+    ]
+    np.testing.assert_allclose(found, exact, rtol=1e-8, atol=1e-13)
+
+    board = [[0.5, 0.5], [-1.9, 1.2], [2.1, -2.1]]
+    found = np.exp(checkerboard.log_prob(board, noise=noise))
+    phi = stats.norm(scale=noise).cdf
+    squares = [(a, b) for a in range(-2, 2) for b in range(-2, 2) if (a + b) % 2 == 0]
+    exact = [
+        sum((phi(x - a) - phi(x - a - 1)) * (phi(y - b) - phi(y - b - 1)) for a, b in squares) / 8 for x, y in board
+    ]
+    np.testing.assert_allclose(found, exact, rtol=1e-8, atol=1e-13)
+
+
+def test_density_in_three_dimensions_is_that_of_the_side_times_the_height() -> None:
+    """Roll and S-curve, deep inside the height, where its density is 1 over the height."""
+    roll = DATASETS["swiss-roll-3d"]
+    flat = swiss_roll.log_prob([[0.9, 0.1]], noise=0.5)
+    np.testing.assert_allclose(roll.log_prob([[0.9, 1.0, 0.1]], noise=0.5), flat - math.log(2.1), rtol=1e-9)
+    curve = DATASETS["s-curve"]
+    flat = curve.log_prob([[0.9, 0.1]], n_dims=2, noise=0.05)
+    np.testing.assert_allclose(curve.log_prob([[0.9, 1.0, 0.1]], noise=0.05), flat - math.log(2.0), rtol=1e-9)
+
+
+@pytest.mark.parametrize("name", DATASETS)
+def test_labels_are_the_classes(name: str) -> None:
+    """As many as said, all drawn, of the same rows as the call; and the same seed gives the same."""
+    points, labels = DATASETS[name].sample_with_labels(2000, random_state=0)
+    assert np.array_equal(points, DATASETS[name](2000, random_state=0))
+    assert labels.dtype == np.int64
+    assert sorted(set(labels.tolist())) == list(range(DATASETS[name].n_classes))
+
+
+def test_labels_tell_where_a_point_is() -> None:
+    """Circles by their radius, dots by their centre, moons by their half, arms of the pinwheel by their angle."""
+    points, labels = DATASETS["rings"].sample_with_labels(500, noise=0, random_state=0)
+    np.testing.assert_allclose(np.linalg.norm(points, axis=1), np.array([0.75, 1.5, 2.25, 3.0])[labels])
+    points, labels = eight_gaussians.sample_with_labels(500, noise=0, random_state=0)
+    np.testing.assert_allclose(np.arctan2(points[:, 1], points[:, 0]) % (2 * np.pi), labels * np.pi / 4, atol=1e-12)
+    points, labels = moons.sample_with_labels(500, noise=0, random_state=0)
+    np.testing.assert_allclose(np.linalg.norm(points - labels[:, None] * [1.0, 0.5], axis=1), 1.0)
+    points, labels = DATASETS["pinwheel"].sample_with_labels(4000, random_state=0)
+    radius, angle = np.linalg.norm(points, axis=1), np.arctan2(points[:, 1], points[:, 0])
+    apart = np.angle(np.exp(1j * (angle - np.exp(radius / 2) / 4 - 2 * np.pi * labels / 5)))[radius > 1]
+    assert np.abs(apart).max() < 0.8
+
+
+def test_mixtures_are_known_exactly() -> None:
+    """The mixture of a set has the set's moments, noise included, in any number of dimensions."""
+    for chosen in ({"n_dims": 3}, {"n_dims": 16, "n_components": 4, "noise": 0.3}):
+        mixture = DATASETS["random-mixture"].mixture(**chosen)
+        points = DATASETS["random-mixture"](40_000, random_state=0, **chosen)
+        assert points.shape[1] == mixture.n_dims == chosen["n_dims"]
+        np.testing.assert_allclose(points.mean(axis=0), mixture.mean.numpy(), atol=0.03)
+        np.testing.assert_allclose(np.cov(points.T), mixture.covariance.numpy(), atol=0.06)
+    other = DATASETS["random-mixture"].mixture(mixture_seed=1).means
+    assert not torch.equal(other, DATASETS["random-mixture"].mixture().means)
+
+
+@pytest.mark.parametrize("name", [name for name in DATASETS if name != "random-mixture"])
+def test_without_noise_a_curve_has_no_density(name: str) -> None:
+    """Area 0 has no density, which is said, with what to do; an area has one without noise."""
+    if name in ("checkerboard", "pinwheel"):
+        assert np.isfinite(DATASETS[name].log_prob(DATASETS[name](100, noise=0, random_state=0), noise=0)).all()
+        return
+    for call in (lambda: DATASETS[name].log_prob(np.zeros((1, DATASETS[name].n_dims)), noise=0.0),
+                 lambda: DATASETS[name].entropy(noise=0.0)):  # fmt: skip
+        with pytest.raises(ValueError, match=r"(noise|sigma) > 0"):
+            call()
+
+
+def test_questions_without_an_answer_are_refused() -> None:
+    """Each with a sentence that says how to mend it."""
+    with pytest.raises(ValueError, match="noise=0"):
+        DATASETS["pinwheel"].log_prob([[0.0, 0.0]], noise=0.1)
+    with pytest.raises(ValueError, match="mean of -log_prob"):
+        DATASETS["random-mixture"].entropy()
+    with pytest.raises(ValueError, match=r"shape \(B, 2\)"):
+        moons.log_prob([[0.0, 0.0, 0.0]])
+    with pytest.raises(ValueError, match="finite"):
+        moons.log_prob([[0.0, np.nan]])
+    with pytest.raises(TypeError, match=r"no setting 'nois' \(it has noise"):
+        moons(10, nois=0.1)
+    with pytest.raises(ValueError, match="radii"):
+        DATASETS["rings"](10, radii=(1.0, -1.0))
+    with pytest.raises(ValueError, match="n_components"):
+        DATASETS["random-mixture"](10, n_components=0)
+    with pytest.raises(ValueError, match="smallest_std"):
+        DATASETS["random-mixture"](10, smallest_std=2.0)
 
 
 # ------------------------------------------------------------------------------------------------------------- geometry

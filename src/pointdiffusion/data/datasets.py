@@ -1,90 +1,229 @@
-"""Named point sets, each a function of the number of rows and a seed.
+"""The named point sets.
 
-Rows are independent draws in random order, so any part of a set is a set of the same distribution.
+Curves under noise, areas, and mixtures of Gaussians. Each is an instance of its class with the settings of its name;
+another setting is an argument of the call: `moons(1000, noise=0.1)`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+import math
+from abc import abstractmethod
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
-Points = NDArray[np.float64]
+from pointdiffusion.data.base import Dataset, Labels, unlabelled
+from pointdiffusion.data.curves import Circles, Moons, SCurve, Spirals, SwissRoll
+from pointdiffusion.data.densities import TAIL, Points, by_rows, log_sum_exp, log_uniform
 
-
-def _check(n_samples: int, noise: float) -> None:
-    if n_samples < 1:
-        raise ValueError(f"n_samples must be at least 1, got {n_samples}")
-    if not 0 <= noise < np.inf:
-        raise ValueError(f"noise must be finite and not negative, got {noise}")
+if TYPE_CHECKING:
+    from pointdiffusion.distributions import GaussianMixture
 
 
-def swiss_roll(
-    n_samples: int,
-    *,
-    n_dims: int = 2,
-    noise: float = 0.0,
-    scaling_factor: float = 10.0,
-    random_state: int | None = None,
-) -> Points:
-    """Return points of scikit-learn's Swiss roll; in two dimensions the spiral that one sees from its side.
+@dataclass(frozen=True, kw_only=True)
+class Checkerboard(Dataset):
+    """Uniform on the eight dark squares of side 1 of a 4 x 4 board around the origin."""
+
+    def _draw(self, n_samples: int, random_state: int | None) -> tuple[Points, Labels]:
+        rng = np.random.default_rng(random_state)
+        column, pair = rng.integers(4, size=n_samples), rng.integers(2, size=n_samples)
+        corner = np.stack([column, 2 * pair + column % 2], axis=1) - 2.0
+        points = corner + rng.uniform(size=(n_samples, 2)) + self.noise * rng.normal(size=(n_samples, 2))
+        return unlabelled(points)
+
+    def _log_density(self, points: Points) -> Points:
+        def rows(some: Points) -> Points:
+            corners = [(column - 2.0, 2 * pair + column % 2 - 2.0) for column in range(4) for pair in range(2)]
+            x, y = some.T
+            each = [log_uniform(x, a, a + 1, self.noise) + log_uniform(y, b, b + 1, self.noise) for a, b in corners]
+            return log_sum_exp(np.stack(each, axis=1)) - math.log(len(corners))
+
+        return by_rows(rows, points, 8)
+
+    def _entropy(self) -> float:
+        return math.log(8.0) if self.noise == 0 else self._grid_entropy(-2.0, 2.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pinwheel(Dataset):
+    """Five arms of a pinwheel; the class is the arm. Without noise its density is in closed form.
+
+    A Gaussian around (2, 0), 0.6 long and 0.2 wide, is turned by the angle of its arm and, the further out the
+    more, by :math:`e^{r/2} / 4`. A rotation by an angle that depends on the radius r alone keeps areas, so the density
+    is that of the Gaussian at the point turned back.
+    """
+
+    n_classes = 5
+
+    @staticmethod
+    def _turned(points: Points, angle: Points) -> Points:
+        cos, sin = np.cos(angle), np.sin(angle)
+        x, y = points.T
+        return np.stack([cos * x - sin * y, sin * x + cos * y], axis=1)
+
+    @staticmethod
+    def _twist(points: Points) -> Points:
+        return np.exp(np.linalg.norm(points, axis=1) / 2) / 4
+
+    def _draw(self, n_samples: int, random_state: int | None) -> tuple[Points, Labels]:
+        rng = np.random.default_rng(random_state)
+        straight = np.array([2.0, 0.0]) + np.array([0.6, 0.2]) * rng.normal(size=(n_samples, 2))
+        arm = rng.integers(5, size=n_samples)
+        points = self._turned(straight, 2 * np.pi * arm / 5 + self._twist(straight))
+        return points + self.noise * rng.normal(size=(n_samples, 2)), arm
+
+    def _log_density(self, points: Points) -> Points:
+        if self.noise > 0:
+            raise ValueError("the pinwheel has a density in closed form only without noise; ask for noise=0")
+        twist = self._twist(points)
+        back = np.stack([self._turned(points, -2 * np.pi * arm / 5 - twist) for arm in range(5)], axis=1)
+        squares = (((back - [2.0, 0.0]) / [0.6, 0.2]) ** 2).sum(axis=2)  # (B, 5)
+        return log_sum_exp(-squares / 2) - math.log(5 * 2 * math.pi * 0.6 * 0.2)
+
+    def _entropy(self) -> float:
+        # The arms thin out with the radius as the twist grows, 0.2 wide where they are thick.
+        return self._grid_entropy(-7.5, 7.5, width=0.05)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Gaussians(Dataset):
+    """A mixture of Gaussians; the class is the component."""
+
+    @abstractmethod
+    def _clean(self) -> GaussianMixture:
+        """Return the mixture without noise."""
+
+    def mixture(self, **settings: object) -> GaussianMixture:
+        """Return the distribution itself, exact at every noise level.
+
+        Args:
+            settings: Settings of the set, by name.
+        """
+        import torch
+
+        from pointdiffusion.distributions import GaussianMixture
+
+        chosen = self.with_settings(**settings)
+        clean = chosen._clean()
+        noise = chosen.noise**2 * torch.eye(clean.n_dims, dtype=torch.float64)
+        return GaussianMixture(clean.weights, clean.means, clean.covariances + noise)
+
+    def _log_density(self, points: Points) -> Points:
+        import torch
+
+        return np.asarray(self.mixture().log_prob(torch.from_numpy(points)).numpy())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dots(_Gaussians):
+    """Equal round Gaussians of standard deviation `noise`; the class is the Gaussian.
 
     Args:
-        n_samples: Number of rows.
-        n_dims: 2 for the spiral, 3 for the roll.
-        noise: Standard deviation of Gaussian noise, in units before scaling (the roll is about 25 wide).
-        scaling_factor: What coordinates are divided by.
-        random_state: Seed; None draws another set each time.
-
-    Returns:
-        Array `(n_samples, n_dims)`; in three dimensions the second column is the height.
-
-    Raises:
-        ValueError: If an argument is out of range.
+        noise: Their standard deviation.
+        centres: Their centres, pairs of numbers.
     """
-    from sklearn.datasets import make_swiss_roll
 
-    _check(n_samples, noise)
-    if n_dims not in (2, 3):
-        raise ValueError(f"the Swiss roll has 2 or 3 dimensions, not {n_dims}")
-    if not 0 < scaling_factor < np.inf:
-        raise ValueError(f"scaling_factor must be positive, got {scaling_factor}")
-    points, _ = make_swiss_roll(n_samples, noise=noise, random_state=random_state)
-    return np.asarray(points[:, [0, 2]] if n_dims == 2 else points) / scaling_factor
+    centres: tuple[tuple[float, float], ...]
 
+    @property
+    def n_classes(self) -> int:
+        """Number of Gaussians."""
+        return len(self.centres)
 
-def moons(n_samples: int, *, noise: float = 0.05, random_state: int | None = None) -> Points:
-    """Return points of two interleaving half circles of radius 1 with Gaussian noise, shape `(n_samples, 2)`."""
-    _check(n_samples, noise)
-    rng = np.random.default_rng(random_state)
-    angle = rng.uniform(0, np.pi, n_samples)
-    circle = np.stack([np.cos(angle), np.sin(angle)], axis=1)
-    lower = rng.integers(2, size=(n_samples, 1))
-    return np.where(lower, [1.0, 0.5] - circle, circle) + noise * rng.normal(size=(n_samples, 2))
+    def _clean(self) -> GaussianMixture:
+        from pointdiffusion.distributions import GaussianMixture
 
+        count = len(self.centres)
+        return GaussianMixture(np.full(count, 1 / count), np.array(self.centres), np.zeros((count, 2, 2)))
 
-def checkerboard(n_samples: int, *, noise: float = 0.0, random_state: int | None = None) -> Points:
-    """Return points uniform on the eight dark squares of side 1 of a 4 x 4 board, shape `(n_samples, 2)`."""
-    _check(n_samples, noise)
-    rng = np.random.default_rng(random_state)
-    column, pair = rng.integers(4, size=n_samples), rng.integers(2, size=n_samples)
-    corner = np.stack([column, 2 * pair + column % 2], axis=1) - 2.0
-    return corner + rng.uniform(size=(n_samples, 2)) + noise * rng.normal(size=(n_samples, 2))
+    def _draw(self, n_samples: int, random_state: int | None) -> tuple[Points, Labels]:
+        rng = np.random.default_rng(random_state)
+        dot = rng.integers(len(self.centres), size=n_samples)
+        return np.array(self.centres)[dot] + self.noise * rng.normal(size=(n_samples, 2)), dot
+
+    def _entropy(self) -> float:
+        centres = np.array(self.centres)
+        return self._grid_entropy(centres.min(axis=0), centres.max(axis=0))
 
 
-def eight_gaussians(n_samples: int, *, noise: float = 0.15, random_state: int | None = None) -> Points:
-    """Return points of eight equal Gaussians of standard deviation `noise` on a circle of radius 2."""
-    _check(n_samples, noise)
-    rng = np.random.default_rng(random_state)
-    angle = 2 * np.pi * rng.integers(8, size=n_samples) / 8
-    return 2 * np.stack([np.cos(angle), np.sin(angle)], axis=1) + noise * rng.normal(size=(n_samples, 2))
+@dataclass(frozen=True, kw_only=True)
+class RandomMixture(_Gaussians):
+    """A mixture of Gaussians in any number of dimensions: standard normal means, covariances in random directions.
+
+    Args:
+        noise: Standard deviation of noise on top.
+        n_dims: Number of dimensions.
+        n_components: Number of Gaussians; the class is the Gaussian.
+        smallest_std: Least standard deviation along an axis of a Gaussian.
+        largest_std: Greatest; standard deviations are log-uniform between the two.
+        mixture_seed: Which of all such mixtures; another one than `random_state`, which draws points of it.
+    """
+
+    n_dims: int = 8
+    n_components: int = 10
+    smallest_std: float = 0.05
+    largest_std: float = 0.7
+    mixture_seed: int = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.n_dims < 1 or self.n_components < 1:
+            raise ValueError(f"n_dims and n_components must be at least 1, got {self.n_dims}, {self.n_components}")
+        if not 0 < self.smallest_std <= self.largest_std < np.inf:
+            raise ValueError(
+                f"smallest_std must be positive and at most largest_std, got {self.smallest_std}, {self.largest_std}"
+            )
+
+    @property
+    def n_classes(self) -> int:
+        """Number of Gaussians."""
+        return self.n_components
+
+    def _clean(self) -> GaussianMixture:
+        from pointdiffusion.distributions import GaussianMixture
+
+        rng = np.random.default_rng(self.mixture_seed)
+        weights = rng.dirichlet(np.full(self.n_components, 5.0))
+        means = rng.normal(size=(self.n_components, self.n_dims))
+        low, high = math.log(self.smallest_std), math.log(self.largest_std)
+        stds = np.exp(rng.uniform(low, high, size=(self.n_components, self.n_dims)))
+        axes, _ = np.linalg.qr(rng.normal(size=(self.n_components, self.n_dims, self.n_dims)))
+        return GaussianMixture(weights, means, np.einsum("kij,kj,klj->kil", axes, stds**2, axes))
+
+    def _draw(self, n_samples: int, random_state: int | None) -> tuple[Points, Labels]:
+        rng = np.random.default_rng(random_state)
+        clean = self._clean()
+        component = rng.choice(self.n_components, size=n_samples, p=clean.weights.numpy())
+        factors = np.linalg.cholesky(clean.covariances.numpy())
+        points = clean.means.numpy()[component]
+        points = points + np.einsum("bij,bj->bi", factors[component], rng.normal(size=points.shape))
+        return points + self.noise * rng.normal(size=points.shape), component
+
+    def _entropy(self) -> float:
+        means, reach = self._clean().means.numpy(), TAIL * self.largest_std
+        return self._grid_entropy(means.min(axis=0) - reach, means.max(axis=0) + reach, width=self.smallest_std)
 
 
-DATASETS: dict[str, Callable[..., Any]] = {
+_RING = tuple((2 * math.cos(math.pi * i / 4), 2 * math.sin(math.pi * i / 4)) for i in range(8))
+_GRID = tuple((float(x), float(y)) for x in range(-4, 5, 2) for y in range(-4, 5, 2))
+
+swiss_roll = SwissRoll()
+moons = Moons()
+checkerboard = Checkerboard()
+eight_gaussians = Dots(centres=_RING, noise=0.15)
+
+DATASETS: dict[str, Dataset] = {
     "swiss-roll": swiss_roll,
     "moons": moons,
     "checkerboard": checkerboard,
     "eight-gaussians": eight_gaussians,
+    "circles": Circles(),
+    "rings": Circles(radii=(0.75, 1.5, 2.25, 3.0), noise=0.08),
+    "spirals": Spirals(),
+    "pinwheel": Pinwheel(),
+    "twenty-five-gaussians": Dots(centres=_GRID, noise=0.1),
+    "swiss-roll-3d": SwissRoll(n_dims=3),
+    "s-curve": SCurve(),
+    "random-mixture": RandomMixture(),
 }
