@@ -40,7 +40,7 @@ class Dataset(ABC):
         >>> points, labels = moons.sample_with_labels(1000, noise=0.1, random_state=0)
         >>> points.shape, labels.shape, moons.n_classes
         ((1000, 2), (1000,), 2)
-        >>> abs(moons.entropy(noise=0.1) + moons.log_prob(points, noise=0.1).mean()) < 0.1
+        >>> bool(abs(moons.entropy(noise=0.1) + moons.log_prob(points, noise=0.1).mean()) < 0.1)
         True
     """
 
