@@ -2,8 +2,11 @@
 
     python benchmarks/work_precision.py                      # about half an hour on two cores
     python benchmarks/work_precision.py --problems 2 --budgets 5 10
+    python benchmarks/work_precision.py --model swiss_roll_output/model.pt --plot diagram.png
 
-The error is the median over 512 points of the rms error per coordinate against the exact solution of the
+With `--model` the denoiser is a trained network, and the reference is the network's own exact flow down to the lowest
+noise level that it was trained at, ended by its denoised points there; no sampler asks it below. The error is the
+median over 512 points of the rms error per coordinate against the exact solution of the
 probability-flow equation from the same noise, at 10 standard deviations; float64, problems of `problems.JUDGED`.
 
 - `auto`: our default, its grids learned on other problems;
@@ -11,12 +14,14 @@ probability-flow equation from the same noise, at 10 standard deviations; float6
 - best peer: every peer on ten fixed grids, its best taken *on the test points*, which favours it;
 - best peer, our grid: every peer on the grid of `auto`.
 
-The last line of each budget is the geometric mean over the problems of the ratio to the best peer.
+The last line of each budget is the geometric mean over the problems of the ratio to the best peer. `--plot` draws the
+figures of the run.
 """
 
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import math
 import warnings
@@ -34,17 +39,17 @@ from pointdiffusion.auto import plan
 from pointdiffusion.grids import Case
 
 Walk = Callable[[Any, Tensor, Tensor], Tensor]
-RESULTS = Path(__file__).parent / "results" / "work_precision.json"
 
 
-def fixed_grids(num_steps: int) -> Iterator[Tensor]:
-    """Yield the grids that peers choose from."""
+def fixed_grids(num_steps: int, lowest: float) -> Iterator[Tensor]:
+    """Yield the grids that peers choose from, for a denoiser that may be asked down to `lowest`."""
     zero = torch.zeros(1, dtype=torch.float64)
+    lows = sorted({max(low, lowest) for low in (0.005, 0.02, 0.05)})
     for rho in (3.0, 7.0):
-        for low in (0.005, 0.02):
+        for low in lows[:2]:
             yield ptd.KarrasSchedule(low, START, rho).sigmas(num_steps)
     for power in (0.7, 1.0):
-        for low in (0.005, 0.02, 0.05):
+        for low in lows:
             ramp = torch.linspace(1, 0, num_steps, dtype=torch.float64) ** power
             yield torch.cat([low * (START / low) ** ramp, zero])
 
@@ -64,7 +69,7 @@ def diffusers(name: str, **options: Any) -> Walk:
         scheduler.set_timesteps(len(sigmas) - 1)
         levels = sigmas.clone()
         if "DEIS" in name:
-            levels[-1] = 1e-6  # its weights take the logarithm of the last level
+            levels[-1].clamp_(min=1e-6)  # its weights take the logarithm of the last level
         scheduler.sigmas, scheduler.timesteps = levels, torch.arange(len(sigmas) - 1, 0, -1) * 10
         x = x / (1 + sigmas[0] ** 2).sqrt()
         for k, t in enumerate(scheduler.timesteps):
@@ -83,7 +88,7 @@ def azula(name: str, **options: Any) -> Walk:
 
     def walk(denoiser: Any, x: Tensor, sigmas: Tensor) -> Tensor:
         levels = sigmas.clone()
-        levels[-1] = 1e-6  # it divides by the last level
+        levels[-1].clamp_(min=1e-6)  # it divides by the last level
 
         class Grid(Schedule):  # type: ignore[misc]
             def __call__(self, t: Tensor) -> tuple[Tensor, Tensor]:
@@ -154,46 +159,100 @@ def error(y: Tensor, problem: Case, std: float) -> float:
     return float(rows.median()) if bool(rows.isfinite().all()) else math.inf
 
 
-def compare(problem: Case, other: Case, std: float, nfe: int, field: dict[str, tuple[Walk, int]]) -> dict[str, Any]:
+def compare(
+    problem: Case, other: Case, std: float, lowest: float, nfe: int, field: dict[str, tuple[Walk, int]]
+) -> dict[str, Any]:
     """Return the errors of all at one budget."""
-    solver, grid = plan(nfe, START)
+    solver, grid = plan(nfe, START, sigma_min=lowest)
     row: dict[str, Any] = {"auto": error(ptd.sample(problem.denoiser, problem.x, grid, solver=solver), problem, std)}
     if nfe <= 10:
-        learned = ptd.optimise_sigmas(other.denoiser, nfe, solver, x=other.x, sigma_max=START)
+        learned = ptd.optimise_sigmas(other.denoiser, nfe, solver, x=other.x, sigma_max=START, sigma_min=lowest or None)
         y = ptd.sample(problem.denoiser, problem.x, learned, solver=solver)
         row["optimised"] = error(y, problem, std)
     found, ours = [], []
     for name, (walk, cost) in field.items():
         steps = (nfe + 1) // cost if cost == 2 else nfe  # the last step of a two-stage method costs one
-        results = (walk(problem.denoiser, problem.x, sigmas) for sigmas in fixed_grids(steps))
+        results = (walk(problem.denoiser, problem.x, sigmas) for sigmas in fixed_grids(steps, lowest))
         found += [(error(y, problem, std), name) for y in results]
-        ours.append((error(walk(problem.denoiser, problem.x, plan(steps, START)[1]), problem, std), name))
+        mine = plan(steps, START, sigma_min=lowest)[1]
+        ours.append((error(walk(problem.denoiser, problem.x, mine), problem, std), name))
     row["best peer"], row["its name"] = min(found)
     row["best peer, our grid"] = min(ours)[0]
     return row
 
 
+def model_cases(path: Path, num_points: int) -> tuple[Case, Case, float, float]:
+    """Return a trained network as a problem to be judged on, one to learn from, the unit, and the lowest level."""
+    model = ptd.load(path)
+    if model.inference.sigma_max != START or model.denoiser.sigma_data != 1:
+        raise SystemExit(f"{path} is no model from {START:g} standard deviations down, which the fixed grids are for")
+    denoiser, lowest = copy.deepcopy(model.denoiser).double(), model.inference.sigma_min
+    cases = []
+    for count, seed in ((num_points, 7), (96, 11)):
+        x = model.noise(count, torch.Generator().manual_seed(seed), START)
+        y = ptd.exact_flow(denoiser, x, START, lowest, tolerance=1e-8).x
+        with torch.no_grad():
+            cases.append(Case(denoiser, x, denoiser(y, torch.tensor(lowest).to(y))))
+    return cases[0], cases[1], 1.0, lowest
+
+
+def draw(table: list[dict[str, Any]], path: Path) -> None:
+    """Draw error against evaluations: a panel a problem."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    names = list(dict.fromkeys(row["problem"] for row in table))
+    columns = min(3, len(names))
+    lines = -(-len(names) // columns)
+    figure = Figure(figsize=(0.6 + 3.4 * columns, 0.6 + 2.8 * lines), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(lines, columns, sharex=True, squeeze=False)
+    styles = {"auto": ("o-", "C0"), "optimised": ("s-", "C2"), "best peer": ("^--", "C1")}
+    for ax, name in zip(axes.flat, names, strict=False):
+        rows = [row for row in table if row["problem"] == name]
+        for key, (style, colour) in styles.items():
+            here = [row for row in rows if key in row]
+            ax.loglog([r["nfe"] for r in here], [r[key] for r in here], style, color=colour, label=key, markersize=4)
+        ax.set_title(name, fontsize=10)
+        ax.grid(alpha=0.3)
+        budgets = sorted({row["nfe"] for row in rows})
+        ax.set_xticks(budgets, [str(nfe) for nfe in budgets])
+        ax.minorticks_off()
+    for ax in axes.flat[len(names) :]:
+        ax.set_axis_off()
+    for ax in axes[:, 0]:
+        ax.set_ylabel("median rms error")
+    for ax in axes[-1]:
+        ax.set_xlabel("evaluations")
+    axes[0, 0].legend(fontsize=8)
+    figure.savefig(path, dpi=90)
+
+
 def main() -> None:
-    """Print the tables, and write them to `benchmarks/results`."""
+    """Print the tables; draw and save them where that is asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--budgets", type=int, nargs="+", default=[5, 8, 10, 15, 20, 35, 50])
     parser.add_argument("--problems", type=int, default=len(JUDGED), help="how many (default: all)")
     parser.add_argument("--points", type=int, default=512, help="points a problem (default: %(default)s)")
-    parser.add_argument("--save", action="store_true", help=f"write {RESULTS.name} in benchmarks/results")
+    parser.add_argument("--model", type=Path, nargs="+", default=[], help="model files, in place of the problems")
+    parser.add_argument("--save", type=Path, metavar="JSON", help="write the figures and the packages' versions")
+    parser.add_argument("--plot", type=Path, metavar="PNG", help="draw the figures of this run")
     args = parser.parse_args()
     for kind in (DeprecationWarning, RuntimeWarning):  # of the peers: NumPy 2, and NaN where a level is 0
         warnings.filterwarnings("ignore", category=kind)
     field, table = all_peers(), []
     problems = {}
-    for name in list(JUDGED)[: args.problems]:
+    for path in args.model:
+        problems[f"network {path.stem}"] = model_cases(path, args.points)
+    for name in [] if args.model else list(JUDGED)[: args.problems]:
         (problem, std), (other, _) = case(JUDGED[name](), args.points, 7), case(JUDGED[name](), 96, 11)
-        problems[name] = (problem, other, std)
+        problems[name] = (problem, other, std, 0.0)
     for nfe in args.budgets:
         print(f"\n{nfe} evaluations | auto | optimised | best peer | its name | best peer, our grid")
         print("--- | --- | --- | --- | --- | ---")
         ratios: dict[str, list[float]] = {}
-        for name, (problem, other, std) in problems.items():
-            row = {"problem": name, "nfe": nfe, **compare(problem, other, std, nfe, field)}
+        for name, (problem, other, std, lowest) in problems.items():
+            row = {"problem": name, "nfe": nfe, **compare(problem, other, std, lowest, nfe, field)}
             table.append(row)
             for key in ("auto", "optimised", "best peer, our grid"):
                 if key in row:
@@ -207,8 +266,9 @@ def main() -> None:
         versions = {
             name: peers.version(name) for name in ("k-diffusion", "diffusers", "azula", "smalldiffusion", "torch")
         }
-        RESULTS.parent.mkdir(exist_ok=True)
-        RESULTS.write_text(json.dumps({"versions": versions, "rows": table}, indent=1) + "\n")
+        args.save.write_text(json.dumps({"versions": versions, "rows": table}, indent=1) + "\n")
+    if args.plot:
+        draw(table, args.plot)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import math
+from pathlib import Path
 
 import pytest
 import torch
@@ -85,6 +87,45 @@ def test_a_model_samples_on_a_budget() -> None:
     assert (last.x == few).all()
 
 
+@pytest.mark.parametrize("nfe", [1, 2, 9, 15, 16, 20, 35, 50, 300])
+@pytest.mark.parametrize("sigma_min", [0.01, 0.2])
+def test_a_denoiser_is_not_asked_below_its_lowest_level(nfe: int, sigma_min: float) -> None:
+    asked = []
+
+    def denoise(x: Tensor, sigma: Tensor) -> Tensor:
+        asked.append(float(sigma))
+        return RING.denoise(x, sigma)
+
+    ptd.sample(denoise, start(0, 3), nfe=nfe, sigma_max=10.0, sigma_min=sigma_min)
+    assert len(asked) == nfe
+    assert min(asked) >= sigma_min * (1 - 1e-12)
+
+
+def test_a_model_learns_its_own_grid_and_keeps_it(tmp_path: Path) -> None:
+    """Nearer to the network's own flow than `auto` on other noise, asked nowhere below its training; saved."""
+    points = ptd.DATASETS["moons"](512, random_state=0)
+    model = ptd.fit(points, ptd.TrainingConfig(epochs=2, reference_points=0), seed=0)
+    low = model.inference.sigma_min
+    denoiser = copy.deepcopy(model.denoiser).double()
+    x = model.noise(128, torch.Generator().manual_seed(9), 10.0)
+    exact = denoiser(ptd.exact_flow(denoiser, x, 10.0, low, tolerance=1e-7).x, torch.tensor(low).double())
+    before = model.sample(50, nfe=4)
+    grid = model.optimise_sigmas(4, num_points=64)
+    assert grid.shape == (5,)
+    assert grid[0] == 10.0
+    assert grid[-1] == 0.0
+    assert grid[-2] >= low
+    solver, usual = plan(4, 10.0, sigma_min=low)
+    learned, default = (median_error(ptd.sample(denoiser, x, g, solver=solver), exact) for g in (grid, usual))
+    assert learned < default
+    assert (model.sample(50, nfe=4) != before).any()
+    model.save(tmp_path / "model.pt")
+    after = ptd.load(tmp_path / "model.pt")
+    assert after.grids == {4: grid.tolist()}
+    assert (after.sample(50, nfe=4) == model.sample(50, nfe=4)).all()
+    assert (after.sample(50, nfe=4, sigma_max=8.0) == model.sample(50, nfe=4, sigma_max=8.0)).all()  # not for the grid
+
+
 def test_a_model_samples_with_noise() -> None:
     """Stochastic solvers draw from the stream of the seed."""
     points = ptd.DATASETS["moons"](512, random_state=0)
@@ -152,6 +193,8 @@ def test_bad_requests_for_a_grid_are_refused(settings: dict[str, object], messag
         ({"nfe": 5}, "nfe needs sigma_max"),
         ({"nfe": 0, "sigma_max": 10.0}, "nfe must be at least 1"),
         ({"nfe": 5, "sigma_max": 0.5}, "sigma_max must be at least twice"),
+        ({"nfe": 5, "sigma_max": 10.0, "sigma_min": -1.0}, "sigma_min must lie between"),
+        ({"nfe": 5, "sigma_max": 10.0, "sigma_min": 1.0}, "sigma_min must lie between"),
         ({"nfe": 5, "sigma_max": 10.0, "solver": "heun"}, "give sigmas instead of nfe"),
         ({"sigmas": torch.tensor([1.0, 0.0]), "solver": "auto"}, "give nfe and sigma_max instead"),
     ],

@@ -27,7 +27,7 @@ from pointdiffusion.files import seal
 
 KEYS = [
     "format", "version", "architecture", "backbone", "sigma_data", "weights", "raw_weights", "mean", "scale",
-    "covariance", "columns", "inference", "training", "metadata",
+    "covariance", "columns", "inference", "training", "metadata", "grids",
 ]  # fmt: skip
 
 
@@ -95,7 +95,7 @@ def test_everything_comes_back(path: Path) -> None:
     np.testing.assert_array_equal(after.standardiser.mean, before.standardiser.mean)
     np.testing.assert_array_equal(after.standardiser.scale, before.standardiser.scale)
     assert torch.equal(after.covariance, before.covariance)
-    for name in ("columns", "inference", "training", "metadata", "version"):
+    for name in ("columns", "inference", "training", "metadata", "grids", "version"):
         assert getattr(after, name) == getattr(before, name), name
     assert not any(weight.requires_grad for weight in after.denoiser.parameters())
     assert not after.denoiser.training
@@ -334,13 +334,20 @@ def test_foreign_files_are_refused(kind: str, tmp_path: Path) -> None:
     refused(path)
 
 
-@pytest.mark.parametrize("key", KEYS)
+@pytest.mark.parametrize("key", [key for key in KEYS if key != "grids"])
 def test_a_missing_part_is_noticed(key: str, path: Path) -> None:
     payload = payload_of(path)
     assert sorted(payload) == sorted(KEYS)
     del payload[key]
     path.write_bytes(seal(archive(payload)))
     refused(path)
+
+
+def test_a_file_without_grids_is_one_of_before_there_were_any(path: Path) -> None:
+    payload = payload_of(path)
+    del payload["grids"]
+    path.write_bytes(seal(archive(payload)))
+    assert ptd.load(path).grids == {}
 
 
 WRONG: dict[str, list[Any]] = {
@@ -365,6 +372,10 @@ WRONG: dict[str, list[Any]] = {
     "inference": [None, [], {"sigma_min": -1.0}, {"num_steps": "many"}, {"surprise": 1}, {1: 2}],
     "training": [3, [1], {"epochs": 0}, {"surprise": 1}, {"epochs": "many"}, "karras"],
     "metadata": [None, 3, [1], "data"],
+    "grids": [
+        None, [1.0], {"2": [10.0, 1.0, 0.0]}, {2: [10.0, 0.0]}, {2: [10.0, 11.0, 0.0]}, {2: [10.0, 1.0, 0.5]},
+        {2: [10.0, float("nan"), 0.0]}, {2: [float("inf"), 1.0, 0.0]}, {2: "abc"}, {2: [10, 1, 0]},
+    ],
 }  # fmt: skip
 
 

@@ -22,7 +22,7 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path, default=Path("datasets.png"))
     parser.add_argument("--toy", action="store_true", help="few points")
     args = parser.parse_args()
-    n_samples = 200 if args.toy else 3000
+    n_samples = 200 if args.toy else 2000
     figure, axes = plt.subplots(3, 4, figsize=(12, 9.6), layout="constrained")
     print("name | columns | classes | noise | entropy in nats")
     print("--- | --- | --- | --- | ---")
@@ -42,7 +42,7 @@ def main() -> None:
             axis.set_ylabel("last column", fontsize=8)
         axis.set_aspect("equal", adjustable="datalim")
         axis.tick_params(labelsize=7)
-    figure.savefig(args.output, dpi=64)
+    figure.savefig(args.output, dpi=60)
 
 
 if __name__ == "__main__":

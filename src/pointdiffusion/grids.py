@@ -44,7 +44,10 @@ def optimise_sigmas(
         solver: A deterministic solver that the grid is for, or a name of `SOLVERS`.
         x: Points at `sigma_max` to learn from, shape `(B, D)`; 64 to 256 are enough. Other points judge the result.
         sigma_max: Noise level of `x`.
-        sigma_min: Last level above 0 of `"trajectory"`; by default 0.02 of `sigma_data`. `"teacher"` finds its own.
+        sigma_min: Lowest level at which the denoiser may be asked: for a network, the lowest that it was trained at.
+            The reference is then its flow down to there, and its denoised points. By default `"teacher"` has none, and
+            finds its own last level; `"trajectory"` takes it for the last level above 0, by default 0.02 of
+            `sigma_data`.
         sigma_data: Standard deviation of the data.
         method: One of `METHODS`.
         max_iterations: Most steps of the descent.
@@ -72,10 +75,15 @@ def optimise_sigmas(
     if method == "trajectory":
         return start
     tolerance = 1e-9 if x.dtype == torch.float64 else 1e-4
-    exact = exact_flow(denoiser, x, sigma_max, 0.0, tolerance=tolerance, sigma_data=sigma_data).x
-    power = KarrasSchedule(0.03 * sigma_data, sigma_max, rho=20).sigmas(num_steps)
-    starts = [start, power, plan(num_steps, sigma_max, sigma_data)[1]]
-    return learn_sigmas([Case(denoiser, x, exact)], best, starts, max_iterations=max_iterations)
+    floor = 0.0 if sigma_min is None else sigma_min
+    exact = exact_flow(denoiser, x, sigma_max, floor, tolerance=tolerance, sigma_data=sigma_data).x
+    if floor:
+        with torch.no_grad():
+            exact = denoiser(exact, torch.tensor(floor).to(exact))
+    power = KarrasSchedule(max(0.03 * sigma_data, 1.01 * floor), sigma_max, rho=20).sigmas(num_steps)
+    starts = [start, power, plan(num_steps, sigma_max, sigma_data, floor)[1]]
+    case = Case(denoiser, x, exact)
+    return learn_sigmas([case], best, starts, sigma_min=floor, max_iterations=max_iterations)
 
 
 def _by_trajectory(denoiser: DenoiserFunction, x: Tensor, num_steps: int, sigma_max: float, sigma_min: float) -> Tensor:
@@ -116,7 +124,7 @@ class Case(NamedTuple):
 
 
 def learn_sigmas(
-    cases: Sequence[Case], solver: Solver, starts: Sequence[Tensor], *, max_iterations: int = 60
+    cases: Sequence[Case], solver: Solver, starts: Sequence[Tensor], *, sigma_min: float = 0.0, max_iterations: int = 60
 ) -> Tensor:
     """Return the grid at which the mean logarithm of the rows' errors, over all cases, is smallest.
 
@@ -124,6 +132,7 @@ def learn_sigmas(
         cases: What the grid shall be good for; all start at the first level of `starts`.
         solver: The solver that the grid is for.
         starts: Grids to start from, each ending in 0, shape `(num_steps + 1,)`.
+        sigma_min: What all levels but the last stay above.
         max_iterations: Most steps of the descent.
     """
     from scipy.optimize import minimize
@@ -131,8 +140,13 @@ def learn_sigmas(
     sigma_max = float(starts[0][0])
     width = 1e-4 if all(case.x.dtype == torch.float64 for case in cases) else 1e-2
 
+    span = math.log(sigma_max / sigma_min) if sigma_min else math.inf
+
     def grid(logs: Any) -> Tensor:
-        levels = sigma_max * np.exp(-np.cumsum(np.exp(logs)))
+        depth = np.cumsum(np.exp(logs))
+        if sigma_min:
+            depth = -span * np.expm1(-depth / span)  # tends to the span, and is the same far from it
+        levels = sigma_max * np.exp(-depth)
         return torch.tensor([sigma_max, *levels, 0.0], dtype=torch.float64)
 
     def loss(logs: Any) -> float:
@@ -153,6 +167,11 @@ def learn_sigmas(
         return minimize(loss_and_slope, logs, jac=True, method="L-BFGS-B", bounds=bounds, options=options)
 
     # The valley has branches: a few steps from each of several starts tell which one to follow.
-    first = [(start[:-2] / start[1:-1]).log().clamp(min=0.02, max=7.0).log().numpy() for start in starts]
+    first = []
+    for start in starts:
+        depth = (sigma_max / start[:-1]).log()
+        if sigma_min:
+            depth = -span * torch.log1p(-(depth / span).clamp(max=0.99))
+        first.append(depth.diff().clamp(min=0.02, max=7.0).log().numpy())
     trials = [descend(logs, max(1, max_iterations // 5)) for logs in first]
     return grid(descend(min(trials, key=lambda trial: float(trial.fun)).x, max_iterations).x)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -14,13 +15,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pointdiffusion import sampling
+from pointdiffusion.auto import plan
 from pointdiffusion.config import InferenceConfig, TrainingConfig, unknown_name
 from pointdiffusion.data.tables import Standardiser
 from pointdiffusion.denoisers import KarrasDenoiser
+from pointdiffusion.grids import optimise_sigmas
 from pointdiffusion.model_file import Backbone, about, class_name, network_of, read_payload, write_payload
 from pointdiffusion.networks import specification_of
 from pointdiffusion.noise import SCHEDULES, KarrasSchedule, NoiseSchedule
-from pointdiffusion.randomness import CHUNK, SAMPLING, chunks, generator_for
+from pointdiffusion.randomness import CHUNK, GRIDS, SAMPLING, chunks, generator_for
+from pointdiffusion.solvers import Solver
 from pointdiffusion.version import __version__
 
 Points = NDArray[np.float64]
@@ -67,6 +71,7 @@ class DiffusionModel:
         training: Settings that it was trained with, if known.
         raw_weights: The weights as trained, without averaging, by name.
         metadata: Plain values that travel with the model.
+        grids: Noise levels that `optimise_sigmas` found for this model, by number of evaluations.
         version: Version of the library that trained it.
     """
 
@@ -78,6 +83,7 @@ class DiffusionModel:
     training: TrainingConfig | None = None
     raw_weights: dict[str, Tensor] = field(default_factory=dict)
     metadata: dict[str, Any] = field(default_factory=dict)
+    grids: dict[int, list[float]] = field(default_factory=dict)
     version: str = __version__
 
     @property
@@ -102,17 +108,59 @@ class DiffusionModel:
         how: dict[str, Any] = {"solver": solver if isinstance(solver, str) else sampling.make_solver(solver)}
         if nfe is None:
             how["sigmas"] = make_schedule(config).sigmas(config.num_steps)
+        elif nfe in self.grids and self.grids[nfe][0] == config.sigma_max and how["solver"] == "auto":
+            how["sigmas"] = torch.tensor(self.grids[nfe], dtype=torch.float64)
+            how["solver"] = self._plan(nfe, config)[0]
         else:
             how |= {"nfe": nfe, "sigma_max": config.sigma_max, "sigma_data": self.denoiser.sigma_data}
+            how["sigma_min"] = config.sigma_min
         weights = next(self.denoiser.parameters())
-        noisy = self.covariance.double() + config.sigma_max**2 * torch.eye(self.n_dims, dtype=torch.float64)
-        factor = torch.linalg.cholesky(noisy)
         self.denoiser.eval()
         for index, _ in chunks(num_samples):
             generator = generator_for(seed, SAMPLING, index)
-            draw = torch.randn(CHUNK, self.n_dims, generator=generator, dtype=torch.float64)
-            x = (draw @ factor.T).to(weights)
+            x = self.noise(CHUNK, generator, config.sigma_max).to(weights)
             yield sampling.trajectory(self.denoiser, x, generator=generator, **how)
+
+    def noise(self, num_points: int, generator: torch.Generator, sigma_max: float) -> Tensor:
+        """Return points at a noise level where the data are lost, in standard units, shape `(num_points, D)`, float64.
+
+        They are of the Gaussian that has the mean and the covariance of the noisy data.
+        """
+        noisy = self.covariance.double() + sigma_max**2 * torch.eye(self.n_dims, dtype=torch.float64)
+        draw = torch.randn(num_points, self.n_dims, generator=generator, dtype=torch.float64)
+        return draw @ torch.linalg.cholesky(noisy).T
+
+    def _plan(self, nfe: int, config: InferenceConfig) -> tuple[Solver, Tensor]:
+        """Return the solver and the grid of `auto`."""
+        return plan(nfe, config.sigma_max, self.denoiser.sigma_data, config.sigma_min)
+
+    def optimise_sigmas(self, nfe: int, *, num_points: int = 128, seed: int = 0) -> Tensor:
+        """Find the noise levels that are best for this model and budget, and keep them: `sample(n, nfe=nfe)` uses them.
+
+        See `pointdiffusion.optimise_sigmas`; the solver is that of `auto`, and the work is done in float64. They are
+        saved with the model.
+
+        Args:
+            nfe: Number of evaluations.
+            num_points: Points of noise to learn from.
+            seed: Seed of these points.
+
+        Returns:
+            Decreasing noise levels from `inference.sigma_max` to 0, in standard deviations of the data, shape
+            `(nfe + 1,)`.
+
+        Raises:
+            ValueError: If `nfe` is below 2.
+        """
+        start, sigma_data = self.inference.sigma_max, self.denoiser.sigma_data
+        solver, _ = self._plan(nfe, self.inference)
+        denoiser = copy.deepcopy(self.denoiser).double().cpu().eval()
+        x = self.noise(num_points, generator_for(seed, GRIDS), start)
+        grid = optimise_sigmas(
+            denoiser, nfe, solver, x=x, sigma_max=start, sigma_data=sigma_data, sigma_min=self.inference.sigma_min
+        )
+        self.grids[nfe] = grid.tolist()
+        return grid
 
     def _points(self, parts: list[Tensor], num_samples: int) -> Points:
         """Return chunks as one table in the user's own units."""
@@ -177,6 +225,7 @@ class DiffusionModel:
             "inference": self.inference.to_mapping(),
             "training": None if self.training is None else self.training.to_mapping(),
             "metadata": self.metadata,
+            "grids": self.grids,
         }
         write_payload(path, payload)
 
@@ -205,6 +254,7 @@ def load(path: str | os.PathLike[str], *, backbone: Backbone | None = None) -> D
             training=training,
             raw_weights=payload["raw_weights"],
             metadata=payload["metadata"],
+            grids=payload["grids"],
             version=payload["version"],
         )
         model.denoiser.eval().requires_grad_(False)

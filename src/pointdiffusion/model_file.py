@@ -9,7 +9,9 @@ what it is, and no memory is claimed that the file itself does not have.
 from __future__ import annotations
 
 import io
+import itertools
 import json
+import math
 import os
 import pickle
 from collections.abc import Callable, Iterator, Mapping
@@ -44,6 +46,7 @@ _KINDS: dict[str, tuple[type, ...]] = {
     "inference": (dict,),
     "training": (dict, type(None)),
     "metadata": (dict,),
+    "grids": (dict,),
 }
 
 
@@ -100,6 +103,7 @@ def _check_weights(name: str, weights: dict[Any, Any]) -> None:
 
 def _check(payload: Any) -> None:
     """Raise a ValueError unless every part is there and of its kind."""
+    payload.setdefault("grids", {})  # files of before there were any
     for name, kinds in _KINDS.items():
         _require(name in payload, f"{name} is missing")
         _require(type(payload[name]) in kinds, f"{name} is of the wrong kind")
@@ -114,6 +118,11 @@ def _check(payload: Any) -> None:
         _check_tensor(name, payload[name])
         _require(payload[name].shape == (len(columns),) * dims, f"{name} does not fit {len(columns)} columns")
         _require(bool(payload[name].isfinite().all()), f"{name} is not finite")
+    for nfe, levels in payload["grids"].items():
+        _require(type(nfe) is int and type(levels) is list and len(levels) == nfe + 1, "a grid is of the wrong length")
+        _require(all(type(level) is float and math.isfinite(level) for level in levels), "a grid is not of numbers")
+        falling = all(low < high for high, low in itertools.pairwise(levels))
+        _require(falling and levels[-1] == 0, "a grid does not fall to 0")
     variances = torch.linalg.eigvalsh(covariance.double())
     _require(bool(torch.allclose(covariance, covariance.T)), "covariance is not symmetric")
     _require(bool(variances.min() >= -1e-6 * variances.abs().max()), "covariance has a negative variance")

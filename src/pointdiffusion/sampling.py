@@ -81,7 +81,12 @@ def _check_grid(sigmas: Tensor) -> None:
 
 
 def _plan(
-    sigmas: Tensor | None, nfe: int | None, sigma_max: float | None, solver: str | Solver | None, sigma_data: float
+    sigmas: Tensor | None,
+    nfe: int | None,
+    sigma_max: float | None,
+    solver: str | Solver | None,
+    sigma_data: float,
+    sigma_min: float,
 ) -> tuple[Tensor, Solver]:
     """Return the grid and the solver that the arguments of `trajectory` ask for."""
     if (sigmas is None) == (nfe is None):
@@ -97,15 +102,16 @@ def _plan(
         raise ValueError("nfe needs sigma_max, the noise level of x, in the units of x")
     if solver not in (None, "auto"):
         raise ValueError("nfe is for solver='auto'; a solver of your choice needs a grid: give sigmas instead of nfe")
-    best, grid = plan(int(nfe or 0), float(sigma_max), sigma_data)
+    best, grid = plan(int(nfe or 0), float(sigma_max), sigma_data, sigma_min)
     return grid, best
 
 
 @torch.no_grad()
 def trajectory(
     denoiser: DenoiserFunction, x: Tensor, sigmas: Tensor | None = None, *, nfe: int | None = None,
-    sigma_max: float | None = None, sigma_data: float = 1.0, solver: str | Solver | None = None,
-    generator: torch.Generator | None = None, noise: Callable[[int, int], Tensor] | None = None,
+    sigma_max: float | None = None, sigma_data: float = 1.0, sigma_min: float = 0.0,
+    solver: str | Solver | None = None, generator: torch.Generator | None = None,
+    noise: Callable[[int, int], Tensor] | None = None,
 ) -> Iterator[Step[Tensor]]:  # fmt: skip
     """Yield the points at every noise level of the grid, the given ones first.
 
@@ -119,6 +125,7 @@ def trajectory(
         nfe: Number of evaluations; grid and solver are then the best known for it, see `auto.plan`.
         sigma_max: Noise level of `x`, with `nfe`.
         sigma_data: Standard deviation of the data, with `nfe`.
+        sigma_min: Lowest noise level at which the denoiser may be asked, with `nfe`; for networks.
         solver: A solver, or a name of `SOLVERS`; by default `"euler"` with `sigmas` and `"auto"` with `nfe`.
         generator: Where the noise of stochastic solvers comes from.
         noise: In place of a generator, a function of the number of the step and the number of draws that returns
@@ -127,7 +134,7 @@ def trajectory(
     Raises:
         ValueError: If the grid does not decrease, the solver is unknown, or a stochastic one gets no noise.
     """
-    grid, stepper = _plan(sigmas, nfe, sigma_max, solver, sigma_data)
+    grid, stepper = _plan(sigmas, nfe, sigma_max, solver, sigma_data, sigma_min)
     levels = grid.tolist()
     if stepper.noises and generator is None and noise is None:
         raise ValueError("this solver is stochastic: hand it a generator, torch.Generator().manual_seed(seed)")

@@ -1,0 +1,38 @@
+"""The scripts that draw the pictures of the documents run, and draw."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+GALLERY = Path(__file__).parent.parent / "docs" / "gallery"
+
+
+def run(name: str, *arguments: str) -> str:
+    command = [sys.executable, str(GALLERY / f"{name}.py"), "--toy", *arguments]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in GALLERY.glob("*.py") if path.stem != "defects"))
+def test_script_prints_and_draws(name: str, tmp_path: Path) -> None:
+    printed = run(name, "-o", str(tmp_path / "picture.png"))
+    assert len(printed.splitlines()) > 2
+    with Image.open(tmp_path / "picture.png") as picture:
+        low, high = picture.convert("L").getextrema()
+    assert (low, high) != (255, 255)  # something is drawn
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in GALLERY.glob("*.png")))
+def test_picture_in_the_documents_is_drawn_by_a_script_and_small(name: str) -> None:
+    assert (GALLERY / f"{name}.py").is_file()
+    assert (GALLERY / f"{name}.png").stat().st_size < 200_000
+
+
+def test_defects_are_measured() -> None:
+    """The first finding: UniPC breaks with one of its two options, and not with the other."""
+    line = run("defects").splitlines()[-1]
+    assert "`bh1`: NaN, `bh2`: error" in line
