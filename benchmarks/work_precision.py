@@ -218,12 +218,14 @@ def draw(table: list[dict[str, Any]], path: Path) -> None:
         budgets = sorted({row["nfe"] for row in rows})
         ax.set_xticks(budgets, [str(nfe) for nfe in budgets])
         ax.minorticks_off()
-    for ax in axes.flat[len(names) :]:
-        ax.set_axis_off()
+    for k, ax in enumerate(axes.flat):
+        if k >= len(names):
+            ax.set_axis_off()
+        elif k + columns >= len(names):  # nothing below
+            ax.tick_params(labelbottom=True)
+            ax.set_xlabel("evaluations")
     for ax in axes[:, 0]:
         ax.set_ylabel("median rms error")
-    for ax in axes[-1]:
-        ax.set_xlabel("evaluations")
     axes[0, 0].legend(fontsize=8)
     figure.savefig(path, dpi=90)
 

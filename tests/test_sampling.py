@@ -189,3 +189,24 @@ def test_an_unknown_solver_is_answered_with_a_suggestion() -> None:
     with pytest.raises(ValueError, match=r"solver 'huen'.*did you mean 'heun'") as caught:
         ptd.sample(_Mixture().denoise, _start(), SIGMAS, solver="huen")
     assert all(name in str(caught.value) for name in SOLVERS)
+
+
+@pytest.mark.parametrize("solver", ["euler", "heun", "unipc-3", "dormand-prince"])
+def test_denoised_points_are_clamped_to_a_box_where_one_is_given(solver: str) -> None:
+    """In a box the samples keep to it; a box around everything changes nothing."""
+    gaussian = ptd.GaussianMixture([1.0], [[0.0, 0.0]], [[[1.0, 0.0], [0.0, 1.0]]])
+    x = gaussian.sample(200, torch.Generator().manual_seed(0), 10.0)
+    sigmas = ptd.KarrasSchedule(0.1, 10.0).sigmas(12)
+    free, wide, narrow = (
+        ptd.sample(gaussian.denoise, x, sigmas, solver=solver, bounds=bounds)
+        for bounds in (None, (-100.0, 100.0), (torch.tensor([-1.0, -3.0]), torch.tensor([0.5, 3.0])))
+    )
+    assert torch.equal(free, wide)
+    assert free[:, 0].max() > 0.5
+    assert narrow[:, 0].max() <= 0.5
+    assert narrow[:, 0].min() >= -1.0
+
+
+def test_bounds_the_wrong_way_round_are_refused() -> None:
+    with pytest.raises(ValueError, match="the lowest first"):
+        ptd.sample(lambda x, _: x, torch.zeros(2, 2), torch.tensor([1.0, 0.0]), bounds=(1.0, -1.0))

@@ -92,8 +92,8 @@ def main() -> None:
         ("increments of one path", two_stages_with_its_own_noise),
     ):
         made = ptd.certify(walk)
-        wrong, floor = made.covariance_error, made.covariance_floor
-        line("k-diffusion", f"`dpmpp_sde`, {name}", f"covariance wrong by {wrong:.1%} (exact draws: {floor:.1%})")
+        wrong = ", ".join(f"{error:.1%}" for error in (made.covariance_errors or {}).values())
+        line("k-diffusion", f"`dpmpp_sde`, {name}", f"covariance wrong by {wrong} in 8, 16, 32, 64 steps")
 
 
 if __name__ == "__main__":

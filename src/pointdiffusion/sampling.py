@@ -39,10 +39,11 @@ class Step(Generic[Array]):
 
 
 class _Recorder:
-    """Counts the calls of a denoiser, hands it levels in the type of the points, and keeps the first result."""
+    """Counts the calls of a denoiser, hands it levels in the type of the points, clamps, and keeps the first result."""
 
-    def __init__(self, denoiser: DenoiserFunction) -> None:
+    def __init__(self, denoiser: DenoiserFunction, bounds: tuple[Tensor, Tensor] | None = None) -> None:
         self.denoiser = denoiser
+        self.bounds = bounds
         self.nfe = 0
         self.first: Tensor | None = None
 
@@ -52,6 +53,8 @@ class _Recorder:
             raise ValueError(
                 f"the denoiser must return the shape of its points, {tuple(x.shape)}, got {tuple(denoised.shape)}"
             )
+        if self.bounds is not None:
+            denoised = denoised.clamp(*self.bounds)
         self.nfe += 1
         if self.first is None:
             self.first = denoised
@@ -106,12 +109,22 @@ def _plan(
     return grid, best
 
 
+def _box(bounds: tuple[Any, Any] | None, x: Tensor) -> tuple[Tensor, Tensor] | None:
+    """Return the bounds as tensors like the points."""
+    if bounds is None:
+        return None
+    low, high = (torch.as_tensor(bound).to(x) for bound in bounds)
+    if not bool((low < high).all()):
+        raise ValueError("bounds must be the lowest and the highest value of each coordinate, the lowest first")
+    return low.expand(x.shape[1:]), high.expand(x.shape[1:])
+
+
 @torch.no_grad()
 def trajectory(
     denoiser: DenoiserFunction, x: Tensor, sigmas: Tensor | None = None, *, nfe: int | None = None,
     sigma_max: float | None = None, sigma_data: float = 1.0, sigma_min: float = 0.0,
     solver: str | Solver | None = None, generator: torch.Generator | None = None,
-    noise: Callable[[int, int], Tensor] | None = None,
+    noise: Callable[[int, int], Tensor] | None = None, bounds: tuple[Any, Any] | None = None,
 ) -> Iterator[Step[Tensor]]:  # fmt: skip
     """Yield the points at every noise level of the grid, the given ones first.
 
@@ -130,6 +143,9 @@ def trajectory(
         generator: Where the noise of stochastic solvers comes from.
         noise: In place of a generator, a function of the number of the step and the number of draws that returns
             standard normal numbers, shape `(draws, *x.shape)`.
+        bounds: Lowest and highest value of denoised coordinates, numbers or of shape `(D,)`; what the denoiser returns
+            is clamped to them (static thresholding; Saharia et al. 2022, arXiv 2205.11487, section 2.3). By default
+            nothing is: it changes the flow, and is for data that are known to lie in a box.
 
     Raises:
         ValueError: If the grid does not decrease, the solver is unknown, or a stochastic one gets no noise.
@@ -138,7 +154,7 @@ def trajectory(
     levels = grid.tolist()
     if stepper.noises and generator is None and noise is None:
         raise ValueError("this solver is stochastic: hand it a generator, torch.Generator().manual_seed(seed)")
-    recorder, state = _Recorder(denoiser), stepper.initial_state(levels)
+    recorder, state = _Recorder(denoiser, _box(bounds, x)), stepper.initial_state(levels)
     yield Step(x, levels[0], None, 0)
     for k in range(len(levels) - 1):
         recorder.first, drawn = None, None
