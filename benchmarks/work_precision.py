@@ -14,8 +14,7 @@ probability-flow equation from the same noise, at 10 standard deviations; float6
 - best peer: every peer on ten fixed grids, its best taken *on the test points*, which favours it;
 - best peer, our grid: every peer on the grid of `auto`.
 
-The last line of each budget is the geometric mean over the problems of the ratio to the best peer. `--plot` draws the
-figures of the run.
+The last table holds the geometric means over the problems of the ratio to the best peer; `--plot` draws the figures.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ from problems import JUDGED, START, case
 from torch import Tensor
 
 import pointdiffusion as ptd
-from pointdiffusion.auto import plan
+from pointdiffusion.auto import LEARNED, plan
 from pointdiffusion.grids import Case
 
 Walk = Callable[[Any, Tensor, Tensor], Tensor]
@@ -196,6 +195,21 @@ def model_cases(path: Path, num_points: int) -> tuple[Case, Case, float, float]:
     return cases[0], cases[1], 1.0, lowest
 
 
+def summarise(table: list[dict[str, Any]]) -> None:
+    """Print which solver each budget is best spent on, and the geometric means of the ratios to the best peer."""
+    keys = ("auto", "optimised", "best peer, our grid")
+    print("evaluations | solver of `auto` |", " | ".join(keys), "| best peer on most problems")
+    print("--- | --- | --- | --- | --- | ---")
+    for nfe in sorted({row["nfe"] for row in table}):
+        rows, cells = [row for row in table if row["nfe"] == nfe], []
+        for key in keys:
+            logs = [math.log(row[key] / row["best peer"]) for row in rows if key in row]
+            cells.append(f"{math.exp(sum(logs) / len(logs)):.2f}" if logs else "")
+        names = [row["its name"] for row in rows]
+        solver = LEARNED[max(known for known in LEARNED if known <= nfe)][0]
+        print(nfe, solver, *cells, max(names, key=names.count), sep=" | ")
+
+
 def draw(table: list[dict[str, Any]], path: Path) -> None:
     """Draw error against evaluations: a panel a problem."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -237,12 +251,20 @@ def main() -> None:
     parser.add_argument("--problems", type=int, default=len(JUDGED), help="how many (default: all)")
     parser.add_argument("--points", type=int, default=512, help="points a problem (default: %(default)s)")
     parser.add_argument("--model", type=Path, nargs="+", default=[], help="model files, in place of the problems")
+    parser.add_argument("--read", type=Path, metavar="JSON", help="print and draw what was saved, and run nothing")
     parser.add_argument("--save", type=Path, metavar="JSON", help="write the figures and the packages' versions")
     parser.add_argument("--plot", type=Path, metavar="PNG", help="draw the figures of this run")
     args = parser.parse_args()
+    if args.read:
+        table = json.loads(args.read.read_text())["rows"]
+        summarise(table)
+        if args.plot:
+            draw(table, args.plot)
+        return
     for kind in (DeprecationWarning, RuntimeWarning):  # of the peers: NumPy 2, and NaN where a level is 0
         warnings.filterwarnings("ignore", category=kind)
-    field, table = all_peers(), []
+    table: list[dict[str, Any]] = []
+    field = all_peers()
     problems = {}
     for path in args.model:
         problems[f"network {path.stem}"] = model_cases(path, args.points)
@@ -252,18 +274,13 @@ def main() -> None:
     for nfe in args.budgets:
         print(f"\n{nfe} evaluations | auto | optimised | best peer | its name | best peer, our grid")
         print("--- | --- | --- | --- | --- | ---")
-        ratios: dict[str, list[float]] = {}
         for name, (problem, other, std, lowest) in problems.items():
             row = {"problem": name, "nfe": nfe, **compare(problem, other, std, lowest, nfe, field)}
             table.append(row)
-            for key in ("auto", "optimised", "best peer, our grid"):
-                if key in row:
-                    ratios.setdefault(key, []).append(math.log(row[key] / row["best peer"]))
             cells = [f"{row[key]:.1e}" if key in row else "" for key in ("auto", "optimised", "best peer")]
             print(name, *cells, row["its name"], f"{row['best peer, our grid']:.1e}", sep=" | ", flush=True)
-        means = {key: math.exp(sum(values) / len(values)) for key, values in ratios.items()}
-        cells = [f"{means[key]:.2f}" if key in means else "" for key in ("auto", "optimised")]
-        print("ratio", *cells, "1", "", f"{means['best peer, our grid']:.2f}", sep=" | ", flush=True)
+    print()
+    summarise(table)
     if args.save:
         versions = {
             name: peers.version(name) for name in ("k-diffusion", "diffusers", "azula", "smalldiffusion", "torch")

@@ -210,3 +210,25 @@ def test_denoised_points_are_clamped_to_a_box_where_one_is_given(solver: str) ->
 def test_bounds_the_wrong_way_round_are_refused() -> None:
     with pytest.raises(ValueError, match="the lowest first"):
         ptd.sample(lambda x, _: x, torch.zeros(2, 2), torch.tensor([1.0, 0.0]), bounds=(1.0, -1.0))
+
+
+def test_a_compiled_denoiser_samples_the_same() -> None:
+    """The whole network is one graph: nothing of it falls back to Python."""
+    model = ptd.fit(ptd.DATASETS["moons"](256, random_state=0), ptd.TrainingConfig(epochs=1), seed=0)
+    compiled = torch.compile(model.denoiser, fullgraph=True, backend="aot_eager")
+    x = 10 * torch.randn(64, 2, generator=torch.Generator().manual_seed(0))
+    plain, fast = (ptd.sample(denoiser, x, nfe=5, sigma_max=10.0) for denoiser in (model.denoiser, compiled))
+    torch.testing.assert_close(plain, fast, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_every_solver_runs_on_a_gpu_and_a_seed_means_the_same_there(solver: str) -> None:
+    gaussian = ptd.GaussianMixture([0.5, 0.5], [[0.0, 1.0], [1.0, 0.0]], [[[1.0, 0.0], [0.0, 1.0]]] * 2)
+    x = gaussian.sample(64, torch.Generator().manual_seed(0), 10.0)
+    sigmas = ptd.KarrasSchedule(0.1, 10.0).sigmas(8)
+    here, there = (
+        ptd.sample(gaussian.denoise, x.to(device), sigmas, solver=solver, generator=torch.Generator().manual_seed(0))
+        for device in ("cpu", "cuda")
+    )
+    torch.testing.assert_close(here, there.cpu(), rtol=1e-8, atol=1e-8)
