@@ -9,9 +9,11 @@ of `problems.LEARNED_FROM`. One line each: budget, candidate, the mean, the leve
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 import torch
 from problems import LEARNED_FROM, START, case
+from work_precision import model_cases
 
 import pointdiffusion as ptd
 from pointdiffusion.auto import CANDIDATES
@@ -23,14 +25,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--budgets", type=int, nargs="+", default=[2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 15, 20])
     parser.add_argument("--points", type=int, default=48, help="points a mixture (default: %(default)s)")
+    parser.add_argument("--models", type=Path, nargs="+", help="trained networks, in place of the mixtures")
     args = parser.parse_args()
-    cases = [case(make(), args.points, seed=11)[0] for make in LEARNED_FROM.values()]
+    if args.models:
+        cases, lowest = [model_cases(path, args.points)[0] for path in args.models], 0.01
+        solvers = {"velocity-4 corrected": {**CANDIDATES["velocity-4 corrected"], "final": "denoise"}}
+    else:
+        cases, lowest = [case(make(), args.points, seed=11)[0] for make in LEARNED_FROM.values()], 0.0
+        solvers = CANDIDATES
     for budget in args.budgets:
         ramp = torch.linspace(1, 0, budget, dtype=torch.float64) ** 0.9
         start = torch.cat([0.03 * (START / 0.03) ** ramp, torch.zeros(1).double()])
-        for name, choices in CANDIDATES.items():
+        for name, choices in solvers.items():
             solver = ptd.Multistep(**choices)  # type: ignore[arg-type]
-            grid = learn_sigmas(cases, solver, [start], max_iterations=40)
+            grid = learn_sigmas(cases, solver, [start], sigma_min=lowest, max_iterations=40)
             errors = [ptd.sample(c.denoiser, c.x, grid, solver=solver) - c.exact for c in cases]
             mean = sum(float(error.square().mean(dim=1).sqrt().log().mean()) for error in errors) / len(cases)
             print(budget, name, f"{mean:.3f}", " ".join(f"{level:.4g}" for level in grid.tolist()), flush=True)

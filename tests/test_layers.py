@@ -43,6 +43,7 @@ ORDER = [
     "auto",
     "sampling",
     "grids",
+    "likelihood",
     "evaluation.certify",
     "model_file",
     "model",

@@ -29,6 +29,7 @@ _HOMES = {
     "files": ["write_atomic"],
     "fitting": ["fit"],
     "grids": ["optimise_sigmas"],
+    "likelihood": ["Bandwidth", "LogProb", "choose_sigma_min", "log_prob", "log_prob_with_errors"],
     "losses": ["LOSSES", "WEIGHTINGS", "loss_weight"],
     "model": ["DiffusionModel", "load", "pick_device"],
     "networks": [

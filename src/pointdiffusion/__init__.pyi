@@ -30,6 +30,11 @@ from pointdiffusion.evaluation.metrics import wasserstein2 as wasserstein2
 from pointdiffusion.files import write_atomic as write_atomic
 from pointdiffusion.fitting import fit as fit
 from pointdiffusion.grids import optimise_sigmas as optimise_sigmas
+from pointdiffusion.likelihood import Bandwidth as Bandwidth
+from pointdiffusion.likelihood import LogProb as LogProb
+from pointdiffusion.likelihood import choose_sigma_min as choose_sigma_min
+from pointdiffusion.likelihood import log_prob as log_prob
+from pointdiffusion.likelihood import log_prob_with_errors as log_prob_with_errors
 from pointdiffusion.losses import LOSSES as LOSSES
 from pointdiffusion.losses import WEIGHTINGS as WEIGHTINGS
 from pointdiffusion.losses import loss_weight as loss_weight

@@ -11,8 +11,8 @@ velocity of rectified flow along its time: what data of one Gaussian make of the
 long. All end by the local Gaussian (see `solvers.base`).
 
 A network may not be asked below the noise levels that it was trained at, and is rougher there than an exact denoiser.
-With `sigma_min`, grids of more than 15 evaluations therefore go down to it more slowly, and end by the denoised point.
-That rule was found on networks trained on seven of the data sets, the Swiss roll in the plane not among them.
+With `sigma_min`, grids of more than 8 evaluations are therefore those of `LEARNED_ON_NETWORKS`, above 20 even in log
+sigma, and end by the denoised point.
 """
 
 from __future__ import annotations
@@ -58,6 +58,21 @@ LEARNED: dict[int, tuple[str, tuple[float, ...]]] = {
 }  # fmt: skip
 """Solver and inner noise levels, between 10 standard deviations and 0, by the number of evaluations."""
 
+LEARNED_ON_NETWORKS: dict[int, tuple[float, ...]] = {
+    9: (4.055, 1.46, 0.7127, 0.4102, 0.2239, 0.1205, 0.05173, 0.03453),
+    10: (4.135, 1.7, 0.8397, 0.4833, 0.2943, 0.1743, 0.08729, 0.03631, 0.02206),
+    15: (
+        5.765, 2.815, 1.454, 0.9096, 0.6716, 0.4969, 0.3777, 0.2759, 0.1989, 0.1491, 0.1004, 0.05897, 0.03481,
+        0.01927,
+    ),
+    20: (
+        7.368, 5.309, 3.782, 2.785, 2.035, 1.561, 1.162, 0.8867, 0.6604, 0.4868, 0.3631, 0.2688, 0.1955, 0.1344,
+        0.08753, 0.0568, 0.03791, 0.02355, 0.01425,
+    ),
+}  # fmt: skip
+"""The same for trained networks, with `velocity-4 corrected` and the denoised point at the end. Learned on networks of
+seven data sets, the ones that are judged not among them, down to 0.01 (`benchmarks/grids.py --models`)."""
+
 _START = 10.0
 
 
@@ -96,9 +111,12 @@ def plan(
         raise ValueError(
             f"sigma_min must lie between 0 and sigma_data, the standard deviation of the data, got {sigma_min}"
         )
-    if lowest and nfe > 15:
-        name, levels = "velocity-4 corrected", _powers(nfe, max(lowest, 0.3 / nfe), min(1.0, 0.75 + nfe / 200))
-        choices = {**CANDIDATES[name], "final": "denoise"}
+    if lowest and nfe >= min(LEARNED_ON_NETWORKS):
+        choices = {**CANDIDATES["velocity-4 corrected"], "final": "denoise"}
+        if nfe <= max(LEARNED_ON_NETWORKS):
+            levels = _between(LEARNED_ON_NETWORKS, nfe)
+        else:
+            levels = _powers(nfe, max(lowest, 0.3 / nfe), min(1.0, 0.75 + nfe / 200))
     else:
         name, levels = _levels(nfe)
         choices = CANDIDATES[name]
@@ -122,13 +140,19 @@ def _levels(nfe: int) -> tuple[str, Tensor]:
         return "angular-3", torch.zeros(0, dtype=torch.float64)
     if nfe > max(LEARNED):
         return "velocity-4 corrected", _powers(nfe, 0.02 * min(1.0, 50 / nfe), 0.7)
-    below, above = max(n for n in LEARNED if n <= nfe), min(n for n in LEARNED if n >= nfe)
+    below = max(n for n in LEARNED if n <= nfe)
+    return LEARNED[below][0], _between({n: levels for n, (_, levels) in LEARNED.items()}, nfe)
+
+
+def _between(table: dict[int, tuple[float, ...]], nfe: int) -> Tensor:
+    """Return inner noise levels between those of the two nearest budgets."""
+    below, above = max(n for n in table if n <= nfe), min(n for n in table if n >= nfe)
     share = (nfe - below) / max(above - below, 1)
     parts = []
     for known in (below, above):
-        logs = torch.tensor([_START, *LEARNED[known][1]], dtype=torch.float64).log()
+        logs = torch.tensor([_START, *table[known]], dtype=torch.float64).log()
         parts.append(_resampled(logs, nfe))
-    return LEARNED[below][0], torch.lerp(parts[0], parts[1], share).exp()[1:]
+    return torch.lerp(parts[0], parts[1], share).exp()[1:]
 
 
 def _resampled(values: Tensor, count: int) -> Tensor:

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pointdiffusion import sampling
+from pointdiffusion import likelihood, sampling
 from pointdiffusion.auto import plan
 from pointdiffusion.config import InferenceConfig, TrainingConfig, unknown_name
 from pointdiffusion.data.tables import Standardiser
@@ -23,11 +23,14 @@ from pointdiffusion.grids import optimise_sigmas
 from pointdiffusion.model_file import Backbone, about, class_name, network_of, read_payload, write_payload
 from pointdiffusion.networks import specification_of
 from pointdiffusion.noise import SCHEDULES, KarrasSchedule, NoiseSchedule
-from pointdiffusion.randomness import CHUNK, GRIDS, SAMPLING, chunks, generator_for
+from pointdiffusion.randomness import CHUNK, GRIDS, LIKELIHOOD, SAMPLING, chunks, generator_for
 from pointdiffusion.solvers import Solver
 from pointdiffusion.version import __version__
 
 Points = NDArray[np.float64]
+
+ROWS = 4096
+"""Rows whose likelihood is taken at once."""
 
 
 def make_schedule(config: InferenceConfig) -> NoiseSchedule:
@@ -126,9 +129,8 @@ class DiffusionModel:
 
         They are of the Gaussian that has the mean and the covariance of the noisy data.
         """
-        noisy = self.covariance.double() + sigma_max**2 * torch.eye(self.n_dims, dtype=torch.float64)
         draw = torch.randn(num_points, self.n_dims, generator=generator, dtype=torch.float64)
-        return draw @ torch.linalg.cholesky(noisy).T
+        return draw @ self._factor(sigma_max).T
 
     def _plan(self, nfe: int, config: InferenceConfig) -> tuple[Solver, Tensor]:
         """Return the solver and the grid of `auto`."""
@@ -202,6 +204,83 @@ class DiffusionModel:
             *_, last = walk
             parts.append(last.x)
         return self._points(parts, num_samples)
+
+    def _flow_settings(self, sigma_min: float | None) -> dict[str, Any]:
+        """Return the ends of the flow in standard units."""
+        return {
+            "sigma_min": self.inference.sigma_min if sigma_min is None else sigma_min,
+            "sigma_max": self.inference.sigma_max,
+            "covariance": self.covariance,
+            "sigma_data": self.denoiser.sigma_data,
+        }
+
+    def log_prob(self, data: Any, *, sigma_min: float | None = None, seed: int = 0, **settings: Any) -> Points:
+        """Return the log-density of a table's rows, in nats and for the user's own units, shape `(N,)`.
+
+        It is the density of the data blurred by `sigma_min`: a choice like the bandwidth of a kernel density, see
+        `likelihood.choose_sigma_min`.
+
+        Args:
+            data: Rows in the user's own units, shape `(N, D)`.
+            sigma_min: The blur, in standard deviations of the data; by default the lowest level of training.
+            seed: Seed of the probes, where `probes` asks for any.
+            settings: `num_steps`, `solver`, `tolerance`, `probes`, `probe`; see `likelihood.log_prob`.
+
+        Raises:
+            ValueError: If the table does not fit or holds NaN, or a setting is out of range.
+        """
+        x = torch.from_numpy(self.standardiser.transform(data)).to(next(self.denoiser.parameters()))
+        settings |= self._flow_settings(sigma_min)
+        parts = []
+        for index, start in enumerate(range(0, len(x), ROWS)):
+            generator = generator_for(seed, LIKELIHOOD, index)
+            rows = x[start : start + ROWS]
+            parts.append(likelihood.log_prob(self.denoiser, rows, generator=generator, **settings))
+        jacobian = float(np.log(self.standardiser.scale).sum())
+        return torch.cat(parts).cpu().numpy() - jacobian
+
+    def latent(self, data: Any, *, tolerance: float = 1e-8) -> Points:
+        """Return where the flow takes a table's rows, as standard normal numbers, shape `(N, D)`.
+
+        Solved in float64 from `sigma_min` to `sigma_max`, and scaled by the covariance of the data there.
+
+        Args:
+            data: Rows in the user's own units, shape `(N, D)`.
+            tolerance: Of a step of the adaptive method.
+
+        Raises:
+            ValueError: If the table does not fit or holds NaN.
+        """
+        x = torch.from_numpy(self.standardiser.transform(data))
+        z = self._carried(x, self.inference.sigma_min, self.inference.sigma_max, tolerance)
+        return torch.linalg.solve_triangular(self._factor(self.inference.sigma_max), z.T, upper=False).T.numpy()
+
+    def from_latent(self, latent: Any, *, tolerance: float = 1e-8) -> Points:
+        """Return the rows that `latent` takes to these numbers, shape `(N, D)`, in the user's own units.
+
+        Raises:
+            ValueError: If the numbers are not finite or of another shape than `(N, D)`.
+        """
+        z = torch.as_tensor(np.asarray(latent, dtype=np.float64))
+        if z.ndim != 2 or z.shape[1] != self.n_dims or not bool(z.isfinite().all()):
+            raise ValueError(f"latent points must be finite and of shape (N, {self.n_dims}), got {tuple(z.shape)}")
+        x = z @ self._factor(self.inference.sigma_max).T
+        x = self._carried(x, self.inference.sigma_max, self.inference.sigma_min, tolerance)
+        return self.standardiser.inverse(x)
+
+    def _carried(self, x: Tensor, sigma_from: float, sigma_to: float, tolerance: float) -> Tensor:
+        """Return points at another noise level, by the exact flow of the network in float64."""
+        denoiser = copy.deepcopy(self.denoiser).double().eval()
+        x = x.to(next(denoiser.parameters()).device)
+        flow = sampling.exact_flow(
+            denoiser, x, sigma_from, sigma_to, tolerance=tolerance, sigma_data=self.denoiser.sigma_data
+        )
+        return flow.x.cpu()
+
+    def _factor(self, sigma: float) -> Tensor:
+        """Return the Cholesky factor of the covariance of noisy data, shape `(D, D)`, float64."""
+        noisy = self.covariance.double() + sigma**2 * torch.eye(self.n_dims, dtype=torch.float64)
+        return torch.linalg.cholesky(noisy)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the model to a file, whole or not at all.
