@@ -11,8 +11,8 @@ density (`choose_sigma_min`). The far end is the Gaussian with the mean and the 
 leaves out falls like the third cumulants over :math:`\sigma_{max}^3`.
 
 On a fixed grid the points are carried by any solver, and the integral is taken by a cubic spline through the
-divergences at the nodes: one evaluation and its derivative a node, no derivative at the stages in between. An adaptive solver carries the
-integral as one more coordinate, with step sizes and error of each row's own.
+divergences at the nodes: one evaluation and its derivative a node, no derivative at the stages in between. An adaptive
+solver carries the integral as one more coordinate, with step sizes and error of each row's own.
 """
 
 from __future__ import annotations
@@ -219,10 +219,10 @@ class _Flow:
         n_dims = self.x.shape[1]
         count = 1 if self.directions is None else len(self.directions)
 
-        def together(z: Tensor, sigma: Tensor, **_: Any) -> Tensor:
+        def together(x: Tensor, sigma: Tensor, **_: Any) -> Tensor:
             """Return a denoiser of points and integrals: the integral's slope is what makes it one."""
-            denoised, trace = denoised_and_trace(self.denoiser, z[:, :n_dims], sigma, self.directions)
-            return torch.cat([denoised, z[:, n_dims:] - (n_dims - trace.T)], dim=1)
+            denoised, trace = denoised_and_trace(self.denoiser, x[:, :n_dims], sigma, self.directions)
+            return torch.cat([denoised, x[:, n_dims:] - (n_dims - trace.T)], dim=1)
 
         z = torch.cat([self.x, self.x.new_zeros(len(self.x), count)], dim=1)
         middle = max(self.sigma_max / 2, self.sigma_min)
