@@ -9,11 +9,10 @@ of `problems.LEARNED_FROM`. One line each: budget, candidate, the mean, the leve
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 import torch
 from problems import LEARNED_FROM, START, case
-from work_precision import model_cases
+from work_precision import model_cases, trained
 
 import pointdiffusion as ptd
 from pointdiffusion.auto import CANDIDATES
@@ -25,10 +24,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--budgets", type=int, nargs="+", default=[2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 15, 20])
     parser.add_argument("--points", type=int, default=48, help="points a mixture (default: %(default)s)")
-    parser.add_argument("--models", type=Path, nargs="+", help="trained networks, in place of the mixtures")
+    parser.add_argument("--networks", nargs="+", help="data sets to train networks on, in place of the mixtures")
     args = parser.parse_args()
-    if args.models:
-        cases, lowest = [model_cases(path, args.points)[0] for path in args.models], 0.01
+    if args.networks:
+        cases, lowest = [model_cases(trained(name), args.points)[0] for name in args.networks], 0.01
         solvers = {"velocity-4 corrected": {**CANDIDATES["velocity-4 corrected"], "final": "denoise"}}
     else:
         cases, lowest = [case(make(), args.points, seed=11)[0] for make in LEARNED_FROM.values()], 0.0

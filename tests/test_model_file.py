@@ -27,7 +27,7 @@ from pointdiffusion.files import seal
 
 KEYS = [
     "format", "version", "architecture", "backbone", "sigma_data", "weights", "raw_weights", "mean", "scale",
-    "covariance", "columns", "inference", "training", "metadata", "grids",
+    "covariance", "columns", "inference", "training", "metadata", "grids", "conditions",
 ]  # fmt: skip
 
 
@@ -334,7 +334,7 @@ def test_foreign_files_are_refused(kind: str, tmp_path: Path) -> None:
     refused(path)
 
 
-@pytest.mark.parametrize("key", [key for key in KEYS if key != "grids"])
+@pytest.mark.parametrize("key", [key for key in KEYS if key not in ("grids", "conditions")])
 def test_a_missing_part_is_noticed(key: str, path: Path) -> None:
     payload = payload_of(path)
     assert sorted(payload) == sorted(KEYS)
@@ -343,13 +343,19 @@ def test_a_missing_part_is_noticed(key: str, path: Path) -> None:
     refused(path)
 
 
-def test_a_file_without_grids_is_one_of_before_there_were_any(path: Path) -> None:
+def test_a_file_without_grids_and_conditions_is_one_of_before_there_were_any(path: Path) -> None:
     payload = payload_of(path)
-    del payload["grids"]
+    del payload["grids"], payload["conditions"]
     path.write_bytes(seal(archive(payload)))
-    assert ptd.load(path).grids == {}
+    model = ptd.load(path)
+    assert model.grids == {}
+    assert model.conditions is None
 
 
+CONDITIONS: dict[str, Any] = {  # of a model with masks, which the one in the file is not
+    "means": torch.zeros(1, 2), "covariances": torch.eye(2)[None], "classes": [], "shares": [], "context_names": [],
+    "context_mean": None, "context_scale": None, "masked": True,
+}  # fmt: skip
 WRONG: dict[str, list[Any]] = {
     "format": [None, 0, 2, "1", torch.ones(2)],
     "version": [None, 7, ["0.1"]],
@@ -375,6 +381,9 @@ WRONG: dict[str, list[Any]] = {
     "grids": [
         None, [1.0], {"2": [10.0, 1.0, 0.0]}, {2: [10.0, 0.0]}, {2: [10.0, 11.0, 0.0]}, {2: [10.0, 1.0, 0.5]},
         {2: [10.0, float("nan"), 0.0]}, {2: [float("inf"), 1.0, 0.0]}, {2: "abc"}, {2: [10, 1, 0]},
+    ],
+    "conditions": [
+        3, [], {}, {"means": torch.zeros(1, 2)}, CONDITIONS, {**CONDITIONS, "masked": False, "means": torch.zeros(1, 3)},
     ],
 }  # fmt: skip
 

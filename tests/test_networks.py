@@ -42,6 +42,7 @@ EXAMPLES: dict[str, Any] = {
     "residual-mlp": (_mlp, ((6, D), (6,))),
     "fourier-features": (lambda: ptd.FourierFeatures(D, 5, 1.3), ((6, D),)),
     "noise-embedding": (lambda: ptd.NoiseEmbedding(EMBEDDING), ((6,),)),
+    "condition-embedding": (lambda: ptd.ConditionEmbedding(EMBEDDING, 3, 2, 8, 4), ((6, EMBEDDING),)),
     "residual-block": (lambda: ptd.ResidualBlock(WIDTH, EMBEDDING), ((6, WIDTH), (6, EMBEDDING))),
     "plain-block": (lambda: ptd.PlainBlock(WIDTH, EMBEDDING), ((6, WIDTH), (6, EMBEDDING))),
 }
@@ -92,6 +93,37 @@ def test_noise_embedding_by_hand() -> None:
     expected = affine / (1 + torch.exp(-affine))
     result = embedding(torch.tensor([c], dtype=torch.float64))
     torch.testing.assert_close(result[0], expected, rtol=1e-12, atol=1e-12)
+
+
+def test_condition_embedding_by_hand() -> None:
+    """What is known is a one for the class, each value, its flag and its waves; what is not is zeros, 0 being known."""
+    part = _randomise(ptd.ConditionEmbedding(4, 3, 2, 5, 2).double())
+    e = torch.randn(4, dtype=torch.float64)
+    angles = 0.7 * part.frequencies[1]
+    waves = math.sqrt(2) * torch.cat([angles.cos(), angles.sin()])
+    known = torch.cat([e, torch.tensor([0.0, 0, 1, 0, 0.7, 0, 1]).double(), torch.zeros(4).double(), waves])
+    inner = _affine(part.first, known)
+    expected = e + _affine(part.second, inner / (1 + torch.exp(-inner)))
+    context = torch.tensor([[math.nan, 0.7]], dtype=torch.float64)
+    found = part(e[None], torch.tensor([2]), context)
+    torch.testing.assert_close(found[0], expected, rtol=1e-12, atol=1e-12)
+    unknown = part(e[None], torch.tensor([-1]), torch.full((1, 2), math.nan).double())
+    torch.testing.assert_close(unknown, part(e[None]))
+    assert not torch.allclose(part(e[None], None, torch.zeros(1, 2).double()), unknown)
+
+
+@pytest.mark.parametrize(
+    ("labels", "context", "message"),
+    [
+        (torch.tensor([3]), None, "labels must lie in -1..2"),
+        (torch.tensor([0, 1]), None, "1 whole numbers"),
+        (torch.tensor([0.0]), None, "whole numbers"),
+        (None, torch.zeros(1, 3), "context must have shape"),
+    ],
+)
+def test_conditions_that_do_not_fit_are_refused(labels: Any, context: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        ptd.ConditionEmbedding(4, 3, 2)(torch.zeros(1, 4), labels, context)
 
 
 def test_residual_block_by_hand() -> None:

@@ -18,6 +18,7 @@ _HOMES = {
         "to_score", "to_v", "to_velocity", "to_x0",
     ],
     "checkpoints": ["AtomicCheckpointIO"],
+    "conditions": ["Conditions"],
     "config": ["InferenceConfig", "TrainingConfig"],
     "data.datasets": ["DATASETS"],
     "data.tables": ["Standardiser"],
@@ -33,8 +34,8 @@ _HOMES = {
     "losses": ["LOSSES", "WEIGHTINGS", "loss_weight"],
     "model": ["DiffusionModel", "load", "pick_device"],
     "networks": [
-        "NETWORKS", "FourierFeatures", "NoiseEmbedding", "PlainBlock", "ResidualBlock", "ResidualMLP",
-        "default_network",
+        "NETWORKS", "ConditionEmbedding", "FourierFeatures", "NoiseEmbedding", "PlainBlock", "ResidualBlock",
+        "ResidualMLP", "default_network",
     ],
     "noise": [
         "NOISE_SAMPLERS", "SCHEDULES", "CosineSchedule", "FamilySchedule", "KarrasSchedule", "LinearBetaSchedule",

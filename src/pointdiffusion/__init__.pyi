@@ -12,6 +12,7 @@ from pointdiffusion.adapters import to_v as to_v
 from pointdiffusion.adapters import to_velocity as to_velocity
 from pointdiffusion.adapters import to_x0 as to_x0
 from pointdiffusion.checkpoints import AtomicCheckpointIO as AtomicCheckpointIO
+from pointdiffusion.conditions import Conditions as Conditions
 from pointdiffusion.config import InferenceConfig as InferenceConfig
 from pointdiffusion.config import TrainingConfig as TrainingConfig
 from pointdiffusion.data.datasets import DATASETS as DATASETS
@@ -42,6 +43,7 @@ from pointdiffusion.model import DiffusionModel as DiffusionModel
 from pointdiffusion.model import load as load
 from pointdiffusion.model import pick_device as pick_device
 from pointdiffusion.networks import NETWORKS as NETWORKS
+from pointdiffusion.networks import ConditionEmbedding as ConditionEmbedding
 from pointdiffusion.networks import FourierFeatures as FourierFeatures
 from pointdiffusion.networks import NoiseEmbedding as NoiseEmbedding
 from pointdiffusion.networks import PlainBlock as PlainBlock

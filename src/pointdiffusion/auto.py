@@ -71,7 +71,7 @@ LEARNED_ON_NETWORKS: dict[int, tuple[float, ...]] = {
     ),
 }  # fmt: skip
 """The same for trained networks, with `velocity-4 corrected` and the denoised point at the end. Learned on networks of
-seven data sets, the ones that are judged not among them, down to 0.01 (`benchmarks/grids.py --models`)."""
+seven data sets, the ones that are judged not among them, down to 0.01 (`benchmarks/grids.py --networks`)."""
 
 _START = 10.0
 

@@ -136,6 +136,10 @@ class TrainingConfig(_Config):
             0 takes the one clean point.
         tail_share: Share of rows whose noise is widened, up to twice, where the posterior mean is the target, so that
             the network is right in the far tails of the noise as well.
+        condition_dropout: Share of rows that are trained without their label and their context, so that the model knows
+            the whole as well, which guidance needs.
+        mask: Share of rows that are shown some of their own coordinates, each with a probability of the row's own, so
+            that the model can fill gaps.
         ema_decay: Limit of the decay of the averaged weights; 0 is no averaging.
         ema_warmup: Step k averages with decay `min(ema_decay, (1 + k) / (ema_warmup + k))`.
 
@@ -156,6 +160,8 @@ class TrainingConfig(_Config):
     gamma: float = 5.0
     reference_points: int = 512
     tail_share: float = 0.1
+    condition_dropout: float = 0.1
+    mask: float = 0.0
     ema_decay: float = 0.999
     ema_warmup: int = 10
 
@@ -169,6 +175,10 @@ class TrainingConfig(_Config):
         _require(self.gamma > 0, f"gamma must be positive, got {self.gamma}")
         _require(self.reference_points >= 0, f"reference_points must not be negative, got {self.reference_points}")
         _require(0 <= self.tail_share <= 1, f"tail_share must lie in [0, 1], got {self.tail_share}")
+        _require(
+            0 <= self.condition_dropout <= 1, f"condition_dropout must lie in [0, 1], got {self.condition_dropout}"
+        )
+        _require(0 <= self.mask <= 1, f"mask must lie in [0, 1], got {self.mask}")
         _require(0 <= self.ema_decay < 1, f"ema_decay must lie in [0, 1), got {self.ema_decay}")
         _require(self.ema_warmup >= 1, f"ema_warmup must be at least 1, got {self.ema_warmup}")
 

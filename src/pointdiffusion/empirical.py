@@ -173,7 +173,7 @@ class EmpiricalDenoiser:
         return total / mass, (mass.log() + top)[:, 0]
 
 
-def posterior_mean(x: Tensor, sigma: Tensor, reference: Tensor) -> Tensor:
+def posterior_mean(x: Tensor, sigma: Tensor, reference: Tensor, allowed: Tensor | None = None) -> Tensor:
     r"""Return :math:`E[x_0 \mid x]` if the data were `reference`, in one piece.
 
     As a training target for points noised from rows of `reference` it has far less variance than the clean row, and
@@ -183,9 +183,14 @@ def posterior_mean(x: Tensor, sigma: Tensor, reference: Tensor) -> Tensor:
         x: Noisy points, shape `(B, D)`.
         sigma: Noise levels, shape `(B,)`.
         reference: Clean rows, shape `(N, D)`; those that `x` was made from belong to them.
+        allowed: Which rows of the reference each point may come from, given what else is known of it, shape `(B, N)`;
+            all by default.
 
     References:
         Stable Target Field for Reduced Variance Score Estimation in Diffusion Models (Xu et al., 2023), equation 6,
         https://arxiv.org/abs/2302.00670
     """
-    return _logits(x, reference, sigma_rows(sigma, x)).softmax(dim=1) @ reference
+    logits = _logits(x, reference, sigma_rows(sigma, x))
+    if allowed is not None:
+        logits = logits.masked_fill(~allowed, -torch.inf)
+    return logits.softmax(dim=1) @ reference

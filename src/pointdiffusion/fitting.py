@@ -17,6 +17,7 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
 from pointdiffusion import progress
 from pointdiffusion.checkpoints import AtomicCheckpointIO
+from pointdiffusion.conditions import Conditions
 from pointdiffusion.config import InferenceConfig, TrainingConfig
 from pointdiffusion.data.tables import Standardiser, column_names
 from pointdiffusion.denoisers import KarrasDenoiser
@@ -91,8 +92,8 @@ def _run(trainer: Trainer, module: LightningDiffusion, checkpoint: Path | None) 
 
 def fit(
     points: Any, training: TrainingConfig | None = None, *, inference: InferenceConfig | None = None,
-    validation: Any = None, population: Any = None, backbone: Backbone | None = None,
-    metadata: dict[str, Any] | None = None, seed: int = 0, device: str = "auto",
+    labels: Any = None, context: Any = None, validation: Any = None, population: Any = None,
+    backbone: Backbone | None = None, metadata: dict[str, Any] | None = None, seed: int = 0, device: str = "auto",
     folder: str | os.PathLike[str] | None = None, resume: bool = False, show_progress: bool = False,
 ) -> DiffusionModel:  # fmt: skip
     """Train a diffusion model on a table of points.
@@ -101,10 +102,12 @@ def fit(
         points: Training rows, shape `(N, D)`: a frame, an array or a tensor, in any units.
         training: Settings of training.
         inference: Settings of sampling that the model carries; by default on the range of noise levels of training.
+        labels: Class of each row, whole numbers or texts, shape `(N,)`: the model can then draw and judge by class.
+        context: Values that come with each row, shape `(N, C)`: the model can then draw and judge given such values.
         validation: Rows of the same kind for the validation loss.
         population: Many fresh rows, for the loss that a perfect network would reach.
-        backbone: Network of points `(B, D)` and noise conditioning `(B,)`, or a function that makes it from
-            `metadata`; the library's own where it is missing.
+        backbone: Network of points `(B, D)` and noise conditioning `(B,)`, and of `labels` and `context` where there
+            are any, or a function that makes it from `metadata`; the library's own where it is missing.
         metadata: Plain values that travel with the model.
         seed: Seed of initialisation and training.
         device: "auto", "cpu", "cuda" or "mps".
@@ -120,13 +123,18 @@ def fit(
     inference = inference or InferenceConfig(sigma_min=training.sigma_min, sigma_max=training.sigma_max)
     metadata = metadata or {}
     standardiser = Standardiser.fit(points)
+    known = {"num_classes": 0, "num_context": 0}
+    if labels is not None or context is not None or training.mask:
+        rows = torch.from_numpy(standardiser.transform(points))
+        conditions = Conditions.fit(rows, labels, context, masked=training.mask > 0)
+        known = {"num_classes": len(conditions.classes), "num_context": conditions.num_inputs}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(generator_for(seed, INITIALISATION).initial_seed())
         n_dims = len(standardiser.mean)
-        network = default_network(n_dims) if backbone is None else make_backbone(backbone, metadata)
+        network = default_network(n_dims, **known) if backbone is None else make_backbone(backbone, metadata)
     module = LightningDiffusion(
         KarrasDenoiser(network), training, inference, points=points, validation=validation, population=population,
-        standardiser=standardiser, seed=seed, metadata=metadata,
+        labels=labels, context=context, standardiser=standardiser, seed=seed, metadata=metadata,
     )  # fmt: skip
     checkpoint = None if folder is None else Path(folder) / "checkpoints" / CHECKPOINT
     if resume and (checkpoint is None or not checkpoint.exists()):

@@ -67,8 +67,8 @@ def log_prob(
         x: Points, shape `(B, D)`.
         sigma_min: Noise level whose density is asked for, above 0.
         sigma_max: Noise level at which the density is taken for that of a Gaussian.
-        mean: Mean of the data, shape `(D,)` or a number.
-        covariance: Covariance of the data, shape `(D, D)`, or a variance.
+        mean: Mean of the data, a number or of shape `(D,)`; of each row's own kind of data, shape `(B, D)`.
+        covariance: Covariance of the data, a variance or of shape `(D, D)`, or `(B, D, D)`.
         sigma_data: Standard deviation of the data, a scale for solvers.
         solver: A deterministic solver for a grid of `num_steps` even steps in log sigma, or its name; by default a
             multistep method of order 4 with a corrector.
@@ -163,11 +163,11 @@ class _Flow:
         self.denoiser, self.x, self.sigma_data = denoiser, x, sigma_data
         self.sigma_min, self.sigma_max = sigma_min, sigma_max
         n_dims = x.shape[1]
-        self.mean = torch.as_tensor(mean, dtype=torch.float64).expand(n_dims).to(x.device)
+        self.mean = torch.as_tensor(mean, dtype=torch.float64).to(x.device).expand(x.shape)
         covariance = torch.as_tensor(covariance, dtype=torch.float64).to(x.device)
         self.eye = torch.eye(n_dims, dtype=torch.float64, device=x.device)
         self.covariance = covariance if covariance.ndim else covariance * self.eye
-        if self.covariance.shape != (n_dims, n_dims):
+        if self.covariance.shape not in ((n_dims, n_dims), (*x.shape, n_dims)):
             raise ValueError(f"the covariance must have shape {(n_dims, n_dims)}, got {tuple(self.covariance.shape)}")
         self.directions = draw_probes(x, probes, probe, generator)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,10 +16,12 @@ from torch import Tensor
 
 from pointdiffusion import likelihood, sampling
 from pointdiffusion.auto import plan
+from pointdiffusion.conditions import Conditions, Known, rows_of
 from pointdiffusion.config import InferenceConfig, TrainingConfig, unknown_name
 from pointdiffusion.data.tables import Standardiser
-from pointdiffusion.denoisers import KarrasDenoiser
+from pointdiffusion.denoisers import DenoiserFunction, KarrasDenoiser
 from pointdiffusion.grids import optimise_sigmas
+from pointdiffusion.guidance import EVERYWHERE, Guided, bind
 from pointdiffusion.model_file import Backbone, about, class_name, network_of, read_payload, write_payload
 from pointdiffusion.networks import specification_of
 from pointdiffusion.noise import SCHEDULES, KarrasSchedule, NoiseSchedule
@@ -28,6 +30,9 @@ from pointdiffusion.solvers import Solver
 from pointdiffusion.version import __version__
 
 Points = NDArray[np.float64]
+
+GUIDING = ("guidance", "guidance_interval", "guide")
+"""Settings of guidance, beside those of `InferenceConfig`."""
 
 ROWS = 4096
 """Rows whose likelihood is taken at once."""
@@ -75,6 +80,7 @@ class DiffusionModel:
         raw_weights: The weights as trained, without averaging, by name.
         metadata: Plain values that travel with the model.
         grids: Noise levels that `optimise_sigmas` found for this model, by number of evaluations.
+        conditions: Classes and values that it was trained with; None for a model without.
         version: Version of the library that trained it.
     """
 
@@ -87,6 +93,7 @@ class DiffusionModel:
     raw_weights: dict[str, Tensor] = field(default_factory=dict)
     metadata: dict[str, Any] = field(default_factory=dict)
     grids: dict[int, list[float]] = field(default_factory=dict)
+    conditions: Conditions | None = None
     version: str = __version__
 
     @property
@@ -99,38 +106,74 @@ class DiffusionModel:
         self.denoiser.to(device)
         return self
 
+    def _known(self, count: int, labels: Any = None, context: Any = None) -> Known:
+        """Return conditions as tensors; none where nothing is known."""
+        if labels is None and context is None:
+            return {}
+        if self.conditions is None:
+            raise ValueError("this model was trained without conditions; train one with labels=... or context=...")
+        return self.conditions.known(count, labels, context)
+
+    def _denoiser(self, known: Known, settings: Mapping[str, Any]) -> DenoiserFunction:
+        """Return the denoiser under conditions, guided where that is asked for."""
+        scale, guide = settings.get("guidance", 1.0), settings.get("guide")
+        if guide is not None and not guide.standardiser.equals(self.standardiser):
+            raise ValueError("the guide must be a model of the same scale; train both on the same table")
+        if scale != 1 and not known and guide is None:
+            raise ValueError("guidance needs something to guide to: give labels, context, or a worse model as guide")
+        target = bind(self.denoiser, **known)
+        if scale == 1:
+            return target
+        base = self.denoiser if guide is None else bind(guide.denoiser, **(known if guide.conditions else {}))
+        return Guided(target, base, scale, interval=settings.get("guidance_interval", EVERYWHERE))
+
     def _walks(
-        self, num_samples: int, seed: int, settings: dict[str, Any]
-    ) -> Iterator[Iterator[sampling.Step[Tensor]]]:
+        self, num_samples: int, seed: int, settings: dict[str, Any], *, known: Known | None = None,
+        stream: tuple[int, ...] = (SAMPLING,),
+    ) -> Iterator[Iterator[sampling.Step[Tensor]]]:  # fmt: skip
         """Yield the trajectory of each chunk, in standard units."""
         if num_samples < 1:
             raise ValueError(f"num_samples must be at least 1, got {num_samples}")
+        if known is None:
+            known = self._known(num_samples, settings.pop("labels", None), settings.pop("context", None))
+        guiding = {name: settings.pop(name) for name in GUIDING if name in settings}
+        self._denoiser(known, guiding)  # refuses before anything is drawn
         nfe = settings.pop("nfe", None)
         solver = settings.pop("solver", self.inference.solver if nfe is None else "auto")
         config = InferenceConfig.from_mapping({**self.inference.to_mapping(), **settings})
         how: dict[str, Any] = {"solver": solver if isinstance(solver, str) else sampling.make_solver(solver)}
+        cost = 1 if guiding.get("guidance", 1.0) == 1 else 2
         if nfe is None:
             how["sigmas"] = make_schedule(config).sigmas(config.num_steps)
-        elif nfe in self.grids and self.grids[nfe][0] == config.sigma_max and how["solver"] == "auto":
+        elif nfe in self.grids and self.grids[nfe][0] == config.sigma_max and solver == "auto" and cost == 1:
             how["sigmas"] = torch.tensor(self.grids[nfe], dtype=torch.float64)
             how["solver"] = self._plan(nfe, config)[0]
         else:
-            how |= {"nfe": nfe, "sigma_max": config.sigma_max, "sigma_data": self.denoiser.sigma_data}
+            if nfe < cost:
+                raise ValueError(f"nfe must be at least {cost}, got {nfe}: guidance calls the network twice a step")
+            how |= {"nfe": nfe // cost, "sigma_max": config.sigma_max, "sigma_data": self.denoiser.sigma_data}
             how["sigma_min"] = config.sigma_min
         weights = next(self.denoiser.parameters())
         self.denoiser.eval()
         for index, _ in chunks(num_samples):
-            generator = generator_for(seed, SAMPLING, index)
-            x = self.noise(CHUNK, generator, config.sigma_max).to(weights)
-            yield sampling.trajectory(self.denoiser, x, generator=generator, **how)
+            generator = generator_for(seed, *stream, index)
+            rows = torch.arange(index * CHUNK, (index + 1) * CHUNK).clamp(max=num_samples - 1)
+            here = rows_of(known, rows)
+            x = self.noise(CHUNK, generator, config.sigma_max, known=here).to(weights)
+            here = {name: value.to(weights.device) for name, value in here.items()}
+            yield sampling.trajectory(self._denoiser(here, guiding), x, generator=generator, **how)
 
-    def noise(self, num_points: int, generator: torch.Generator, sigma_max: float) -> Tensor:
+    def noise(
+        self, num_points: int, generator: torch.Generator, sigma_max: float, *, known: Known | None = None
+    ) -> Tensor:
         """Return points at a noise level where the data are lost, in standard units, shape `(num_points, D)`, float64.
 
-        They are of the Gaussian that has the mean and the covariance of the noisy data.
+        They are of the Gaussian that has the mean and the covariance of the noisy data, under conditions if there are
+        any.
         """
         draw = torch.randn(num_points, self.n_dims, generator=generator, dtype=torch.float64)
-        return draw @ self._factor(sigma_max).T
+        mean, factor = self._far_end(sigma_max, num_points, known)
+        return mean + (factor @ draw[..., None])[..., 0]
 
     def _plan(self, nfe: int, config: InferenceConfig) -> tuple[Solver, Tensor]:
         """Return the solver and the grid of `auto`."""
@@ -182,7 +225,10 @@ class DiffusionModel:
             seed: Seed of the noise.
             settings: Fields of `InferenceConfig` to use in place of the model's own, for instance `num_steps=20`; the
                 solver may be a `Solver` as well as a name. Or `nfe=20`, a number of evaluations, for the solver and
-                the grid that are the best known for it.
+                the grid that are the best known for it. Under conditions: `labels`, one class or one a point;
+                `context`, a row of values or one a point; `guidance`, the strength w of classifier-free guidance, 1
+                for none; `guidance_interval`, the lowest and the highest noise level at which it holds; `guide`, a
+                worse model to guide away from in place of the same one without conditions (autoguidance).
 
         Yields:
             Steps; `x` and `denoised` are arrays `(num_samples, D)` in the units of the data, `sigma` is in standard
@@ -199,30 +245,28 @@ class DiffusionModel:
 
     def sample(self, num_samples: int, *, seed: int = 0, **settings: Any) -> Points:
         """Return points that the model draws, shape `(num_samples, D)`, in the user's own units; see `trajectory`."""
-        parts = []
-        for walk in self._walks(num_samples, seed, settings):
+        # One table from the start: small tensors kept among large freed ones hold a gigabyte of gaps by a million rows
+        for index, walk in enumerate(self._walks(num_samples, seed, settings)):
             *_, last = walk
-            parts.append(last.x)
-        return self._points(parts, num_samples)
+            if index == 0:
+                x = last.x.new_empty(-(-num_samples // CHUNK) * CHUNK, self.n_dims)
+            x[index * CHUNK : (index + 1) * CHUNK] = last.x
+        return self._points([x], num_samples)
 
-    def _flow_settings(self, sigma_min: float | None) -> dict[str, Any]:
-        """Return the ends of the flow in standard units."""
-        return {
-            "sigma_min": self.inference.sigma_min if sigma_min is None else sigma_min,
-            "sigma_max": self.inference.sigma_max,
-            "covariance": self.covariance,
-            "sigma_data": self.denoiser.sigma_data,
-        }
-
-    def log_prob(self, data: Any, *, sigma_min: float | None = None, seed: int = 0, **settings: Any) -> Points:
+    def log_prob(
+        self, data: Any, *, sigma_min: float | None = None, labels: Any = None, context: Any = None, seed: int = 0,
+        **settings: Any,
+    ) -> Points:  # fmt: skip
         """Return the log-density of a table's rows, in nats and for the user's own units, shape `(N,)`.
 
         It is the density of the data blurred by `sigma_min`: a choice like the bandwidth of a kernel density, see
-        `likelihood.choose_sigma_min`.
+        `choose_sigma_min`.
 
         Args:
             data: Rows in the user's own units, shape `(N, D)`.
             sigma_min: The blur, in standard deviations of the data; by default the lowest level of training.
+            labels: A class for all rows, or one for each: the density is then that of the class.
+            context: A row of values for all rows, or one for each.
             seed: Seed of the probes, where `probes` asks for any.
             settings: `num_steps`, `solver`, `tolerance`, `probes`, `probe`; see `likelihood.log_prob`.
 
@@ -230,32 +274,51 @@ class DiffusionModel:
             ValueError: If the table does not fit or holds NaN, or a setting is out of range.
         """
         x = torch.from_numpy(self.standardiser.transform(data)).to(next(self.denoiser.parameters()))
-        settings |= self._flow_settings(sigma_min)
+        known = self._known(len(x), labels, context)
         parts = []
         for index, start in enumerate(range(0, len(x), ROWS)):
             generator = generator_for(seed, LIKELIHOOD, index)
-            rows = x[start : start + ROWS]
-            parts.append(likelihood.log_prob(self.denoiser, rows, generator=generator, **settings))
+            rows, here = x[start : start + ROWS], rows_of(known, slice(start, start + ROWS))
+            ends = self.flow_settings(len(rows), here, sigma_min)
+            denoiser = bind(self.denoiser, **{name: value.to(x.device) for name, value in here.items()})
+            parts.append(likelihood.log_prob(denoiser, rows, generator=generator, **ends, **settings))
         jacobian = float(np.log(self.standardiser.scale).sum())
         return torch.cat(parts).cpu().numpy() - jacobian
 
-    def latent(self, data: Any, *, tolerance: float = 1e-8) -> Points:
+    def flow_settings(
+        self, count: int = 1, known: Known | None = None, sigma_min: float | None = None
+    ) -> dict[str, Any]:
+        """Return the ends of the flow in standard units, as `likelihood.log_prob` takes them."""
+        mean, covariance = self._moments(count, known)
+        return {
+            "sigma_min": self.inference.sigma_min if sigma_min is None else sigma_min,
+            "sigma_max": self.inference.sigma_max,
+            "mean": mean,
+            "covariance": covariance,
+            "sigma_data": self.denoiser.sigma_data,
+        }
+
+    def latent(self, data: Any, *, labels: Any = None, context: Any = None, tolerance: float = 1e-8) -> Points:
         """Return where the flow takes a table's rows, as standard normal numbers, shape `(N, D)`.
 
-        Solved in float64 from `sigma_min` to `sigma_max`, and scaled by the covariance of the data there.
+        Solved in float64 from `sigma_min` to `sigma_max`, and scaled by mean and covariance of the data there.
 
         Args:
             data: Rows in the user's own units, shape `(N, D)`.
+            labels: A class for all rows, or one for each.
+            context: A row of values for all rows, or one for each.
             tolerance: Of a step of the adaptive method.
 
         Raises:
             ValueError: If the table does not fit or holds NaN.
         """
         x = torch.from_numpy(self.standardiser.transform(data))
-        z = self._carried(x, self.inference.sigma_min, self.inference.sigma_max, tolerance)
-        return torch.linalg.solve_triangular(self._factor(self.inference.sigma_max), z.T, upper=False).T.numpy()
+        known = self._known(len(x), labels, context)
+        z = self._carried(x, self.inference.sigma_min, self.inference.sigma_max, tolerance, known)
+        mean, factor = self._far_end(self.inference.sigma_max, len(x), known)
+        return torch.linalg.solve_triangular(factor, (z - mean)[..., None], upper=False)[..., 0].numpy()
 
-    def from_latent(self, latent: Any, *, tolerance: float = 1e-8) -> Points:
+    def from_latent(self, latent: Any, *, labels: Any = None, context: Any = None, tolerance: float = 1e-8) -> Points:
         """Return the rows that `latent` takes to these numbers, shape `(N, D)`, in the user's own units.
 
         Raises:
@@ -264,23 +327,33 @@ class DiffusionModel:
         z = torch.as_tensor(np.asarray(latent, dtype=np.float64))
         if z.ndim != 2 or z.shape[1] != self.n_dims or not bool(z.isfinite().all()):
             raise ValueError(f"latent points must be finite and of shape (N, {self.n_dims}), got {tuple(z.shape)}")
-        x = z @ self._factor(self.inference.sigma_max).T
-        x = self._carried(x, self.inference.sigma_max, self.inference.sigma_min, tolerance)
+        known = self._known(len(z), labels, context)
+        mean, factor = self._far_end(self.inference.sigma_max, len(z), known)
+        x = mean + (factor @ z[..., None])[..., 0]
+        x = self._carried(x, self.inference.sigma_max, self.inference.sigma_min, tolerance, known)
         return self.standardiser.inverse(x)
 
-    def _carried(self, x: Tensor, sigma_from: float, sigma_to: float, tolerance: float) -> Tensor:
+    def _carried(self, x: Tensor, sigma_from: float, sigma_to: float, tolerance: float, known: Known) -> Tensor:
         """Return points at another noise level, by the exact flow of the network in float64."""
-        denoiser = copy.deepcopy(self.denoiser).double().eval()
-        x = x.to(next(denoiser.parameters()).device)
+        network = copy.deepcopy(self.denoiser).double().eval()
+        x = x.to(next(network.parameters()).device)
+        denoiser = bind(network, **{name: value.to(x.device) for name, value in known.items()})
         flow = sampling.exact_flow(
             denoiser, x, sigma_from, sigma_to, tolerance=tolerance, sigma_data=self.denoiser.sigma_data
         )
         return flow.x.cpu()
 
-    def _factor(self, sigma: float) -> Tensor:
-        """Return the Cholesky factor of the covariance of noisy data, shape `(D, D)`, float64."""
-        noisy = self.covariance.double() + sigma**2 * torch.eye(self.n_dims, dtype=torch.float64)
-        return torch.linalg.cholesky(noisy)
+    def _moments(self, count: int, known: Known | None) -> tuple[Tensor, Tensor]:
+        """Return mean and covariance of the data, of each row's where something is known; float64."""
+        if known and self.conditions is not None:
+            return self.conditions.moments(count, known)
+        return torch.zeros(self.n_dims, dtype=torch.float64), self.covariance.double()
+
+    def _far_end(self, sigma: float, count: int, known: Known | None = None) -> tuple[Tensor, Tensor]:
+        """Return the mean of noisy data and the Cholesky factor of their covariance, one for all or one a row."""
+        mean, covariance = self._moments(count, known)
+        noisy = covariance + sigma**2 * torch.eye(self.n_dims, dtype=torch.float64)
+        return mean, torch.linalg.cholesky(noisy)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the model to a file, whole or not at all.
@@ -305,6 +378,7 @@ class DiffusionModel:
             "training": None if self.training is None else self.training.to_mapping(),
             "metadata": self.metadata,
             "grids": self.grids,
+            "conditions": None if self.conditions is None else self.conditions.to_plain(),
         }
         write_payload(path, payload)
 
@@ -334,10 +408,14 @@ def load(path: str | os.PathLike[str], *, backbone: Backbone | None = None) -> D
             raw_weights=payload["raw_weights"],
             metadata=payload["metadata"],
             grids=payload["grids"],
+            conditions=None if payload["conditions"] is None else Conditions.from_plain(payload["conditions"]),
             version=payload["version"],
         )
         model.denoiser.eval().requires_grad_(False)
         probe = torch.zeros(2, model.n_dims).to(next(network.parameters()))
-        if model.denoiser(probe, torch.ones(()).to(probe)).shape != probe.shape:
+        known = {} if model.conditions is None else model.conditions.probe(len(probe))
+        if model.denoiser(probe, torch.ones(()).to(probe), **known).shape != probe.shape:
             raise ValueError(f"its network is not one of {model.n_dims} columns")
+        if model.conditions is not None and model.conditions.n_dims != model.n_dims:
+            raise ValueError(f"its conditions are not those of {model.n_dims} columns")
     return model

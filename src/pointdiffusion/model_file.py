@@ -47,6 +47,7 @@ _KINDS: dict[str, tuple[type, ...]] = {
     "training": (dict, type(None)),
     "metadata": (dict,),
     "grids": (dict,),
+    "conditions": (dict, type(None)),
 }
 
 
@@ -104,6 +105,7 @@ def _check_weights(name: str, weights: dict[Any, Any]) -> None:
 def _check(payload: Any) -> None:
     """Raise a ValueError unless every part is there and of its kind."""
     payload.setdefault("grids", {})  # files of before there were any
+    payload.setdefault("conditions", None)
     for name, kinds in _KINDS.items():
         _require(name in payload, f"{name} is missing")
         _require(type(payload[name]) in kinds, f"{name} is of the wrong kind")
@@ -123,6 +125,8 @@ def _check(payload: Any) -> None:
         _require(all(type(level) is float and math.isfinite(level) for level in levels), "a grid is not of numbers")
         falling = all(low < high for high, low in itertools.pairwise(levels))
         _require(falling and levels[-1] == 0, "a grid does not fall to 0")
+    for name in ("means", "covariances") if payload["conditions"] is not None else ():
+        _check_tensor(f"conditions.{name}", payload["conditions"][name])
     variances = torch.linalg.eigvalsh(covariance.double())
     _require(bool(torch.allclose(covariance, covariance.T)), "covariance is not symmetric")
     _require(bool(variances.min() >= -1e-6 * variances.abs().max()), "covariance has a negative variance")

@@ -138,6 +138,70 @@ class NoiseEmbedding(Part):
         return functional.silu(self.linear(torch.cat([angles.cos(), angles.sin()], dim=-1)))
 
 
+class ConditionEmbedding(Part):
+    r"""Adds to the embedding of the noise what is known of a point: its class, and values that it comes with.
+
+    Any of it may be unknown: a class of -1, a value of NaN. Each value comes with a flag that says whether it is known,
+    and passes through random Fourier features of 1 radian, its own; all that is unknown are zeros. (One projection of
+    all values would give a value of 0 and an unknown one the same features, but for the flag.)
+
+    Args:
+        num_features: Width of the embedding.
+        num_classes: Number of classes; 0 for none.
+        num_context: Number of values; 0 for none.
+        hidden_dim: Width of the hidden layer.
+        num_frequencies: Number of frequencies of each value.
+    """
+
+    frequencies: Tensor
+
+    def __init__(
+        self, num_features: int = 64, num_classes: int = 0, num_context: int = 0, hidden_dim: int = 128,
+        num_frequencies: int = 8,
+    ) -> None:  # fmt: skip
+        super().__init__(
+            num_features=num_features, num_classes=num_classes, num_context=num_context, hidden_dim=hidden_dim,
+            num_frequencies=num_frequencies,
+        )  # fmt: skip
+        _check_counts(
+            num_features=num_features, num_classes=num_classes, num_context=num_context, hidden_dim=hidden_dim,
+            num_frequencies=num_frequencies,
+        )  # fmt: skip
+        self.num_classes, self.num_context = num_classes, num_context
+        width = num_features + num_classes + 2 * num_context * (1 + num_frequencies)
+        self.register_buffer("frequencies", torch.empty(num_context, num_frequencies).normal_())
+        self.first = nn.Linear(width, hidden_dim)
+        self.second = _zeroed(nn.Linear(hidden_dim, num_features))
+
+    def forward(self, embedding: Tensor, labels: Tensor | None = None, context: Tensor | None = None) -> Tensor:
+        """Map `(B, num_features)`, classes `(B,)` and context `(B, num_context)` to `(B, num_features)`."""
+        parts = [embedding]
+        if self.num_classes:
+            parts.append(self._classes(labels, embedding))
+        if self.num_context:
+            known = torch.zeros(len(embedding), self.num_context).to(embedding)
+            shown = known
+            if context is not None:
+                if context.shape != shown.shape:
+                    raise ValueError(f"context must have shape {tuple(shown.shape)}, got {tuple(context.shape)}")
+                known = (~context.isnan()).to(embedding)
+                shown = context.nan_to_num(0.0).to(embedding)
+            angles = shown[:, :, None] * self.frequencies  # (B, num_context, num_frequencies)
+            waves = torch.cat([angles.cos(), angles.sin()], dim=-1) * known[:, :, None]
+            parts += [shown, known, math.sqrt(2) * waves.flatten(1)]
+        return embedding + self.second(functional.silu(self.first(torch.cat(parts, dim=-1))))
+
+    def _classes(self, labels: Tensor | None, embedding: Tensor) -> Tensor:
+        """Return a one for each row's class, shape `(B, num_classes)`; a row of zeros where it is unknown."""
+        if labels is None:
+            return embedding.new_zeros(len(embedding), self.num_classes)
+        if labels.shape != embedding.shape[:1] or labels.is_floating_point():
+            raise ValueError(f"labels must be {len(embedding)} whole numbers, one for each point, got {labels.dtype}")
+        if labels.device.type == "cpu" and not -1 <= int(labels.min()) <= int(labels.max()) < self.num_classes:
+            raise ValueError(f"labels must lie in -1..{self.num_classes - 1}, -1 for unknown; check their range")
+        return (labels[:, None] == torch.arange(self.num_classes, device=labels.device)).to(embedding)
+
+
 class ResidualBlock(Part):
     r"""Adds to h an MLP of it that the embedding scales and shifts: :math:`h + W_2\,\phi((1 + s) W_1 \bar h + b)`.
 
@@ -196,11 +260,13 @@ class ResidualMLP(Part):
         n_dims: Dimensions D of the points.
         hidden_dim: Width.
         rate_multiplier: What the learning rate is multiplied by, see the module.
+        condition: Part that adds conditions to the embedding of the number, as `ConditionEmbedding` does; None for a
+            network without.
     """
 
     def __init__(
         self, *, points: nn.Module, noise: nn.Module, blocks: Sequence[nn.Module], n_dims: int, hidden_dim: int,
-        rate_multiplier: float = 20.0,
+        rate_multiplier: float = 20.0, condition: nn.Module | None = None,
     ) -> None:  # fmt: skip
         super().__init__(
             points=points,
@@ -209,6 +275,7 @@ class ResidualMLP(Part):
             n_dims=n_dims,
             hidden_dim=hidden_dim,
             rate_multiplier=rate_multiplier,
+            condition=condition,
         )
         _check_counts(n_dims=n_dims, hidden_dim=hidden_dim)
         if not (isinstance(rate_multiplier, (int, float)) and 0 < rate_multiplier < math.inf):
@@ -216,14 +283,23 @@ class ResidualMLP(Part):
         self.rate_multiplier = float(rate_multiplier)
         self.points = points
         self.noise = noise
+        self.condition = condition
         width: Any = points.out_features
         self.first = nn.Linear(width, hidden_dim)
         self.blocks = nn.ModuleList(blocks)
         self.last = _zeroed(nn.Linear(hidden_dim, n_dims))
 
-    def forward(self, x: Tensor, c: Tensor) -> Tensor:
-        """Map points `(B, D)` and one number for each, `(B,)`, to `(B, D)`."""
+    def forward(self, x: Tensor, c: Tensor, labels: Tensor | None = None, context: Tensor | None = None) -> Tensor:
+        """Map points `(B, D)` and one number for each, `(B,)`, to `(B, D)`, under conditions where there are any.
+
+        Raises:
+            ValueError: If conditions are given to a network without.
+        """
         embedding = self.noise(c)
+        if self.condition is not None:
+            embedding = self.condition(embedding, labels, context)
+        elif labels is not None or context is not None:
+            raise ValueError("this network was made without conditions; train one with labels=... or context=...")
         h = self.first(self.points(x))
         for block in self.blocks:
             h = block(h, embedding)
@@ -234,6 +310,7 @@ NETWORKS: dict[str, type[Part]] = {
     "residual-mlp": ResidualMLP,
     "fourier-features": FourierFeatures,
     "noise-embedding": NoiseEmbedding,
+    "condition-embedding": ConditionEmbedding,
     "residual-block": ResidualBlock,
     "plain-block": PlainBlock,
 }
@@ -280,8 +357,23 @@ def _build(specification: Any) -> Part:
         raise ValueError(f"the specification of {name} does not fit: {error}") from error
 
 
-def default_network(n_dims: int, hidden_dim: int = 256, num_layers: int = 2) -> ResidualMLP:
-    """Return the network that `fit` trains where none is given."""
+def default_network(
+    n_dims: int, hidden_dim: int = 256, num_layers: int = 2, *, num_classes: int = 0, num_context: int = 0
+) -> ResidualMLP:
+    """Return the network that `fit` trains where none is given.
+
+    Args:
+        n_dims: Dimensions D of the points.
+        hidden_dim: Width.
+        num_layers: Number of residual blocks.
+        num_classes: Number of classes that it may be told.
+        num_context: Number of values that it may be told.
+    """
     points, noise = FourierFeatures(n_dims), NoiseEmbedding()
     blocks = [ResidualBlock(hidden_dim, noise.out_features) for _ in range(num_layers)]
-    return ResidualMLP(points=points, noise=noise, blocks=blocks, n_dims=n_dims, hidden_dim=hidden_dim)
+    condition = None
+    if num_classes or num_context:
+        condition = ConditionEmbedding(noise.out_features, num_classes, num_context)
+    return ResidualMLP(
+        points=points, noise=noise, blocks=blocks, n_dims=n_dims, hidden_dim=hidden_dim, condition=condition
+    )

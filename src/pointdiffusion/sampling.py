@@ -55,7 +55,7 @@ class _Recorder:
             )
         if self.bounds is not None:
             denoised = denoised.clamp(*self.bounds)
-        self.nfe += 1
+        self.nfe += int(getattr(self.denoiser, "cost", 1))  # guided ones call a network twice
         if self.first is None:
             self.first = denoised
         return denoised

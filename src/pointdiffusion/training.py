@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 
 from pointdiffusion.checkpoints import check_settings
+from pointdiffusion.conditions import Conditions, Known, rows_of
 from pointdiffusion.config import InferenceConfig, TrainingConfig, unknown_name
 from pointdiffusion.data.tables import Standardiser, as_points, column_names
 from pointdiffusion.denoisers import Denoiser, DenoiserFunction, KarrasDenoiser
@@ -65,6 +66,8 @@ class LightningDiffusion(LightningModule):
             or tuples that begin with one).
         validation: Rows for the validation loss, in the user's units.
         population: Many fresh rows of the population, for the loss that a perfect network would reach.
+        labels: Class of each training row, shape `(N,)`.
+        context: Values that come with each training row, shape `(N, C)`, in the user's units.
         standardiser: Scale of the data; fitted on `points` where it is missing, and no change where there are none.
         seed: Seed of all randomness of training.
         metadata: Plain values that travel with the model; what stands under "data" and "network" tells
@@ -76,8 +79,8 @@ class LightningDiffusion(LightningModule):
 
     def __init__(
         self, denoiser: Denoiser, training: TrainingConfig | None = None, inference: InferenceConfig | None = None, *,
-        points: Any = None, validation: Any = None, population: Any = None, standardiser: Standardiser | None = None,
-        seed: int = 0, metadata: dict[str, Any] | None = None,
+        points: Any = None, validation: Any = None, population: Any = None, labels: Any = None, context: Any = None,
+        standardiser: Standardiser | None = None, seed: int = 0, metadata: dict[str, Any] | None = None,
     ) -> None:  # fmt: skip
         super().__init__()
         self.denoiser = denoiser
@@ -93,9 +96,17 @@ class LightningDiffusion(LightningModule):
             name: None if table is None else self._standardised(table)
             for name, table in (("points", points), ("validation", validation), ("population", population))
         }
-        rows = self._rows["points"]
-        self._rows_hash = None if rows is None else hashlib.sha256(rows.numpy().tobytes()).hexdigest()[:16]
-        config = self.training_config
+        config, rows = self.training_config, self._rows["points"]
+        self.conditions: Conditions | None = None
+        self._known: Known = {}
+        if labels is not None or context is not None or config.mask:
+            if rows is None:
+                raise ValueError("labels, context and mask are for rows that are handed over: pass points=...")
+            self.conditions = Conditions.fit(rows, labels, context, masked=config.mask > 0)
+            self._known = self.conditions.known(len(rows), labels, context)
+        content = [] if rows is None else [rows, *self._known.values()]
+        digest = hashlib.sha256(b"".join(each.numpy().tobytes() for each in content)).hexdigest()[:16]
+        self._rows_hash = None if rows is None else digest
         if config.noise_sampler not in NOISE_SAMPLERS:
             raise unknown_name("noise sampler", config.noise_sampler, NOISE_SAMPLERS)
         self.noise_sampler = NOISE_SAMPLERS[config.noise_sampler](config.sigma_min, config.sigma_max)
@@ -168,18 +179,68 @@ class LightningDiffusion(LightningModule):
             clean = rows[chosen.to(rows.device)]
             reference = torch.cat([clean, rows[others.to(rows.device)]])
         else:
+            if self.conditions is not None:
+                raise ValueError(
+                    "labels, context and mask need points=...: leave out them or the DataModule"
+                )
             generator = generator_for(self.seed, TRAINING, self.current_epoch, batch_idx, self.trainer.global_rank)
+            chosen = others = torch.zeros(0, dtype=torch.long)
             reference = clean = self._rows_of(batch)
         x_0 = clean.repeat(config.noise_draws, 1)
         sigma, eps = self._noise(x_0, generator)
+        widened = torch.ones_like(x_0[:, :1])
         if config.reference_points and config.tail_share:
-            eps = eps * self._tails(sigma, generator)
+            widened = self._tails(sigma, generator)
         total = len(x_0)
+        known: Known = {}
+        allowed: Tensor | None = None
+        if self.conditions is not None:
+            known = self._hidden(x_0, chosen, generator)
+            allowed = self._allowed(known, torch.cat([chosen, others]), total)
+            if "context" in known:  # of these rows the target is the clean point, and that is right in ordinary noise
+                widened = torch.where(known["context"].isnan().all(dim=1, keepdim=True), widened, 1.0)
+        eps = eps * widened
         x_0, sigma, eps = x_0[rank::world], sigma[rank::world], eps[rank::world]
+        known, allowed = rows_of(known, slice(rank, None, world)), None if allowed is None else allowed[rank::world]
         x = x_0 + sigma[:, None] * eps
-        target = posterior_mean(x, sigma, reference) if config.reference_points else x_0
-        losses = denoising_loss(self.denoiser(x, sigma), target, self._weight(sigma))
+        target = posterior_mean(x, sigma, reference, allowed) if config.reference_points else x_0
+        losses = denoising_loss(self.denoiser(x, sigma, **known), target, self._weight(sigma))
         return losses.sum() * (world / total)  # the mean over processes is then the mean over the global batch
+
+    def _hidden(self, x_0: Tensor, chosen: Tensor, generator: torch.Generator) -> Known:
+        """Return the conditions of rows, some hidden, and some of the rows' own coordinates where masks are trained."""
+        config, conditions = self.training_config, self.conditions
+        if conditions is None:
+            return {}
+        count = len(x_0)
+        hidden, shown, rate = torch.rand(3, count, generator=generator, dtype=torch.float64)
+        hide = hidden < config.condition_dropout
+        known = rows_of(self._known, chosen.repeat(config.noise_draws))
+        if "labels" in known:
+            known["labels"] = known["labels"].masked_fill(hide, -1).to(x_0.device)
+        own: Tensor | None = None
+        if conditions.masked:
+            told = torch.rand(x_0.shape, generator=generator, dtype=torch.float64) < rate[:, None]
+            told &= (shown < config.mask)[:, None]
+            own = torch.where(told.to(x_0.device), x_0, torch.nan)
+        if conditions.num_inputs:
+            context = known.get("context")
+            if context is not None:
+                context = context[:, : conditions.num_context].masked_fill(hide[:, None], torch.nan).to(x_0)
+            known["context"] = conditions.padded(context, own)
+        return known
+
+    def _allowed(self, known: Known, places: Tensor, count: int) -> Tensor:
+        """Return which rows of the reference a point may come from: all of its class, but itself alone under values."""
+        size, kept = self.training_config.batch_size, len(places) if self.training_config.reference_points else 0
+        allowed = torch.ones(count, kept, dtype=torch.bool)
+        if "labels" in known:
+            labels = known["labels"].cpu()
+            allowed &= (labels < 0)[:, None] | (labels[:, None] == self._known["labels"][places[:kept]])
+        if "context" in known:
+            free = known["context"].isnan().all(dim=1).cpu()
+            allowed &= free[:, None] | (torch.arange(count) % size)[:, None].eq(torch.arange(kept))
+        return allowed.to(self.device)
 
     def _tails(self, sigma: Tensor, generator: torch.Generator) -> Tensor:
         """Return factors that widen the noise of a share of the rows, shape `(B, 1)`.
@@ -299,6 +360,7 @@ class LightningDiffusion(LightningModule):
             training=self.training_config,
             raw_weights={name: value.detach().clone() for name, value in self.denoiser.backbone.state_dict().items()},
             metadata=self.metadata,
+            conditions=self.conditions,
         )
 
     def settings(self) -> dict[str, Any]:

@@ -116,6 +116,12 @@ class Standardiser:
                 raise ValueError(f"column {name!r} is too large for float64; divide it by a power of ten")
         return cls(mean, scale)
 
+    def equals(self, other: Standardiser) -> bool:
+        """Return whether the other does the same, to rounding."""
+        return self.mean.shape == other.mean.shape and bool(
+            np.allclose(self.mean, other.mean) and np.allclose(self.scale, other.scale)
+        )
+
     def transform(self, data: Any) -> Points:
         """Return a table in standard units, shape `(N, D)`.
 
