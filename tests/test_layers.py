@@ -47,6 +47,7 @@ ORDER = [
     "sampling",
     "grids",
     "likelihood",
+    "bound",
     "particles",
     "twisted",
     "evaluation.certify",

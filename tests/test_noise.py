@@ -36,9 +36,17 @@ def _log_normal_cdf(sigma: Tensor, low: float, high: float) -> Tensor:
     return (_standard_normal_cdf((sigma.log() + 1.2) / 1.2) - ends[0]) / (ends[1] - ends[0])
 
 
+def _likelihood_cdf(sigma: Tensor, low: float, high: float) -> Tensor:
+    """Of the density 1 / (1 + sigma^2) over log sigma, whose integral is log(sigma^2 / (1 + sigma^2)) / 2."""
+    place = lambda s: (s**2 / (1 + s**2)).log()  # noqa: E731
+    ends = place(torch.tensor([low, high], dtype=torch.float64))
+    return (place(sigma) - ends[0]) / (ends[1] - ends[0])
+
+
 CDFS: dict[str, Callable[[Tensor, float, float], Tensor]] = {
     "log-uniform": _log_uniform_cdf,
     "log-normal": _log_normal_cdf,
+    "likelihood": _likelihood_cdf,
 }
 
 

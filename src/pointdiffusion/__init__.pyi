@@ -11,6 +11,8 @@ from pointdiffusion.adapters import to_score as to_score
 from pointdiffusion.adapters import to_v as to_v
 from pointdiffusion.adapters import to_velocity as to_velocity
 from pointdiffusion.adapters import to_x0 as to_x0
+from pointdiffusion.bound import Bound as Bound
+from pointdiffusion.bound import variational_bound as variational_bound
 from pointdiffusion.checkpoints import AtomicCheckpointIO as AtomicCheckpointIO
 from pointdiffusion.conditions import Conditions as Conditions
 from pointdiffusion.config import InferenceConfig as InferenceConfig
@@ -55,6 +57,7 @@ from pointdiffusion.noise import SCHEDULES as SCHEDULES
 from pointdiffusion.noise import CosineSchedule as CosineSchedule
 from pointdiffusion.noise import FamilySchedule as FamilySchedule
 from pointdiffusion.noise import KarrasSchedule as KarrasSchedule
+from pointdiffusion.noise import LikelihoodSampler as LikelihoodSampler
 from pointdiffusion.noise import LinearBetaSchedule as LinearBetaSchedule
 from pointdiffusion.noise import LogLinearSchedule as LogLinearSchedule
 from pointdiffusion.noise import LogNormalSampler as LogNormalSampler

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,16 +16,18 @@ from torch import Tensor
 
 from pointdiffusion import likelihood, sampling
 from pointdiffusion.auto import plan
+from pointdiffusion.bound import Bound, variational_bound
 from pointdiffusion.conditions import Conditions, Known, rows_of
 from pointdiffusion.config import InferenceConfig, TrainingConfig, unknown_name
 from pointdiffusion.data.tables import Standardiser
 from pointdiffusion.denoisers import DenoiserFunction, KarrasDenoiser
 from pointdiffusion.grids import optimise_sigmas
 from pointdiffusion.guidance import EVERYWHERE, Guided, bind
+from pointdiffusion.likelihood import Bandwidth
 from pointdiffusion.model_file import Backbone, about, class_name, network_of, read_payload, write_payload
 from pointdiffusion.networks import specification_of
 from pointdiffusion.noise import SCHEDULES, KarrasSchedule, NoiseSchedule
-from pointdiffusion.randomness import CHUNK, GRIDS, LIKELIHOOD, SAMPLING, chunks, generator_for
+from pointdiffusion.randomness import BOUND, CHUNK, GRIDS, LIKELIHOOD, SAMPLING, chunks, generator_for
 from pointdiffusion.solvers import Solver
 from pointdiffusion.version import __version__
 
@@ -297,6 +299,44 @@ class DiffusionModel:
             "covariance": covariance,
             "sigma_data": self.denoiser.sigma_data,
         }
+
+    def variational_bound(
+        self, data: Any, *, sigma_min: float | None = None, seed: int = 0, **settings: Any
+    ) -> Bound:  # fmt: skip
+        """Return the variational bound on the log-density of a table's rows, in nats and for the user's own units.
+
+        Args:
+            data: Rows in the user's own units, shape `(N, D)`.
+            sigma_min: The blur, in standard deviations of the data; by default the lowest level of training.
+            seed: Seed of the draws.
+            settings: `num_draws`, `num_ranges`; see `pointdiffusion.variational_bound`.
+
+        Raises:
+            ValueError: If the table does not fit or holds NaN, or a setting is out of range.
+        """
+        x = torch.from_numpy(self.standardiser.transform(data)).to(next(self.denoiser.parameters()))
+        ends = self.flow_settings(sigma_min=sigma_min)
+        found = variational_bound(self.denoiser, x, generator=generator_for(seed, BOUND), **ends, **settings)
+        jacobian = float(np.log(self.standardiser.scale).sum())
+        return found._replace(log_prob=found.log_prob - jacobian, mean=found.mean - jacobian)
+
+    def choose_sigma_min(self, validation: Any, candidates: Sequence[float] | None = None) -> Bandwidth:
+        """Choose the blur at which rows that were not trained on are most likely.
+
+        Args:
+            validation: Such rows in the user's own units, shape `(N, D)`.
+            candidates: Noise levels in standard deviations of the data; by default eight from the lowest level of
+                training to 0.5, even in their logarithm.
+
+        Raises:
+            ValueError: If the table does not fit or holds NaN, or a level is out of range.
+        """
+        x = torch.from_numpy(self.standardiser.transform(validation)).to(next(self.denoiser.parameters()))
+        ends = self.flow_settings()
+        low = ends.pop("sigma_min")
+        levels = np.geomspace(low, max(0.5, 2 * low), 8).tolist() if candidates is None else candidates
+        found = likelihood.choose_sigma_min(self.denoiser, x, levels, **ends)
+        return found._replace(means=found.means - float(np.log(self.standardiser.scale).sum()))
 
     def latent(self, data: Any, *, labels: Any = None, context: Any = None, tolerance: float = 1e-8) -> Points:
         """Return where the flow takes a table's rows, as standard normal numbers, shape `(N, D)`.

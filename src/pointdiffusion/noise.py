@@ -361,6 +361,26 @@ class LogNormalSampler(NoiseSampler):
         return level.clamp(self.sigma_min, self.sigma_max)  # rounding must not lead out of the range
 
 
+class LikelihoodSampler(NoiseSampler):
+    r"""Noise levels as often as they matter to the likelihood of data of standard deviation 1.
+
+    The variational bound weights the error of the denoised points by :math:`d \log \sigma / \sigma^2`; for a Gaussian
+    of standard deviation 1 that is :math:`d \log \sigma / (1 + \sigma^2)`, the density of these levels. What is left as
+    a weight is :math:`(1 + \sigma^2) / \sigma^2`, that of the loss `karras`: with it, and the weighting `uniform`,
+    training minimises the bound, by importance sampling.
+
+    References:
+        Maximum Likelihood Training of Score-Based Diffusion Models (Song et al., 2021), sections 4.2 and 5,
+        https://arxiv.org/abs/2101.09258
+    """
+
+    def quantile(self, u: Tensor) -> Tensor:
+        """Return the noise level at the share `u`."""
+        low, high = (-0.5 * math.log1p(1 / level**2) for level in (self.sigma_min, self.sigma_max))
+        level = torch.expm1(-2 * (low + u * (high - low))).rsqrt()
+        return level.clamp(self.sigma_min, self.sigma_max)  # rounding must not lead out of the range
+
+
 SCHEDULES: dict[str, type[NoiseSchedule]] = {
     "karras": KarrasSchedule,
     "log-linear": LogLinearSchedule,
@@ -368,4 +388,8 @@ SCHEDULES: dict[str, type[NoiseSchedule]] = {
     "linear-beta": LinearBetaSchedule,
     "rectified-flow": RectifiedFlowSchedule,
 }
-NOISE_SAMPLERS: dict[str, type[NoiseSampler]] = {"log-uniform": LogUniformSampler, "log-normal": LogNormalSampler}
+NOISE_SAMPLERS: dict[str, type[NoiseSampler]] = {
+    "log-uniform": LogUniformSampler,
+    "log-normal": LogNormalSampler,
+    "likelihood": LikelihoodSampler,
+}
