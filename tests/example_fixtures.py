@@ -24,7 +24,7 @@ RUN_EXAMPLE = PLAYGROUND / "run_swiss_roll_example.py"
 RUNNER = Path(__file__).with_name("warm_runner.py")
 TOY = [
     *("--epochs", "2", "--n-train", "256", "--n-val", "64", "--hidden-dim", "16"),
-    *("--n-samples", "50", "--n-steps", "5"),
+    *("--n-samples", "50", "--n-steps", "5", "--no-diagnosis"),
 ]
 """Flags of a run that takes a second."""
 TIMEOUT = 120.0

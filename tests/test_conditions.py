@@ -99,7 +99,7 @@ def test_the_far_end_is_that_of_the_class(by_class: ptd.DiffusionModel) -> None:
     """Noise starts from the mean and the covariance of the class, each row from its own."""
     assert by_class.conditions is not None
     known = by_class.conditions.known(4000, labels=["left", "right"] * 2000)
-    x = by_class.noise(4000, generator(0), 2.0, known=known)
+    x = by_class.flow.noise(4000, generator(0), 2.0, known)
     for k, name in ((0, "left"), (1, "right")):
         truth = MIXTURE.condition(NAMES.index(name))
         scale = torch.from_numpy(by_class.standardiser.scale / SCALE)
@@ -179,6 +179,65 @@ def test_values_may_differ_by_row(by_value: ptd.DiffusionModel) -> None:
     found = by_value.log_prob(samples, context=100 * where)
     wrong = by_value.log_prob(samples, context=100 * where[::-1])
     assert found.mean() > wrong.mean() + 1
+
+
+# -------------------------------------------------------------------------------------------------------------- gaps
+
+
+PAIR = ptd.GaussianMixture([0.5, 0.5], [[-1.0, -1.0], [1.0, 1.0]], [[[0.1, 0.05], [0.05, 0.1]]] * 2)
+
+
+@pytest.fixture(scope="module")
+def by_mask() -> ptd.DiffusionModel:
+    points = PAIR.sample(2048, generator(0)).numpy() * SCALE + SHIFT
+    return ptd.fit(points, ptd.TrainingConfig(epochs=20, mask=0.7), backbone=small(num_context=2))
+
+
+@pytest.fixture(scope="module")
+def unmasked() -> ptd.DiffusionModel:
+    points = PAIR.sample(2048, generator(0)).numpy() * SCALE + SHIFT
+    return ptd.fit(points, ptd.TrainingConfig(epochs=20), backbone=small())
+
+
+@pytest.mark.parametrize("kind", ["by_mask", "unmasked"])
+def test_gaps_are_filled_as_the_data_are(kind: str, request: pytest.FixtureRequest) -> None:
+    """Draws of what is missing have mean and spread of the exact posterior, and what is there stays to the last bit."""
+    model: ptd.DiffusionModel = request.getfixturevalue(kind)
+    seen = np.array([[-1.2, np.nan], [np.nan, 0.9], [0.1, 0.2]]) * SCALE + SHIFT
+    found = model.impute(seen, num_draws=200, num_particles=128, num_steps=20)
+    assert found.draws.shape == (200, 3, 2)
+    how = "a network trained with masks" if kind == "by_mask" else "twisted diffusion"
+    assert found.by == [how, how, "given"]
+    there = np.isfinite(seen)
+    assert (found.draws[:, there] == seen[there]).all()
+    draws = (found.draws - SHIFT) / SCALE
+    for row, column in ((0, 1), (1, 0)):
+        value = float((seen[row, 1 - column] - SHIFT[1 - column]) / SCALE[1 - column])
+        exact = PAIR.posterior(torch.eye(2)[[1 - column]], [value], 1e-6)
+        assert draws[:, row, column].mean() == pytest.approx(float(exact.mean[column]), abs=0.1)
+        assert draws[:, row, column].std() == pytest.approx(float(exact.covariance[column, column].sqrt()), rel=0.35)
+
+
+def test_gaps_are_filled_the_same_again(by_mask: ptd.DiffusionModel, unmasked: ptd.DiffusionModel) -> None:
+    """A seed repeats; draws differ from each other; a row does not depend on the rows after it."""
+    seen = np.array([[-1.2, np.nan], [np.nan, np.nan]]) * SCALE + SHIFT
+    for model in (by_mask, unmasked):
+        first, again = (model.impute(seen, num_draws=2, seed=5, num_steps=6, num_particles=8) for _ in range(2))
+        assert (first.draws == again.draws).all()
+        assert (first.draws[0, 1] != first.draws[1, 1]).all()
+        alone = model.impute(seen[:1], num_draws=2, seed=5, num_steps=6, num_particles=8)
+        np.testing.assert_allclose(alone.draws[:, 0], first.draws[:, 0], rtol=1e-4, atol=1e-5)
+    assert unmasked.impute(seen, num_steps=3, num_particles=4).by == ["twisted diffusion", "unconditional"]
+
+
+def test_gaps_that_make_no_sense_are_refused(unmasked: ptd.DiffusionModel) -> None:
+    for table, message in ((np.full((2, 3), np.nan), "expected 2 columns"), ([[np.inf, 0.0]], "infinite")):
+        with pytest.raises(ValueError, match=message):
+            unmasked.impute(table)
+    with pytest.raises(ValueError, match="train with masks"):
+        unmasked.impute([[np.nan, 0.0]], labels=1)
+    with pytest.raises(ValueError, match="num_draws must be at least 1"):
+        unmasked.impute([[np.nan, 0.0]], num_draws=0)
 
 
 # ---------------------------------------------------------------------------------------------------------- the parts

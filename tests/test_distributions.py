@@ -204,3 +204,119 @@ def test_bad_questions_are_refused() -> None:
 
     with pytest.raises(ValueError, match="not fitted"):
         ptd.GaussianMixture.from_sklearn(GaussianMixture(2))
+
+
+MATRIX = torch.tensor([[1.0, -0.5, 0.3], [0.2, 0.7, -1.0]], dtype=torch.float64)
+Y = torch.tensor([0.7, -0.4], dtype=torch.float64)
+
+
+def evidence(mixture: ptd.GaussianMixture, noise: float) -> float:
+    """Return log p(y): the projection of every component, by SciPy."""
+    total = sum(
+        float(weight) * multivariate_normal(a @ m.numpy(), a @ c.numpy() @ a.T + noise**2 * np.eye(2)).pdf(Y.numpy())
+        for a in [MATRIX.numpy()]
+        for weight, m, c in zip(mixture.weights, mixture.means, mixture.covariances, strict=True)
+    )
+    return math.log(total)
+
+
+@pytest.mark.parametrize("noise", [0.02, 0.5, 20.0])
+def test_posterior_is_bayes_rule_point_by_point(noise: float) -> None:
+    """Prior times likelihood over evidence, the density itself and not its moments."""
+    mixture = random_mixture(3, 4, seed=3)
+    x = mixture.posterior(MATRIX, Y, noise).sample(32, torch.Generator().manual_seed(0))
+    likelihood = multivariate_normal(cov=noise**2 * np.eye(2)).logpdf((x @ MATRIX.T - Y).numpy())
+    expected = mixture.log_prob(x).numpy() + likelihood - evidence(mixture, noise)
+    np.testing.assert_allclose(mixture.posterior(MATRIX, Y, noise).log_prob(x).numpy(), expected, rtol=1e-7, atol=1e-7)
+
+
+def test_posterior_is_what_importance_weights_make_of_the_mixture() -> None:
+    """Half a million draws weighted by the likelihood: moments within five standard errors."""
+    mixture, noise = random_mixture(3, 4, seed=3), 0.7
+    x = mixture.sample(500_000, torch.Generator().manual_seed(3))
+    weights = (-(x @ MATRIX.T - Y).square().sum(dim=1) / (2 * noise**2)).softmax(dim=0)
+    posterior = mixture.posterior(MATRIX, Y, noise)
+    second = posterior.covariance + torch.outer(posterior.mean, posterior.mean)
+    for values, exact in ((x, posterior.mean), ((x[:, :, None] * x[:, None]).flatten(1), second.flatten())):
+        mean = weights @ values
+        error = ((weights[:, None] * (values - mean)) ** 2).sum(dim=0).sqrt()
+        assert bool(((mean - exact).abs() < 5 * error).all())
+
+
+def test_exact_observation_is_the_limit_of_little_noise_and_is_met() -> None:
+    mixture = random_mixture(3, 4, seed=3)
+    exact, near = mixture.posterior(MATRIX, Y), mixture.posterior(MATRIX, Y, 1e-5)
+    torch.testing.assert_close(exact.weights, near.weights, rtol=1e-5, atol=1e-7)
+    torch.testing.assert_close(exact.mean, near.mean, rtol=1e-5, atol=1e-7)
+    torch.testing.assert_close(exact.covariance, near.covariance, rtol=1e-4, atol=1e-7)
+    x = exact.sample(100, torch.Generator().manual_seed(0))
+    torch.testing.assert_close(x @ MATRIX.T, Y.expand(100, 2), rtol=0, atol=1e-6)
+
+
+def test_one_observation_after_the_other_is_both() -> None:
+    mixture = random_mixture(3, 4, seed=3)
+    both = mixture.posterior(MATRIX, Y, 0.3)
+    turns = mixture.posterior(MATRIX[:1], Y[:1], 0.3).posterior(MATRIX[1:], Y[1:], 0.3)
+    for one, other in ((both.weights, turns.weights), (both.means, turns.means), (both.covariances, turns.covariances)):
+        torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-10)
+
+
+def test_all_coordinates_observed_leave_points() -> None:
+    """No noise, a matrix of full rank: every component is the point that was seen; and its class is still Bayes'."""
+    mixture = random_mixture(3, 4, seed=3)
+    matrix = torch.tensor([[1.0, 0.4, 0.0], [0.2, 1.0, 0.1], [0.3, 0.0, 2.0]], dtype=torch.float64)
+    x = mixture.sample(1, torch.Generator().manual_seed(0))
+    posterior = mixture.posterior(matrix, matrix @ x[0])
+    torch.testing.assert_close(posterior.means, x.expand_as(posterior.means), rtol=0, atol=1e-8)
+    assert float(posterior.covariances.abs().max()) < 1e-12
+    torch.testing.assert_close(posterior.weights, mixture.label_posterior(x)[0, posterior.labels], rtol=1e-8, atol=0)
+
+
+def test_far_observations_have_a_posterior() -> None:
+    """A thousand standard deviations out, where every component has density 0 in floating point."""
+    mixture = random_mixture(3, 4, seed=3)
+    posterior = mixture.posterior(MATRIX, 1000 * Y, 0.1)
+    assert bool(posterior.mean.isfinite().all())
+    assert float(posterior.weights.sum()) == pytest.approx(1)
+
+
+@given(st.integers(1, 5), st.integers(1, 4), st.integers(0, 10**6), st.floats(0.0, 10.0))
+@settings(max_examples=30, deadline=None)
+def test_observing_never_widens_a_component(n_dims: int, count: int, seed: int, noise: float) -> None:
+    """Whatever is seen, along some direction or with a zero weight on it."""
+    mixture = random_mixture(n_dims, count, seed)
+    generator = torch.Generator().manual_seed(seed)
+    matrix = torch.randn(1, n_dims, generator=generator)
+    posterior = mixture.posterior(matrix, torch.randn(1, generator=generator), noise)
+    kept = mixture.covariances[posterior.labels] - posterior.covariances
+    assert float(torch.linalg.eigvalsh(kept).min()) > -1e-9 * float(mixture.covariances.abs().max())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((MATRIX[:, :2], Y), r"must have shape \(M, 3\), got \(2, 2\)"),
+        ((MATRIX[0], Y), r"must have shape \(M, 3\)"),
+        ((MATRIX[:0], Y[:0]), r"must have shape \(M, 3\)"),
+        ((MATRIX, Y[:1]), "must have as many values"),
+        ((MATRIX, Y.expand(4, 2)), "one observation at a time"),
+        ((MATRIX[None], Y), r"must have shape \(M, 3\)"),
+        ((MATRIX, [math.nan, 0.0]), "finite numbers; leave out the rows that were not observed"),
+        ((MATRIX, Y, -1.0), "0 or above, got -1.0"),
+        ((MATRIX, Y, math.inf), "0 or above"),
+        ((MATRIX[[0, 0]], Y), "no density: its rows depend on each other.*give it noise"),
+        ((MATRIX[[0, 0]] * torch.tensor([[1.0], [0.3]]), Y), "no density"),
+    ],
+)
+def test_bad_observations_are_refused(arguments: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        random_mixture(3, 2, seed=0).posterior(*arguments)
+
+
+def test_an_exact_observation_leaves_no_density_and_says_so() -> None:
+    """Along twenty directions: rounding must not leave a variance of 1e-17 where there is none."""
+    mixture = random_mixture(3, 2, seed=0)
+    for matrix in torch.randn(20, 1, 3, generator=torch.Generator().manual_seed(0)):
+        posterior = mixture.posterior(matrix, [0.2])
+        with pytest.raises(ValueError, match="singular"):
+            posterior.log_prob(torch.zeros(1, 3))

@@ -31,6 +31,15 @@ def test_the_tour_of_the_readme_runs(tmp_path: Path) -> None:
     assert done.stderr == ""
 
 
+@pytest.mark.parametrize("name", sorted(path.stem for path in ROOT.glob("docs/*.md") if code_blocks(path)))
+def test_the_pages_run(name: str, tmp_path: Path) -> None:
+    """What a page shows in Python runs as it stands, block after block."""
+    code = "\n".join(code_blocks(ROOT / "docs" / f"{name}.md"))
+    command = [sys.executable, "-c", code]  # Lightning, used directly, warns about itself
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.parametrize("folder", [ROOT, ROOT / "playground" / "points_2d"], ids=["root", "example"])
 def test_both_languages_show_the_same_code(folder: Path) -> None:
     """The Chinese documents must not fall behind: what they run is what the English ones run."""

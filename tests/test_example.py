@@ -171,7 +171,10 @@ def test_the_same_seed_gives_the_same_files_and_another_gives_others(
 
 
 def test_inference_only_needs_no_other_flag(trained: tuple[Path, Result], tmp_path: Path) -> None:
-    """Same samples, same picture, same animation, byte for byte, in a fresh process."""
+    """Same samples, same picture, same animation, byte for byte, in a fresh process; and a diagnosis, drawn and told.
+
+    After two epochs on 256 points and in five steps of Euler's method there is enough to be said.
+    """
     folder, _ = trained
     (tmp_path / OUTPUT).mkdir()
     shutil.copy(folder / OUTPUT / "model.pt", tmp_path / OUTPUT)
@@ -181,9 +184,12 @@ def test_inference_only_needs_no_other_flag(trained: tuple[Path, Result], tmp_pa
     assert not ADVERTS.search(result.out), ADVERTS.findall(result.out)
     assert "training:" not in result.out
     before, after = hashes(folder / OUTPUT), hashes(tmp_path / OUTPUT)
-    assert sorted(after) == sorted([*RESULTS, "model.pt", "summary.json"])
+    assert sorted(after) == sorted([*RESULTS, "diagnosis.png", "model.pt", "summary.json"])
     for name in [*RESULTS, "model.pt"]:
         assert after[name] == before[name], name
+    assert re.search("Take more steps|Train longer|More data|The network is to blame", result.out), result.out
+    with Image.open(tmp_path / OUTPUT / "diagnosis.png") as picture:
+        assert picture.width > 2 * picture.height
     first, second = summary_of(folder), summary_of(tmp_path)
     assert second["quality"] == first["quality"]
     assert second["settings"] == first["settings"]
@@ -194,7 +200,7 @@ def test_inference_only_from_elsewhere_with_the_path(
 ) -> None:
     """The other script has other defaults; the model's own settings win over them."""
     path = trained[0] / OUTPUT / "model.pt"
-    result = scripts.run("--inference-only", "--model-path", path, cwd=tmp_path, script=RUN_EXAMPLE)
+    result = scripts.run("--inference-only", "--no-diagnosis", "--model-path", path, cwd=tmp_path, script=RUN_EXAMPLE)
     assert result.code == 0, result
     before, after = hashes(trained[0] / OUTPUT), hashes(tmp_path / OUTPUT)
     assert sorted(after) == sorted([*RESULTS, "summary.json"])
@@ -206,7 +212,7 @@ def test_inference_settings_that_are_given_take_effect(
 ) -> None:
     path = trained[0] / OUTPUT / "model.pt"
     flags = ["--solver", "heun", "--n-steps", "3", "--n-samples", "7", "--seed", "4"]
-    assert scripts.run("--inference-only", "--model-path", path, *flags, cwd=tmp_path).code == 0
+    assert scripts.run("--inference-only", "--no-diagnosis", "--model-path", path, *flags, cwd=tmp_path).code == 0
     table = pd.read_csv(tmp_path / OUTPUT / "samples.csv").to_numpy()
     np.testing.assert_array_equal(table, ptd.load(path).sample(7, seed=4, solver="heun", num_steps=3))
     assert np.abs(table - ptd.load(path).sample(7, seed=4, solver="euler", num_steps=3)).max() > 1e-3
@@ -231,7 +237,7 @@ plotting.plot_comparison = keep
 """
     for seed in ("0", "9"):
         (tmp_path / seed).mkdir()
-        flags = ["--inference-only", "--model-path", path, "--seed", seed]
+        flags = ["--inference-only", "--no-diagnosis", "--model-path", path, "--seed", seed]
         assert scripts.run(*flags, cwd=tmp_path / seed, prelude=capture).code == 0
     shown = [np.load(tmp_path / seed / "training.npy") for seed in ("0", "9")]
     assert len(shown[0]) == 256
@@ -244,7 +250,8 @@ def test_flags_of_training_say_that_they_have_no_effect_on_inference(
     trained: tuple[Path, Result], scripts: Scripts, tmp_path: Path
 ) -> None:
     path = trained[0] / OUTPUT / "model.pt"
-    result = scripts.run("--inference-only", "--model-path", path, "--n-train", "99", "--lr", "1", cwd=tmp_path)
+    flags = ["--inference-only", "--no-diagnosis", "--n-train", "99", "--lr", "1"]
+    result = scripts.run(*flags, "--model-path", path, cwd=tmp_path)
     assert result.code == 0
     assert "--n-train" in result.out
     assert "--lr" in result.out
@@ -387,7 +394,7 @@ def test_changed_data_takes_effect(playground: Path, scripts: Scripts, tmp_path:
     np.testing.assert_allclose(model.standardiser.mean, [100, -50], atol=0.5)
     np.testing.assert_allclose(model.standardiser.scale, 3 / np.sqrt(2), atol=0.2)
     before = hashes(tmp_path / OUTPUT)
-    assert scripts.run("--inference-only", cwd=tmp_path, script=script).code == 0
+    assert scripts.run("--inference-only", "--no-diagnosis", cwd=tmp_path, script=script).code == 0
     after = hashes(tmp_path / OUTPUT)
     assert all(after[name] == before[name] for name in RESULTS)
 
@@ -419,7 +426,7 @@ def test_a_changed_network_takes_effect_and_is_read_back(playground: Path, scrip
     result = scripts.run(*TOY, cwd=tmp_path, script=script)
     assert result.code == 0, result
     before = hashes(tmp_path / OUTPUT)
-    result = scripts.run("--inference-only", cwd=tmp_path, script=script)
+    result = scripts.run("--inference-only", "--no-diagnosis", cwd=tmp_path, script=script)
     assert result.code == 0, result
     after = hashes(tmp_path / OUTPUT)
     assert all(after[name] == before[name] for name in RESULTS)
@@ -428,7 +435,7 @@ def test_a_changed_network_takes_effect_and_is_read_back(playground: Path, scrip
     with pytest.raises(ValueError, match=r"model\.MyOwnNetwork"):  # the class that is missing
         ptd.load(path)
     # The scripts of others have another network: one sentence, and what lies there stays.
-    result = scripts.run("--inference-only", "--model-path", path, cwd=tmp_path)
+    result = scripts.run("--inference-only", "--no-diagnosis", "--model-path", path, cwd=tmp_path)
     assert result.code == 2
     assert "model.MyOwnNetwork" in result.sentence()
     assert hashes(tmp_path / OUTPUT) == after
@@ -463,7 +470,9 @@ def test_changed_inference_settings_take_effect(
     tail = tail.replace("sigma_max=10.0", "sigma_max=40.0", 1).replace("rho=7.0", "rho=3.0", 1)
     script.write_text(head + "def setup_inference_config" + tail)
     path = trained[0] / OUTPUT / "model.pt"
-    assert scripts.run("--inference-only", "--model-path", path, cwd=tmp_path, script=script).code == 0
+    assert (
+        scripts.run("--inference-only", "--no-diagnosis", "--model-path", path, cwd=tmp_path, script=script).code == 0
+    )
     assert summary_of(tmp_path)["inference"]["sigma_max"] == 40
     table = pd.read_csv(tmp_path / OUTPUT / "samples.csv").to_numpy()
     np.testing.assert_array_equal(table, ptd.load(path).sample(50, seed=0, sigma_max=40.0, rho=3.0))
@@ -475,7 +484,7 @@ def test_the_changed_short_script_takes_effect(playground: Path, scripts: Script
     change(
         script, "epochs=30, n_samples=1000", "epochs=1, n_samples=33, n_train=128, n_val=32, hidden_dim=8, n_steps=4"
     )
-    result = scripts.run("--seed", "2", cwd=tmp_path, script=script)
+    result = scripts.run("--seed", "2", "--no-diagnosis", cwd=tmp_path, script=script)
     assert result.code == 0, result
     assert len(pd.read_csv(tmp_path / OUTPUT / "samples.csv")) == 33
     settings = summary_of(tmp_path)["settings"]

@@ -7,6 +7,7 @@ import ot
 import pytest
 
 from pointdiffusion import compare_wasserstein2, copy_share, nearest_distances, wasserstein2
+from pointdiffusion.evaluation.metrics import copies_test, energy_distance, energy_test
 
 
 def _normal(*shape: int, seed: int = 0) -> np.ndarray:
@@ -158,3 +159,74 @@ def test_copies_are_told_from_fresh_points() -> None:
     training, fresh = _normal(500, 2), _normal(500, 2, seed=1)
     assert copy_share(training[::-1] + 1e-6, training, 1e-4) == 1.0
     assert copy_share(fresh, training, 1e-4) < 0.01
+
+
+def test_copies_test_by_hand() -> None:
+    """With one fresh point as the k-th, r of n samples before it have probability 1 / (n + 1) each."""
+    training, fresh = [[0.0]], [[1.0]]
+    found = copies_test([[0.5], [0.6], [2.0]], training, fresh)
+    assert found.p_value == pytest.approx(2 / 4)  # two of three before it, or three: 2 of the 4 places
+    assert (found.share, found.share_fresh, found.radius) == (pytest.approx(2 / 3), 0.5, 1.0)
+    assert copies_test([[2.0]], training, fresh).p_value == 1
+
+
+def test_copies_test_keeps_its_level() -> None:
+    """Of fresh points in place of samples, at most one set in twenty is called copied at that level."""
+    rng = np.random.default_rng(0)
+    found = [copies_test(*(rng.normal(size=(n, 2)) for n in (300, 50, 300))).p_value for _ in range(300)]
+    assert np.mean(np.array(found) < 0.05) < 0.05 + 3 * np.sqrt(0.05 * 0.95 / 300)
+
+
+def test_a_tenth_of_copies_is_counted() -> None:
+    """The excess is the share that was copied, within its error."""
+    rng = np.random.default_rng(1)
+    training, fresh = rng.normal(size=(100, 2)), rng.normal(size=(2000, 2))
+    samples = np.concatenate([rng.normal(size=(1800, 2)), training[:100], training[:100]])
+    found = copies_test(samples, training, fresh)
+    assert abs(found.excess - 0.1) < 4 * found.standard_error
+    assert found.p_value < 1e-6
+
+
+# ------------------------------------------------------------------------------------------------------ energy distance
+
+
+def test_energy_distance_of_gaussians_is_known() -> None:
+    """On the line E|N(m, s^2)| has a closed form; over many draws the estimate has no bias."""
+    rng = np.random.default_rng(0)
+    found = [energy_distance(rng.normal(size=(10, 1)), 1 + rng.normal(size=(15, 1))) for _ in range(1600)]
+    m, s = 1.0, np.sqrt(2)
+    between = s * np.sqrt(2 / np.pi) * np.exp(-(m**2) / 2 / s**2) + m * (1 - 2 * 0.23975006109347669)  # Phi(-m / s)
+    expected = 2 * between - 2 * s * np.sqrt(2 / np.pi)
+    assert abs(np.mean(found) - expected) < 4 * np.std(found) / 40
+
+
+def test_energy_test_by_brute_force() -> None:
+    """The share of relabellings with a distance as large, and the least value there is."""
+    rng = np.random.default_rng(3)
+    a, b = rng.normal(size=(30, 2)), rng.normal(size=(30, 2)) + 0.3
+    pool, shuffle, count = np.concatenate([a, b]), np.random.default_rng(0), 0
+    for _ in range(99):
+        signs = shuffle.permutation(np.repeat([1.0, -1.0], 30))
+        count += energy_distance(pool[signs > 0], pool[signs < 0]) >= energy_distance(a, b)
+    assert energy_test(a, b, permutations=99) == pytest.approx((count + 1) / 100)
+    assert energy_test(a, b + 5, permutations=99) == pytest.approx(0.01)
+
+
+def test_energy_test_keeps_its_level() -> None:
+    """Of equal distributions, one in twenty is called different at that level."""
+    rng = np.random.default_rng(0)
+    found = [energy_test(*rng.normal(size=(2, 40, 2)), permutations=99, random_state=k) for k in range(300)]
+    assert abs(np.mean(np.array(found) <= 0.05) - 0.05) < 4 * np.sqrt(0.05 * 0.95 / 300)
+
+
+def test_tests_refuse_what_they_cannot_compare() -> None:
+    with pytest.raises(ValueError, match="each at least one row"):
+        copies_test(np.zeros((0, 2)), np.zeros((3, 2)), np.zeros((3, 2)))
+    with pytest.raises(ValueError, match="two rows or more"):
+        energy_distance(np.zeros((1, 2)), np.zeros((3, 2)))
+    with pytest.raises(ValueError, match="the same columns"):
+        energy_distance(np.zeros((3, 1)), np.zeros((3, 2)))
+    with pytest.raises(ValueError, match="of one shape"):
+        energy_test(np.zeros((4, 2)), np.zeros((3, 2)))
+    with pytest.raises(ValueError, match="a permutation"):
+        energy_test(np.zeros((4, 2)), np.zeros((4, 2)), permutations=0)

@@ -383,7 +383,8 @@ WRONG: dict[str, list[Any]] = {
         {2: [10.0, float("nan"), 0.0]}, {2: [float("inf"), 1.0, 0.0]}, {2: "abc"}, {2: [10, 1, 0]},
     ],
     "conditions": [
-        3, [], {}, {"means": torch.zeros(1, 2)}, CONDITIONS, {**CONDITIONS, "masked": False, "means": torch.zeros(1, 3)},
+        3, [], {}, {"means": torch.zeros(1, 2)}, CONDITIONS,
+        {**CONDITIONS, "masked": False, "means": torch.zeros(1, 3)},
     ],
 }  # fmt: skip
 

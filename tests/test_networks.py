@@ -101,7 +101,7 @@ def test_condition_embedding_by_hand() -> None:
     e = torch.randn(4, dtype=torch.float64)
     angles = 0.7 * part.frequencies[1]
     waves = math.sqrt(2) * torch.cat([angles.cos(), angles.sin()])
-    known = torch.cat([e, torch.tensor([0.0, 0, 1, 0, 0.7, 0, 1]).double(), torch.zeros(4).double(), waves])
+    known = torch.cat([e, torch.tensor([0.0, 0, 1, 0, 0.7, 0, 1], dtype=torch.float64), torch.zeros(4).double(), waves])
     inner = _affine(part.first, known)
     expected = e + _affine(part.second, inner / (1 + torch.exp(-inner)))
     context = torch.tensor([[math.nan, 0.7]], dtype=torch.float64)

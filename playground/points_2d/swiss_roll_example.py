@@ -36,6 +36,8 @@ TRAINING_DEFAULTS = {
 SAMPLING_DEFAULTS = {"n_samples": 1000, "n_steps": 50, "solver": "euler", "seed": 0}
 FRESH_POINTS = 60_000
 """Fresh points of the roll that stand for the whole population."""
+DIAGNOSED_POINTS = 1024
+"""Samples, and fresh points, of a diagnosis; more of them see smaller faults, and take longer."""
 
 
 class SwissRollDiffusionExample:
@@ -209,6 +211,16 @@ class SwissRollDiffusionExample:
         }
         return self.quality
 
+    def diagnose(self) -> None:
+        """Write `diagnosis.png`: where the distance to fresh data comes from; and say what to do next."""
+        config = self.setup_inference_config()
+        with self._timed("diagnosis"):
+            self.diagnosis = ptd.diagnose(
+                self.model, self.training.frame, population=self.population.frame, num_points=DIAGNOSED_POINTS,
+                seed=self.settings["seed"], **config.to_mapping(),
+            )  # fmt: skip
+            ptd.write_atomic(self._noted("diagnosis.png"), ptd.png_bytes(self.diagnosis.plot()))
+
     def summarize(self) -> None:
         """Write `summary.json`, and print what was written, how long it took, and how good the samples are."""
         from importlib.metadata import version
@@ -227,6 +239,8 @@ class SwissRollDiffusionExample:
         ptd.write_atomic(self._noted("summary.json"), (json.dumps(summary, indent=2) + "\n").encode())
         self.say(f"\nWritten to {self.output_dir}/: " + ", ".join(path.name for path in self.written))
         self.say("Seconds: " + ", ".join(f"{name} {seconds:.1f}" for name, seconds in self.times.items()))
+        if hasattr(self, "diagnosis"):
+            self.say(self.diagnosis.short())
         if quality:
             self.say(
                 f"Distance to fresh data (W2): {quality['w2']:.3f}; fresh data themselves reach "
@@ -356,6 +370,7 @@ def make_parser(defaults: dict[str, Any]) -> argparse.ArgumentParser:
         default="auto",
         help="where to compute (default: %(default)s, a GPU where there is one)",
     )
+    general.add_argument("--no-diagnosis", action="store_true", help="do not ask where the error comes from")
     general.add_argument("--quiet", action="store_true", help="print errors only")
     return parser
 
@@ -400,6 +415,8 @@ def run(args: argparse.Namespace, defaults: dict[str, Any]) -> None:
         example.visualize_results()
         example.create_inference_gif()
         example.judge_samples()
+        if not args.no_diagnosis:
+            example.diagnose()
     example.summarize()
 
 

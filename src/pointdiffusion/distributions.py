@@ -174,6 +174,79 @@ class GaussianMixture:
             weights / weights.sum(), self.means[inside], self.covariances[inside], self.labels[inside]
         )
 
+    def posterior(self, matrix: Any, y: Any, noise: float = 0.0) -> GaussianMixture:
+        r"""Return the distribution of x given one observation :math:`y = A x + s \epsilon`, a mixture again.
+
+        Component k becomes :math:`N(\mu_k + G (y - A \mu_k), (I - G A) C_k)` with
+        :math:`G = C_k A^T (A C_k A^T + s^2 I)^{-1}`, and its weight is multiplied by the density of y under it.
+
+        Args:
+            matrix: A, shape `(M, D)`.
+            y: The observation, shape `(M,)`.
+            noise: Standard deviation s of the noise; 0 is an exact observation.
+
+        Raises:
+            ValueError: If shapes do not fit, the noise is negative, or the observation has no density.
+        """
+        a, y = (torch.as_tensor(value, dtype=torch.float64).detach().cpu() for value in (matrix, y))
+        check_observation(a, y, self.n_dims, noise, rows=False)
+        spread = a @ self.covariances @ a.T + noise**2 * torch.eye(len(y), dtype=torch.float64)  # (K, M, M)
+        factor, failed = torch.linalg.cholesky_ex(spread)
+        pivots, sizes = factor.diagonal(dim1=1, dim2=2), spread.diagonal(dim1=1, dim2=2)
+        if bool(failed.any() | (pivots**2 < 1e-13 * sizes).any()):  # rounding may leave a singular matrix its factor
+            raise ValueError(
+                "the observation has no density: its rows depend on each other, or a covariance is singular along "
+                "them; give it noise"
+            )
+        gain = torch.cholesky_solve(a @ self.covariances, factor).mT  # (K, D, M)
+        off = y - self.means @ a.T
+        density = torch.distributions.MultivariateNormal(self.means @ a.T, scale_tril=factor).log_prob(y)
+        log_weights = (self.weights.log() + density).log_softmax(dim=0)
+        rest = torch.eye(self.n_dims, dtype=torch.float64) - gain @ a
+        covariances = rest @ self.covariances @ rest.mT + noise**2 * gain @ gain.mT  # a sum of squares: never negative
+        kept = log_weights > -700  # further down the weight is no number above 0
+        weights, means = log_weights[kept].exp(), self.means + torch.einsum("kdm,km->kd", gain, off)
+        size = self.covariances[kept].diagonal(dim1=1, dim2=2).amax(dim=1)[:, None]
+        found = GaussianMixture(
+            weights / weights.sum(), means[kept], _cleaned(covariances[kept], size), self.labels[kept]
+        )
+        # What was observed exactly has no variance, and no density; rounding must not give it one.
+        found._variances = torch.where(found._variances > 1e-14 * size, found._variances, 0.0)
+        return found
+
+    def sample_tilted(self, num_samples: int, label: int, scale: float, generator: torch.Generator) -> Tensor:
+        r"""Draw from :math:`p(x | c)\, p(c | x)^{w - 1}`, normalised, exactly, shape `(num_samples, D)`, in float64.
+
+        That is what guidance of strength w is said to draw. Points of the class are accepted with probability
+        :math:`p(c | x)^{w - 1}`; below w = 1, points of the whole with probability :math:`p(c | x)^w`.
+
+        Args:
+            num_samples: How many.
+            label: The class c.
+            scale: The strength w, at least 0; 1 is the class itself, 0 the whole.
+            generator: Where they come from.
+
+        Raises:
+            ValueError: If there is no such class, the strength is negative or so high that hardly a point is accepted,
+                or a covariance is singular.
+        """
+        if not 0 <= scale < math.inf:
+            raise ValueError(f"scale must be 0 or above, got {scale}")
+        if num_samples < 1:
+            raise ValueError(f"num_samples must be at least 1, got {num_samples}")
+        proposal, power = (self.condition(label), scale - 1) if scale >= 1 else (self, scale)
+        self.log_prob(self.means[:1])  # refuses a covariance that is singular
+        kept: list[Tensor] = []
+        missing, seen = num_samples, 0
+        while missing > 0:
+            x = proposal.sample(min(max(1024, 2 * missing), 2**18), generator)
+            chance = torch.rand(len(x), generator=generator, dtype=torch.float64)
+            kept.append(x[chance < self.label_posterior(x)[:, label] ** power][:missing])
+            missing, seen = missing - len(kept[-1]), seen + len(x)
+            if seen > 1e5 * (num_samples - missing + 10):
+                raise ValueError(f"at strength {scale:g} fewer than 1 point in 100,000 is accepted; take a lower one")
+        return torch.cat(kept)
+
     @classmethod
     def from_sklearn(cls, mixture: Any) -> GaussianMixture:
         """Make the mixture from a fitted `sklearn.mixture.GaussianMixture` of any covariance type.
@@ -240,3 +313,34 @@ def _check(weights: Tensor, means: Tensor, covariances: Tensor, labels: Tensor) 
         raise ValueError("a covariance has a negative variance; it must be positive semi-definite")
     if labels.shape != (count,) or labels.is_floating_point() or bool((labels < 0).any()):
         raise ValueError(f"labels must be one class number, 0 or above, for each of {count} components")
+
+
+def _cleaned(covariances: Tensor, size: Tensor) -> Tensor:
+    """Return covariances `(K, D, D)` without the variances that are only rounding of numbers of `size`, `(K, 1)`."""
+    variances, axes = torch.linalg.eigh((covariances + covariances.mT) / 2)
+    return (axes * torch.where(variances > 1e-14 * size, variances, 0.0)[:, None]) @ axes.mT
+
+
+def check_observation(matrix: Tensor, y: Tensor, n_dims: int, noise: float, *, rows: bool = True) -> None:
+    """Raise a ValueError unless `y` can be `matrix @ x` and noise.
+
+    Args:
+        matrix: Shape `(M, D)`, or with `rows` `(B, M, D)`.
+        y: Shape `(M,)`, or with `rows` `(B, M)`.
+        n_dims: D.
+        noise: Standard deviation of the noise.
+        rows: Whether each row of a table may have an observation of its own.
+    """
+    if matrix.ndim not in ((2, 3) if rows else (2,)) or matrix.shape[-1] != n_dims or 0 in matrix.shape:
+        raise ValueError(f"the matrix of an observation must have shape (M, {n_dims}), got {tuple(matrix.shape)}")
+    if y.ndim not in ((1, 2) if rows else (1,)) or y.shape[-1] != matrix.shape[-2]:
+        raise ValueError(
+            f"an observation by a matrix of {matrix.shape[-2]} rows must have as many values, got shape "
+            f"{tuple(y.shape)}; give " + ("one row of them a point" if rows else "one observation at a time")
+        )
+    if rows and y.ndim == 2 and matrix.ndim == 3 and len(y) != len(matrix):
+        raise ValueError(f"there are matrices for {len(matrix)} points and observations for {len(y)}; give as many")
+    if not bool(y.isfinite().all() and matrix.isfinite().all()):
+        raise ValueError("the observation must be finite numbers; leave out the rows that were not observed")
+    if not 0 <= noise < math.inf:
+        raise ValueError(f"the noise of an observation must be a standard deviation, 0 or above, got {noise}")

@@ -8,6 +8,7 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from pointdiffusion.conditions import Conditions
 from pointdiffusion.config import InferenceConfig, TrainingConfig
 from pointdiffusion.data.tables import Standardiser, column_names
 from pointdiffusion.denoisers import KarrasDenoiser
+from pointdiffusion.evaluation.noise_range import choose_noise_range
 from pointdiffusion.model import DiffusionModel, pick_device
 from pointdiffusion.model_file import Backbone, make_backbone
 from pointdiffusion.networks import default_network
@@ -120,6 +122,9 @@ def fit(
         KeyboardInterrupt: On Ctrl-C; the last checkpoint stays.
     """
     training = training or TrainingConfig()
+    if training.noise_range == "fitted":
+        chosen = choose_noise_range(points)
+        training = replace(training, sigma_min=chosen.sigma_min, sigma_max=chosen.sigma_max)
     inference = inference or InferenceConfig(sigma_min=training.sigma_min, sigma_max=training.sigma_max)
     metadata = metadata or {}
     standardiser = Standardiser.fit(points)

@@ -4,30 +4,30 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pointdiffusion import likelihood, sampling
+from pointdiffusion import likelihood, sampling, twisted
 from pointdiffusion.auto import plan
 from pointdiffusion.bound import Bound, variational_bound
 from pointdiffusion.conditions import Conditions, Known, rows_of
 from pointdiffusion.config import InferenceConfig, TrainingConfig, unknown_name
-from pointdiffusion.data.tables import Standardiser
-from pointdiffusion.denoisers import DenoiserFunction, KarrasDenoiser
+from pointdiffusion.data.tables import Standardiser, as_points
+from pointdiffusion.denoisers import KarrasDenoiser
+from pointdiffusion.flow import Flow
 from pointdiffusion.grids import optimise_sigmas
-from pointdiffusion.guidance import EVERYWHERE, Guided, bind
 from pointdiffusion.likelihood import Bandwidth
 from pointdiffusion.model_file import Backbone, about, class_name, network_of, read_payload, write_payload
 from pointdiffusion.networks import specification_of
 from pointdiffusion.noise import SCHEDULES, KarrasSchedule, NoiseSchedule
-from pointdiffusion.randomness import BOUND, CHUNK, GRIDS, LIKELIHOOD, SAMPLING, chunks, generator_for
+from pointdiffusion.randomness import BOUND, CHUNK, GRIDS, IMPUTATION, SAMPLING, chunks, generator_for
 from pointdiffusion.solvers import Solver
 from pointdiffusion.version import __version__
 
@@ -35,9 +35,6 @@ Points = NDArray[np.float64]
 
 GUIDING = ("guidance", "guidance_interval", "guide")
 """Settings of guidance, beside those of `InferenceConfig`."""
-
-ROWS = 4096
-"""Rows whose likelihood is taken at once."""
 
 
 def make_schedule(config: InferenceConfig) -> NoiseSchedule:
@@ -66,6 +63,19 @@ def pick_device(name: str = "auto") -> str:
         found = ", ".join(device for device, found in there.items() if found)
         raise ValueError(f"there is no device {name!r} here (there is: {found}); use auto")
     return name
+
+
+class Imputed(NamedTuple):
+    """Rows with what was missing filled in.
+
+    Args:
+        draws: In the user's own units, shape `(num_draws, N, D)`.
+        by: How each row was made: `"given"` if nothing was missing, `"unconditional"` if everything was,
+            `"a network trained with masks"`, or `"twisted diffusion"`; the last two are approximate. Shape `(N,)`.
+    """
+
+    draws: NDArray[np.float64]
+    by: list[str]
 
 
 @dataclass
@@ -108,26 +118,11 @@ class DiffusionModel:
         self.denoiser.to(device)
         return self
 
-    def _known(self, count: int, labels: Any = None, context: Any = None) -> Known:
-        """Return conditions as tensors; none where nothing is known."""
-        if labels is None and context is None:
-            return {}
-        if self.conditions is None:
-            raise ValueError("this model was trained without conditions; train one with labels=... or context=...")
-        return self.conditions.known(count, labels, context)
-
-    def _denoiser(self, known: Known, settings: Mapping[str, Any]) -> DenoiserFunction:
-        """Return the denoiser under conditions, guided where that is asked for."""
-        scale, guide = settings.get("guidance", 1.0), settings.get("guide")
-        if guide is not None and not guide.standardiser.equals(self.standardiser):
-            raise ValueError("the guide must be a model of the same scale; train both on the same table")
-        if scale != 1 and not known and guide is None:
-            raise ValueError("guidance needs something to guide to: give labels, context, or a worse model as guide")
-        target = bind(self.denoiser, **known)
-        if scale == 1:
-            return target
-        base = self.denoiser if guide is None else bind(guide.denoiser, **(known if guide.conditions else {}))
-        return Guided(target, base, scale, interval=settings.get("guidance_interval", EVERYWHERE))
+    @property
+    def flow(self) -> Flow:
+        """The flow of the denoiser in standard units."""
+        low, high = self.inference.sigma_min, self.inference.sigma_max
+        return Flow(self.denoiser, self.covariance, self.conditions, low, high)
 
     def _walks(
         self, num_samples: int, seed: int, settings: dict[str, Any], *, known: Known | None = None,
@@ -136,15 +131,30 @@ class DiffusionModel:
         """Yield the trajectory of each chunk, in standard units."""
         if num_samples < 1:
             raise ValueError(f"num_samples must be at least 1, got {num_samples}")
+        flow = self.flow
         if known is None:
-            known = self._known(num_samples, settings.pop("labels", None), settings.pop("context", None))
+            known = flow.known(num_samples, settings.pop("labels", None), settings.pop("context", None))
         guiding = {name: settings.pop(name) for name in GUIDING if name in settings}
-        self._denoiser(known, guiding)  # refuses before anything is drawn
+        if guiding.get("guide") is not None:
+            if not guiding["guide"].standardiser.equals(self.standardiser):
+                raise ValueError("the guide must be a model of the same scale; train both on the same table")
+            guiding["guide"] = guiding["guide"].flow
+        flow.guided(known, **guiding)  # refuses before anything is drawn
+        config, how = self._how(settings, cost=1 if guiding.get("guidance", 1.0) == 1 else 2)
+        self.denoiser.eval()
+        for index, _ in chunks(num_samples):
+            generator = generator_for(seed, *stream, index)
+            rows = torch.arange(index * CHUNK, (index + 1) * CHUNK).clamp(max=num_samples - 1)
+            here = rows_of(known, rows)
+            x = flow.noise(CHUNK, generator, config.sigma_max, here).to(flow.like)
+            yield sampling.trajectory(flow.guided(here, **guiding), x, generator=generator, **how)
+
+    def _how(self, settings: dict[str, Any], cost: int) -> tuple[InferenceConfig, dict[str, Any]]:
+        """Return the settings of a walk as a whole, and as `sampling.trajectory` takes them."""
         nfe = settings.pop("nfe", None)
         solver = settings.pop("solver", self.inference.solver if nfe is None else "auto")
         config = InferenceConfig.from_mapping({**self.inference.to_mapping(), **settings})
         how: dict[str, Any] = {"solver": solver if isinstance(solver, str) else sampling.make_solver(solver)}
-        cost = 1 if guiding.get("guidance", 1.0) == 1 else 2
         if nfe is None:
             how["sigmas"] = make_schedule(config).sigmas(config.num_steps)
         elif nfe in self.grids and self.grids[nfe][0] == config.sigma_max and solver == "auto" and cost == 1:
@@ -155,27 +165,14 @@ class DiffusionModel:
                 raise ValueError(f"nfe must be at least {cost}, got {nfe}: guidance calls the network twice a step")
             how |= {"nfe": nfe // cost, "sigma_max": config.sigma_max, "sigma_data": self.denoiser.sigma_data}
             how["sigma_min"] = config.sigma_min
-        weights = next(self.denoiser.parameters())
-        self.denoiser.eval()
-        for index, _ in chunks(num_samples):
-            generator = generator_for(seed, *stream, index)
-            rows = torch.arange(index * CHUNK, (index + 1) * CHUNK).clamp(max=num_samples - 1)
-            here = rows_of(known, rows)
-            x = self.noise(CHUNK, generator, config.sigma_max, known=here).to(weights)
-            here = {name: value.to(weights.device) for name, value in here.items()}
-            yield sampling.trajectory(self._denoiser(here, guiding), x, generator=generator, **how)
+        return config, how
 
-    def noise(
-        self, num_points: int, generator: torch.Generator, sigma_max: float, *, known: Known | None = None
-    ) -> Tensor:
+    def noise(self, num_points: int, generator: torch.Generator, sigma_max: float) -> Tensor:
         """Return points at a noise level where the data are lost, in standard units, shape `(num_points, D)`, float64.
 
-        They are of the Gaussian that has the mean and the covariance of the noisy data, under conditions if there are
-        any.
+        They are of the Gaussian that has the mean and the covariance of the noisy data.
         """
-        draw = torch.randn(num_points, self.n_dims, generator=generator, dtype=torch.float64)
-        mean, factor = self._far_end(sigma_max, num_points, known)
-        return mean + (factor @ draw[..., None])[..., 0]
+        return self.flow.noise(num_points, generator, sigma_max)
 
     def _plan(self, nfe: int, config: InferenceConfig) -> tuple[Solver, Tensor]:
         """Return the solver and the grid of `auto`."""
@@ -275,30 +272,10 @@ class DiffusionModel:
         Raises:
             ValueError: If the table does not fit or holds NaN, or a setting is out of range.
         """
-        x = torch.from_numpy(self.standardiser.transform(data)).to(next(self.denoiser.parameters()))
-        known = self._known(len(x), labels, context)
-        parts = []
-        for index, start in enumerate(range(0, len(x), ROWS)):
-            generator = generator_for(seed, LIKELIHOOD, index)
-            rows, here = x[start : start + ROWS], rows_of(known, slice(start, start + ROWS))
-            ends = self.flow_settings(len(rows), here, sigma_min)
-            denoiser = bind(self.denoiser, **{name: value.to(x.device) for name, value in here.items()})
-            parts.append(likelihood.log_prob(denoiser, rows, generator=generator, **ends, **settings))
-        jacobian = float(np.log(self.standardiser.scale).sum())
-        return torch.cat(parts).cpu().numpy() - jacobian
-
-    def flow_settings(
-        self, count: int = 1, known: Known | None = None, sigma_min: float | None = None
-    ) -> dict[str, Any]:
-        """Return the ends of the flow in standard units, as `likelihood.log_prob` takes them."""
-        mean, covariance = self._moments(count, known)
-        return {
-            "sigma_min": self.inference.sigma_min if sigma_min is None else sigma_min,
-            "sigma_max": self.inference.sigma_max,
-            "mean": mean,
-            "covariance": covariance,
-            "sigma_data": self.denoiser.sigma_data,
-        }
+        x, flow = torch.from_numpy(self.standardiser.transform(data)), self.flow
+        known = flow.known(len(x), labels, context)
+        found = flow.log_prob(x, known, seed=seed, sigma_min=sigma_min, settings=settings)
+        return found.numpy() - self.standardiser.log_scale
 
     def variational_bound(
         self, data: Any, *, sigma_min: float | None = None, seed: int = 0, **settings: Any
@@ -314,10 +291,11 @@ class DiffusionModel:
         Raises:
             ValueError: If the table does not fit or holds NaN, or a setting is out of range.
         """
-        x = torch.from_numpy(self.standardiser.transform(data)).to(next(self.denoiser.parameters()))
-        ends = self.flow_settings(sigma_min=sigma_min)
+        flow = self.flow
+        x = torch.from_numpy(self.standardiser.transform(data)).to(flow.like)
+        ends = flow.ends(sigma_min=sigma_min)
         found = variational_bound(self.denoiser, x, generator=generator_for(seed, BOUND), **ends, **settings)
-        jacobian = float(np.log(self.standardiser.scale).sum())
+        jacobian = self.standardiser.log_scale
         return found._replace(log_prob=found.log_prob - jacobian, mean=found.mean - jacobian)
 
     def choose_sigma_min(self, validation: Any, candidates: Sequence[float] | None = None) -> Bandwidth:
@@ -331,12 +309,13 @@ class DiffusionModel:
         Raises:
             ValueError: If the table does not fit or holds NaN, or a level is out of range.
         """
-        x = torch.from_numpy(self.standardiser.transform(validation)).to(next(self.denoiser.parameters()))
-        ends = self.flow_settings()
+        flow = self.flow
+        x = torch.from_numpy(self.standardiser.transform(validation)).to(flow.like)
+        ends = flow.ends()
         low = ends.pop("sigma_min")
         levels = np.geomspace(low, max(0.5, 2 * low), 8).tolist() if candidates is None else candidates
         found = likelihood.choose_sigma_min(self.denoiser, x, levels, **ends)
-        return found._replace(means=found.means - float(np.log(self.standardiser.scale).sum()))
+        return found._replace(means=found.means - self.standardiser.log_scale)
 
     def latent(self, data: Any, *, labels: Any = None, context: Any = None, tolerance: float = 1e-8) -> Points:
         """Return where the flow takes a table's rows, as standard normal numbers, shape `(N, D)`.
@@ -353,10 +332,8 @@ class DiffusionModel:
             ValueError: If the table does not fit or holds NaN.
         """
         x = torch.from_numpy(self.standardiser.transform(data))
-        known = self._known(len(x), labels, context)
-        z = self._carried(x, self.inference.sigma_min, self.inference.sigma_max, tolerance, known)
-        mean, factor = self._far_end(self.inference.sigma_max, len(x), known)
-        return torch.linalg.solve_triangular(factor, (z - mean)[..., None], upper=False)[..., 0].numpy()
+        flow = self.flow
+        return flow.latent(x, flow.known(len(x), labels, context), tolerance).numpy()
 
     def from_latent(self, latent: Any, *, labels: Any = None, context: Any = None, tolerance: float = 1e-8) -> Points:
         """Return the rows that `latent` takes to these numbers, shape `(N, D)`, in the user's own units.
@@ -367,33 +344,62 @@ class DiffusionModel:
         z = torch.as_tensor(np.asarray(latent, dtype=np.float64))
         if z.ndim != 2 or z.shape[1] != self.n_dims or not bool(z.isfinite().all()):
             raise ValueError(f"latent points must be finite and of shape (N, {self.n_dims}), got {tuple(z.shape)}")
-        known = self._known(len(z), labels, context)
-        mean, factor = self._far_end(self.inference.sigma_max, len(z), known)
-        x = mean + (factor @ z[..., None])[..., 0]
-        x = self._carried(x, self.inference.sigma_max, self.inference.sigma_min, tolerance, known)
-        return self.standardiser.inverse(x)
+        flow = self.flow
+        return self.standardiser.inverse(flow.from_latent(z, flow.known(len(z), labels, context), tolerance))
 
-    def _carried(self, x: Tensor, sigma_from: float, sigma_to: float, tolerance: float, known: Known) -> Tensor:
-        """Return points at another noise level, by the exact flow of the network in float64."""
-        network = copy.deepcopy(self.denoiser).double().eval()
-        x = x.to(next(network.parameters()).device)
-        denoiser = bind(network, **{name: value.to(x.device) for name, value in known.items()})
-        flow = sampling.exact_flow(
-            denoiser, x, sigma_from, sigma_to, tolerance=tolerance, sigma_data=self.denoiser.sigma_data
-        )
-        return flow.x.cpu()
+    def impute(
+        self, data: Any, *, num_draws: int = 1, seed: int = 0, labels: Any = None, context: Any = None,
+        num_particles: int = 64, **settings: Any,
+    ) -> Imputed:  # fmt: skip
+        """Return rows with what is missing in them filled in, `num_draws` times.
 
-    def _moments(self, count: int, known: Known | None) -> tuple[Tensor, Tensor]:
-        """Return mean and covariance of the data, of each row's where something is known; float64."""
-        if known and self.conditions is not None:
-            return self.conditions.moments(count, known)
-        return torch.zeros(self.n_dims, dtype=torch.float64), self.covariance.double()
+        A model trained with masks is asked directly. Any other is made to fit what is there by twisted diffusion (Wu et
+        al. 2023), which is exact only for many particles and steps. What is there comes back as it was.
 
-    def _far_end(self, sigma: float, count: int, known: Known | None = None) -> tuple[Tensor, Tensor]:
-        """Return the mean of noisy data and the Cholesky factor of their covariance, one for all or one a row."""
-        mean, covariance = self._moments(count, known)
-        noisy = covariance + sigma**2 * torch.eye(self.n_dims, dtype=torch.float64)
-        return mean, torch.linalg.cholesky(noisy)
+        Args:
+            data: Rows in the user's own units, NaN where a value is missing, shape `(N, D)`.
+            num_draws: Draws of each row.
+            seed: Seed of the draws.
+            labels: A class for all rows, or one for each; for a model trained with masks.
+            context: A row of values for all rows, or one for each; for a model trained with masks.
+            num_particles: Particles of each row in twisted diffusion.
+            settings: As in `trajectory`.
+
+        Raises:
+            ValueError: If the table does not fit, or conditions are given to a model without masks.
+        """
+        if num_draws < 1:
+            raise ValueError(f"num_draws must be at least 1, got {num_draws}")
+        given = as_points(data, missing=True)
+        x = torch.from_numpy(self.standardiser.transform(given, missing=True))
+        if self.conditions is not None and self.conditions.masked:
+            told = self.flow.known(len(x), labels, context)
+            values = told["context"][:, : self.conditions.num_context] if "context" in told else None
+            told["context"] = self.conditions.padded(values, x)
+            draws = []
+            for draw in range(num_draws):
+                walks = self._walks(len(x), seed, {**settings}, known=told, stream=(IMPUTATION, draw))
+                draws.append(self._points([last.x for *_, last in walks], len(x)))
+            by = ["given" if np.isfinite(row).all() else "a network trained with masks" for row in given]
+            filled = np.stack(draws)
+        else:
+            if labels is not None or context is not None:
+                raise ValueError("to fill gaps under conditions, train with masks: TrainingConfig(mask=0.5)")
+            filled, by = self._twisted(x, num_draws, seed, num_particles, settings)
+        return Imputed(np.where(np.isfinite(given), given, filled), by)
+
+    def _twisted(
+        self, x: Tensor, num_draws: int, seed: int, num_particles: int, settings: dict[str, Any]
+    ) -> tuple[Points, list[str]]:
+        """Return gaps filled by twisted diffusion, in the user's own units, and how each row was made."""
+        flow, (config, _) = self.flow, self._how(settings, cost=1)
+        found = twisted.impute(
+            self.denoiser, x, sigmas=make_schedule(config).sigmas(config.num_steps), covariance=flow.covariance,
+            generator=generator_for(seed, IMPUTATION), num_draws=num_draws, num_particles=num_particles,
+            dtype=flow.like.dtype, device=flow.like.device,
+        )  # fmt: skip
+        rows = self.standardiser.inverse(found.draws.flatten(0, 1))
+        return rows.reshape(num_draws, *x.shape), found.by
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the model to a file, whole or not at all.

@@ -13,19 +13,22 @@ is due.
 .. math:: \partial_\tau \log Q = -\tfrac12 \bigl(\nabla \cdot s + w |s_c|^2 + (1 - w) |s_0|^2\bigr) .
 
 Guided particles :math:`dx = s \, d\tau + dW` lose :math:`\frac12 (\nabla \cdot s + |s|^2)` of :math:`\log Q` instead.
-The divergences cancel; a weight makes up for the rest, the same for any share of noise in the equation:
+The divergences cancel, and a weight makes up for the rest:
 
 .. math:: d \log W = \tfrac12 \bigl(|s|^2 - w |s_c|^2 - (1 - w) |s_0|^2\bigr) d\tau
     = \tfrac12 w (w - 1) |s_c - s_0|^2 d\tau .
 
-Steps are taken in :math:`\mu = 1 / (s^2 + \sigma^2)`, for a width s of the data, where nothing is singular: with the
-guided denoiser :math:`D_w`, :math:`y = \mu x` obeys
+Langevin moves :math:`\frac12 (\eta^2 - 1) s \, d\tau + \sqrt{\eta^2 - 1} \, dW'` on top leave Q as it is, and the
+weights with it: :math:`dx = \frac12 (1 + \eta^2) s \, d\tau + \eta \, dW`. They stir the particles, so that weights
+even out along the way and vary less, at the price of finer steps.
 
-.. math:: dy = M \, d\mu + dB_\mu, \qquad M = D_w + (s / \sigma)^2 (D_w - x) ,
+Steps are those of a Gaussian of width s: with the guided denoiser :math:`D_w` and :math:`h = s^2 + \sigma^2`, the score
+is :math:`(M - x) / h` with :math:`M = D_w + (s / \sigma)^2 (D_w - x)`, which for that Gaussian is its mean, and nothing
+is singular at noise level 0. With M constant a step is :math:`x' = r x + (1 - r) M + \xi`, where
+:math:`r = (h' / h)^{(1 + \eta^2) / 2}` and :math:`\xi` has variance :math:`h' (1 - (h' / h)^{\eta^2})`.
 
-and M is a constant if the target is a Gaussian of standard deviation s.
-
-Particles without the weight, which is what guidance is, leave the path for every w but 0 and 1.
+Particles without the weight, which is what guidance is, leave the path for every w but 0 and 1, less the more they
+are stirred.
 """
 
 from __future__ import annotations
@@ -123,7 +126,9 @@ def tilted_gaussian(
     return found, spread, log_integral
 
 
-def _check(x: Tensor, sigmas: Tensor, scale: float, log_weights: Tensor | None, width: float, threshold: float) -> None:
+def _check(
+    x: Tensor, sigmas: Tensor, scale: float, log_weights: Tensor | None, width: float, eta: float, threshold: float
+) -> None:  # fmt: skip
     """Raise a ValueError unless these can be walked."""
     if len(x) < 2:
         raise ValueError(f"at least two particles are needed, got {len(x)}; hundreds or more are useful")
@@ -139,20 +144,22 @@ def _check(x: Tensor, sigmas: Tensor, scale: float, log_weights: Tensor | None, 
         raise ValueError(f"ess_threshold is a share of the particles, 0 (never) to 1 (always), got {threshold}")
     if not 0 <= width < math.inf:
         raise ValueError(f"width is a standard deviation, 0 or above, got {width}")
+    if not 0 <= eta < math.inf:
+        raise ValueError(f"eta must be 0 or above, got {eta}; 1 is the reverse equation")
 
 
 class _Path:
     """Guided particles: the denoisers, the strength, and the variables of the steps."""
 
     def __init__(
-        self, conditional: DenoiserFunction, unconditional: DenoiserFunction, scale: float, width: float,
+        self, conditional: DenoiserFunction, unconditional: DenoiserFunction, scale: float, width: float, eta: float,
         generator: torch.Generator,
     ) -> None:  # fmt: skip
-        self.conditional, self.unconditional, self.scale, self.width = conditional, unconditional, scale, width
-        self.generator, self.nfe = generator, 0
+        self.conditional, self.unconditional, self.scale = conditional, unconditional, scale
+        self.width, self.eta, self.generator, self.nfe = width, eta, generator, 0
 
     def slopes(self, x: Tensor, sigma: float) -> tuple[Tensor, Tensor]:
-        """Return the drift M in mu, shape `(B, D)`, and the rate of the log weights in tau, shape `(B,)`."""
+        """Return where the score points, M, shape `(B, D)`, and the rate of the log weights in tau, shape `(B,)`."""
         level = torch.tensor(sigma, dtype=x.dtype, device=x.device)
         base = self.unconditional(x, level)
         gap = self.conditional(x, level) - base
@@ -164,29 +171,30 @@ class _Path:
     def step(self, x: Tensor, sigma: float, below: float) -> tuple[Tensor, Tensor]:
         """Return the points at the next noise level, and what their log weights gained."""
         drift, rate = self.slopes(x, sigma)
-        high, low = self.width**2 + sigma**2, self.width**2 + below**2  # 1 / mu
-        kept = low / high
+        high, low = self.width**2 + sigma**2, self.width**2 + below**2
+        kept, variance = (low / high) ** ((1 + self.eta**2) / 2), low * (1 - (low / high) ** self.eta**2)
         # On the CPU, so that a seed means the same on every device.
-        noise = torch.randn(x.shape, generator=self.generator, dtype=x.dtype).to(x) * math.sqrt(low * (1 - kept))
+        noise = torch.randn(x.shape, generator=self.generator, dtype=x.dtype).to(x) * math.sqrt(variance)
         ahead = kept * x + (1 - kept) * drift + noise
         if below == 0:
             return ahead, rate * sigma**2
         drift_ahead, rate_ahead = self.slopes(ahead, below)
-        gained = (rate * high**2 + rate_ahead * low**2) / 2 * (1 / low - 1 / high)
+        gained = (rate * high**2 + rate_ahead * low**2) / 2 * (1 / low - 1 / high)  # rates in 1 / h vary least
         return kept * x + (1 - kept) * (drift + drift_ahead) / 2 + noise, gained
 
 
 @torch.no_grad()
 def feynman_kac(
     conditional: DenoiserFunction, unconditional: DenoiserFunction, x: Tensor, sigmas: Tensor, scale: float, *,
-    generator: torch.Generator, log_weights: Tensor | None = None, width: float = 0.0, ess_threshold: float = 0.5,
+    generator: torch.Generator, log_weights: Tensor | None = None, width: float = 0.0, eta: float = 2.0,
+    ess_threshold: float = 0.5,
 ) -> Particles:  # fmt: skip
     r"""Draw from :math:`p(x | c)\, p(c | x)^{w - 1}` by weighted particles.
 
-    Each step is Heun's method for the pair of :math:`\mu x` and the log weight, so means and the normaliser are off by
-    the square of the step; a last step to 0 is Euler's, off by the fourth power of the last noise level where the
-    densities are smooth on its scale. What is random falls like one over the root of the number of particles. The
-    larger w, the more of both it takes: a low effective size says so.
+    Each step is Heun's method for points and log weights, so means and the normaliser are off by the square of the
+    step; a last step to 0 is Euler's, off by the fourth power of the last noise level where the densities are smooth on
+    its scale. What is random falls like one over the root of the number of particles. The larger w, the more of both it
+    takes: a low effective size says so.
 
     On exact denoisers the limit is exact. Those of a network are the scores of no heat equation, and then nothing is
     promised; at strength 1 weights stay even.
@@ -203,6 +211,7 @@ def feynman_kac(
             was drawn from, which is the log integral if that is what it was drawn from. By default 0.
         width: Standard deviation s of the narrowest parts of the data, for which steps are most exact; with 0, right
             for curves and finite sets, the last step ends at the denoised point.
+        eta: Strength of the noise; 1 is the reverse equation, more makes weights vary less and asks for more steps.
         ess_threshold: Draw anew where the effective number falls below this share of the particles.
 
     Raises:
@@ -210,12 +219,12 @@ def feynman_kac(
 
     References:
         Feynman-Kac Correctors in Diffusion (Skreta et al., 2025), https://arxiv.org/abs/2503.02819; the
-        variables of the steps and Heun's method are ours.
+        stirring and the steps are ours.
     """
     grid = sigmas.detach().double().cpu()
-    _check(x, grid, scale, log_weights, width, ess_threshold)
-    weights = (torch.zeros(len(x)) if log_weights is None else log_weights).to(x.device, torch.float64, copy=True)
-    path, log_normaliser = _Path(conditional, unconditional, float(scale), float(width), generator), 0.0
+    _check(x, grid, scale, log_weights, width, eta, ess_threshold)
+    weights = (torch.zeros(len(x)) if log_weights is None else log_weights).to(x.device, torch.float64)
+    path, log_normaliser = _Path(conditional, unconditional, float(scale), float(width), float(eta), generator), 0.0
     sizes = [effective_sample_size(weights)]
     for sigma, below in itertools.pairwise(grid.tolist()):
         if sizes[-1] < ess_threshold * len(x):

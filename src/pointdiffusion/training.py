@@ -180,9 +180,7 @@ class LightningDiffusion(LightningModule):
             reference = torch.cat([clean, rows[others.to(rows.device)]])
         else:
             if self.conditions is not None:
-                raise ValueError(
-                    "labels, context and mask need points=...: leave out them or the DataModule"
-                )
+                raise ValueError("labels, context and mask need points=...: leave out them or the DataModule")
             generator = generator_for(self.seed, TRAINING, self.current_epoch, batch_idx, self.trainer.global_rank)
             chosen = others = torch.zeros(0, dtype=torch.long)
             reference = clean = self._rows_of(batch)

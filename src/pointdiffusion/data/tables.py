@@ -33,11 +33,12 @@ def _is_number(value: Any) -> bool:
     return not isinstance(value, complex)  # NumPy's complex numbers turn into floats with a warning
 
 
-def as_points(data: Any) -> Points:
+def as_points(data: Any, *, missing: bool = False) -> Points:
     """Return a frame, an array, a tensor or nested lists as a table of floats.
 
     Args:
         data: Anything of shape `(N, D)` that holds numbers.
+        missing: Let NaN stand for a missing value.
 
     Returns:
         Array `(N, D)`, float64.
@@ -64,7 +65,7 @@ def as_points(data: Any) -> Points:
                         f"column {column!r} holds {shown!r} in row {row}, which is no number; leave it out"
                     )
     points = table.astype(np.float64)
-    bad = np.argwhere(~np.isfinite(points))
+    bad = np.argwhere(np.isinf(points) if missing else ~np.isfinite(points))
     if len(bad):
         row, index = bad[0]
         kind = "NaN" if np.isnan(points[row, index]) else "an infinite value"
@@ -122,13 +123,18 @@ class Standardiser:
             np.allclose(self.mean, other.mean) and np.allclose(self.scale, other.scale)
         )
 
-    def transform(self, data: Any) -> Points:
-        """Return a table in standard units, shape `(N, D)`.
+    @property
+    def log_scale(self) -> float:
+        """Sum of the logarithms of the scales: what a log-density in standard units loses in those of the table."""
+        return float(np.log(self.scale).sum())
+
+    def transform(self, data: Any, *, missing: bool = False) -> Points:
+        """Return a table in standard units, shape `(N, D)`; NaN may stand for what is missing if `missing` says so.
 
         Raises:
             ValueError: If it has another number of columns; as `as_points` besides.
         """
-        points = as_points(data)
+        points = as_points(data, missing=missing)
         if points.shape[1] != len(self.mean):
             raise ValueError(f"expected {len(self.mean)} columns, got {points.shape[1]}")
         return (points - self.mean) / self.scale

@@ -102,3 +102,124 @@ def copy_share(points: ArrayLike, training: ArrayLike, radius: float) -> float:
     To be read beside the same share of fresh points: only what exceeds it is copied.
     """
     return float(np.mean(nearest_distances(points, training) < radius))
+
+
+@dataclass(frozen=True)
+class Copies:
+    """How many samples lie nearer to a training row than fresh points do, and whether chance explains it.
+
+    Args:
+        share: Share of samples within `radius` of a training row.
+        share_fresh: The same for fresh points, about one in a hundred by the choice of the radius.
+        radius: Distance that one fresh point in a hundred stays within, in units of the points.
+        p_value: Probability of so many if samples were fresh points, exact.
+        standard_error: Of `excess`.
+    """
+
+    share: float
+    share_fresh: float
+    radius: float
+    p_value: float
+    standard_error: float
+
+    @property
+    def excess(self) -> float:
+        """Share of samples that are copies beyond what falls near by chance, at least 0."""
+        return max(0.0, (self.share - self.share_fresh) / (1 - self.share_fresh))
+
+
+def copies_test(samples: ArrayLike, training: ArrayLike, fresh: ArrayLike) -> Copies:
+    """Test whether samples lie nearer to training rows than fresh points do.
+
+    The radius is the k-th smallest distance of m fresh points, k = m / 100. If samples were fresh points, all orders of
+    the n + m distances would be equally likely, so how many samples come before the k-th fresh point follows a
+    hypergeometric law, whatever the distribution.
+
+    Args:
+        samples: Generated points, shape `(n, D)`.
+        training: Rows that the model was trained on, shape `(N, D)`.
+        fresh: Points of the population that it was not trained on, shape `(m, D)`.
+
+    Raises:
+        ValueError: If a table is empty.
+
+    Examples:
+        >>> rng = np.random.default_rng(0)
+        >>> training, fresh = rng.normal(size=(100, 2)), rng.normal(size=(400, 2))
+        >>> copies_test(training + 1e-6, training, fresh).p_value < 1e-9
+        True
+    """
+    from scipy.stats import hypergeom
+
+    if not (len(np.asarray(samples)) and len(np.asarray(training)) and len(np.asarray(fresh))):
+        raise ValueError("samples, training rows and fresh points are needed, each at least one row")
+    distances, known = nearest_distances(samples, training), np.sort(nearest_distances(fresh, training))
+    n, m = len(distances), len(known)
+    k = max(1, m // 100)
+    near = int((distances < known[k - 1]).sum())
+    p_value = float(hypergeom.cdf(k - 1, n + m, m, near + k - 1)) if near else 1.0
+    share, by_chance = near / n, k / (m + 1)
+    error = np.hypot(np.sqrt(share * (1 - share) / n), np.sqrt(by_chance * (1 - by_chance) / m)) / (1 - by_chance)
+    return Copies(share, by_chance, float(known[k - 1]), p_value, float(error))
+
+
+def energy_distance(a: ArrayLike, b: ArrayLike) -> float:
+    r"""Return the squared energy distance of two samples, without bias; so it may come out below 0.
+
+    :math:`2 E|a - b| - E|a - a'| - E|b - b'|`, zero only for equal distributions, in the units of the points.
+
+    Args:
+        a: Points, shape `(N, D)`.
+        b: Points, shape `(M, D)`.
+
+    Raises:
+        ValueError: If a table has fewer than two rows, or the columns differ.
+
+    References:
+        Energy statistics (Szekely and Rizzo, 2013), https://doi.org/10.1016/j.jspi.2013.03.018
+
+    Examples:
+        >>> energy_distance([[0.0], [1.0]], [[2.0], [2.0]])  # 2 * 1.5 - 1 - 0
+        2.0
+    """
+    a, b = _two_tables(a, b)
+    within = [cdist(x, x).sum() / (len(x) * (len(x) - 1)) for x in (a, b)]
+    return float(2 * cdist(a, b).mean() - sum(within))
+
+
+def energy_test(a: ArrayLike, b: ArrayLike, *, permutations: int = 999, random_state: int = 0) -> float:
+    """Return the probability of an energy distance so large if both samples were of one distribution, by permutation.
+
+    Right at any number of rows, unlike a bootstrap of a distance: rows drawn twice are no fresh rows. The least value
+    is 1 / (permutations + 1).
+
+    Args:
+        a: Points, shape `(N, D)`.
+        b: Points, shape `(N, D)`.
+        permutations: Random relabellings of the 2N rows.
+        random_state: Seed of these.
+
+    Raises:
+        ValueError: If the shapes differ, or there are fewer than two rows or no permutation.
+    """
+    a, b = _two_tables(a, b)
+    if a.shape != b.shape or permutations < 1:
+        raise ValueError(f"two tables of one shape and a permutation are needed, got {a.shape}, {b.shape}")
+    pool = np.concatenate([a, b])
+    rng = np.random.default_rng(random_state)
+    signs = np.repeat(np.array([1.0, -1.0], dtype=np.float32), len(a))
+    labels = np.stack([signs, *(rng.permutation(signs) for _ in range(permutations))], axis=1)  # (2N, P + 1)
+    # With signs s the distance is -s'Ms / N^2 and a constant; the mean is taken off, so that float32 will do.
+    scores = np.zeros(permutations + 1)
+    for start in range(0, len(pool), 1024):
+        part = cdist(pool[start : start + 1024], pool)
+        part = (part - part.mean(axis=1, keepdims=True)).astype(np.float32)
+        scores -= np.einsum("ip,ip->p", labels[start : start + 1024], part @ labels, dtype=np.float64)
+    return float(np.mean(scores >= scores[0] - 1e-6 * abs(scores[0])))
+
+
+def _two_tables(a: ArrayLike, b: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    a, b = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
+    if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[1] or min(len(a), len(b)) < 2:
+        raise ValueError(f"two tables of two rows or more and the same columns are needed, got {a.shape} and {b.shape}")
+    return a, b

@@ -1,0 +1,216 @@
+r"""The range of noise levels that fits a set of points.
+
+**sigma_max.** Sampling starts from the Gaussian of the mean and the covariance of the noisy data. How well the two can
+be told apart is a closed form over pairs of rows: with :math:`\lambda_j` the variance along principal axis j,
+:math:`t_j = \lambda_j / (\lambda_j + \sigma^2)` and coordinates u of unit variance, Mehler's formula gives
+
+.. math:: 1 + \chi^2 = E_{u, u'} \prod_j (1 - t_j^2)^{-1/2} \exp \frac{2 t_j u_j u'_j - t_j^2 (u_j^2 + u_j'^2)}
+    {2 (1 - t_j^2)} .
+
+Moments up to the second agree, so their terms are left out, and pairs are of different rows, so there is no bias.
+No test that sees N draws gains more over guessing than :math:`\sqrt{N \chi^2 / 2}` (Pinsker, with KL below chi-square).
+sigma_max is the least level at which that is `gain` for as many draws as there are rows.
+
+**sigma_min.** A row left out of a set is denoised from the others with a loss that lies above the population's least,
+and a row within it with one that lies below. Far up the two agree. Further down they part, until the others say less
+about where a noisy point came from than the point itself does: there the loss from the others exceeds that of the
+straight line, and below there is nothing to be learned but the rows themselves. sigma_min is that level, or lower:
+stopping at sigma takes :math:`\sigma^2 / (\lambda + \sigma^2)` of the variance along an axis, which N rows tell to
+:math:`\sqrt{2 / N}`, so :math:`\sigma^2` stays below that share of the least :math:`\lambda`.
+
+**In between** the share of the target's variance that can be learned, one less the weighted loss of rows left out,
+says where training pays. Noise levels are drawn log-normally with its mean and spread, or log-uniformly where that is
+nearer.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pointdiffusion.data.tables import Standardiser, as_points
+from pointdiffusion.evaluation.optima import left_out_mean
+from pointdiffusion.losses import karras_loss
+from pointdiffusion.noise import LogNormalSampler, LogUniformSampler, NoiseSampler
+
+PAIR_ROWS, LOSS_ROWS, LEVELS = 1024, 512, 36
+LOWEST, HIGHEST = 1e-3, 100.0
+"""Where levels are looked for, in standard deviations of the data."""
+
+
+@dataclass(frozen=True)
+class NoiseRange:
+    """A range of noise levels, and the losses that it was chosen from.
+
+    All levels are in standard deviations of the data, column by column, as `TrainingConfig` and `InferenceConfig` take
+    them; or in units of the points where `choose_noise_range` was asked for that.
+
+    Args:
+        sigma_min: Below it, the other rows say nothing about a row.
+        sigma_max: Above it, noisy data cannot be told from the Gaussian that sampling starts from.
+        sigma_data: Standard deviation of the data, the root of the mean variance of the columns.
+        log_mean: Mean of log sigma, weighted by what can be learned.
+        log_std: Its standard deviation.
+        sampler: `"log-normal"` or `"log-uniform"`, a name of `NOISE_SAMPLERS`.
+        sigmas: Noise levels of the losses, shape `(L,)`.
+        left_out_loss: Weighted loss of the optimum of the other rows, 1 for the best straight line, shape `(L,)`.
+        left_out_error: Its standard error, shape `(L,)`.
+        memorised_loss: The same of the optimum of all rows, shape `(L,)`.
+    """
+
+    sigma_min: float
+    sigma_max: float
+    sigma_data: float
+    log_mean: float
+    log_std: float
+    sampler: str
+    sigmas: NDArray[np.float64]
+    left_out_loss: NDArray[np.float64]
+    left_out_error: NDArray[np.float64]
+    memorised_loss: NDArray[np.float64]
+
+    def noise_sampler(self) -> NoiseSampler:
+        """Return the distribution of noise levels of training."""
+        if self.sampler == "log-uniform":
+            return LogUniformSampler(self.sigma_min, self.sigma_max)
+        return LogNormalSampler(self.sigma_min, self.sigma_max, self.log_mean, self.log_std)
+
+    def __str__(self) -> str:
+        return (
+            f"sigma_min {self.sigma_min:.3g}, sigma_max {self.sigma_max:.3g}, sigma_data {self.sigma_data:.3g}, "
+            f"{self.sampler} (log sigma {self.log_mean:.2f} ± {self.log_std:.2f})"
+        )
+
+    def plot(self, ax: Any) -> Any:
+        """Draw the losses by noise level and the range between, and return the axes."""
+        from pointdiffusion.visuals.diagnosis import plot_noise_range
+
+        return plot_noise_range(ax, self)
+
+
+def start_divergence(points: Tensor, sigma: float) -> float:
+    r"""Return :math:`\chi^2` of noisy points from the Gaussian of their mean and covariance, without bias.
+
+    Args:
+        points: Shape `(N, D)`, float64; of more than `PAIR_ROWS` the first are taken.
+        sigma: Noise level, in units of the points.
+    """
+    x = points - points.mean(dim=0)
+    variances, axes = torch.linalg.eigh(x.T @ x / len(x))
+    kept = variances > 1e-12 * variances.max()
+    variances, u = variances[kept], (x @ axes[:, kept] / variances[kept].sqrt())[:PAIR_ROWS]
+    t = variances / (variances + sigma**2)
+    inner = (u * t) @ u.T  # (N, N)
+    own = (u**2 * t**2).sum(dim=1)
+    second = 0.5 * (inner**2 - own[:, None] - own + (t**2).sum())
+    weight = t / (1 - t**2)
+    shrunk = 0.5 * (u**2 * t * weight).sum(dim=1)
+    exponent = (u * weight) @ u.T - shrunk[:, None] - shrunk
+    kernel = torch.expm1(exponent - 0.5 * torch.log1p(-(t**2)).sum()) - inner - second
+    count = len(u)
+    return float((kernel.sum() - kernel.diagonal().sum()) / (count * (count - 1)))
+
+
+def _sigma_max(x: Tensor, gain: float) -> float:
+    """Return the level at which the start is told apart by no more than `gain`, by bisection of its logarithm."""
+    limit = 2 * gain**2 / len(x)
+    low, high = math.log(2.0), math.log(HIGHEST)  # below two standard deviations no solver of `auto` starts
+    for _ in range(12):
+        middle = (low + high) / 2
+        low, high = (middle, high) if start_divergence(x, math.exp(middle)) > limit else (low, middle)
+    return math.exp(high)
+
+
+def choose_noise_range(
+    points: Any, *, gain: float = 0.1, standardise: bool = True, seed: int = 0
+) -> NoiseRange:  # fmt: skip
+    """Choose the range and the distribution of noise levels from the points alone.
+
+    Args:
+        points: Rows, shape `(N, D)`, in any units.
+        gain: How far above guessing a test may do that tells the start of sampling from noisy data by N draws.
+        standardise: State levels in standard deviations of each column, as `fit` takes them; otherwise the points are
+            taken as they are, and levels are in their units.
+        seed: Seed of the noise.
+
+    Raises:
+        ValueError: If there are fewer than ten rows or a column is constant; as `as_points` besides.
+
+    Examples:
+        >>> from pointdiffusion import DATASETS
+        >>> found = choose_noise_range(DATASETS["moons"](1000, random_state=0))
+        >>> 0 < found.sigma_min < found.sigma_data < found.sigma_max
+        True
+    """
+    if not 0 < gain < 1:
+        raise ValueError(f"gain must lie between 0 and 1, got {gain}")
+    scale = Standardiser.fit(points)
+    x = torch.from_numpy(np.array(scale.transform(points) if standardise else as_points(points) - scale.mean))
+    generator = torch.Generator().manual_seed(seed)
+    x = x[torch.randperm(len(x), generator=generator)]
+    unit = float(x.square().mean().sqrt())
+    sigmas = torch.from_numpy(np.geomspace(LOWEST, 20.0, LEVELS)) * unit
+    left_out, errors, memorised = _losses(x, sigmas, unit, generator)
+    sigma_max = _sigma_max(x / unit, gain) * unit
+    sigma_min = min(_first_below_one(sigmas.numpy(), left_out), _unnoticed_stop(x))
+    inside = (sigmas.numpy() >= sigma_min) & (sigmas.numpy() <= sigma_max)
+    learnable = np.where(inside, np.clip(1 - left_out, 0, None), 0.0)
+    mean, std, sampler = _distribution(np.log(sigmas.numpy()[inside]), learnable[inside])
+    return NoiseRange(
+        sigma_min, sigma_max, unit, mean, std, sampler, sigmas.numpy(), left_out, errors, memorised
+    )  # fmt: skip
+
+
+def _unnoticed_stop(x: Tensor) -> float:
+    """Return the level at which stopping takes no more of the variance along any axis than N rows can tell."""
+    variances = torch.linalg.eigvalsh(x.T @ x / len(x))
+    thinnest = float(variances[variances > 1e-6 * variances.max()].min())
+    return math.sqrt(thinnest * math.sqrt(2 / len(x)))
+
+
+def _first_below_one(sigmas: NDArray[np.float64], losses: NDArray[np.float64]) -> float:
+    """Return the level at which the loss, from the bottom up, first falls below 1; the lowest if it begins there."""
+    index = int(np.argmax(losses < 1))
+    if index == 0:
+        return float(sigmas[0])
+    above, below = np.log(losses[index - 1]), np.log(losses[index])
+    return float(sigmas[index - 1] * (sigmas[index] / sigmas[index - 1]) ** (above / (above - below)))
+
+
+def _losses(x: Tensor, sigmas: Tensor, unit: float, generator: torch.Generator) -> tuple[NDArray[np.float64], ...]:
+    """Return the weighted losses of rows left out with their error, and of rows within, each of shape `(L,)`."""
+    points, found = x[:4096], []
+    owner = torch.arange(min(len(points), LOSS_ROWS))
+    noise = torch.randn(len(owner), x.shape[1], generator=generator, dtype=x.dtype)
+    for sigma in sigmas:
+        clean, weight = points[owner], karras_loss(sigma, unit)
+        noisy = clean + sigma * noise
+        width = sigma.expand(len(owner), 1)
+        # The straight line has weighted loss 1 for sure: its chance deviation is taken off the others.
+        line = weight * (noisy * (unit**2 / (unit**2 + sigma**2)) - clean).square().mean(dim=1) - 1
+        losses = [
+            weight * (left_out_mean(noisy, points, width, leave)[0] - clean).square().mean(dim=1) - line
+            for leave in (owner, None)
+        ]
+        found.append((losses[0].mean(), losses[0].std() / math.sqrt(len(owner)), losses[1].mean()))
+    return tuple(np.array([float(row[k]) for row in found]) for k in range(3))
+
+
+def _distribution(logs: NDArray[np.float64], weights: NDArray[np.float64]) -> tuple[float, float, str]:
+    """Return mean and spread of log sigma, and whether a log-normal or a log-uniform law is nearer to the weights."""
+    if weights.sum() <= 0:
+        return float(logs.mean()), float(logs.std()), "log-uniform"
+    weights = weights / weights.sum()
+    mean = float(weights @ logs)
+    std = math.sqrt(float(weights @ (logs - mean) ** 2))
+    normal = np.exp(-0.5 * ((logs - mean) / std) ** 2)
+    normal /= normal.sum()
+    uniform = np.full(len(logs), 1 / len(logs))
+    off = [float(np.abs(weights - law).sum()) for law in (normal, uniform)]
+    return mean, std, "log-normal" if off[0] < off[1] else "log-uniform"

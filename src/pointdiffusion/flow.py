@@ -1,0 +1,139 @@
+r"""The flow of a trained denoiser in standard units, under conditions, with the Gaussian at its far end.
+
+Where the data are lost in noise, what is left of them is their mean and covariance: sampling starts there, densities
+end there, and latent points are standard normal there.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pointdiffusion import likelihood, sampling
+from pointdiffusion.conditions import Conditions, Known, rows_of
+from pointdiffusion.denoisers import Denoiser, DenoiserFunction
+from pointdiffusion.guidance import EVERYWHERE, Guided, bind
+from pointdiffusion.randomness import LIKELIHOOD, generator_for
+
+ROWS = 4096
+"""Rows whose likelihood is taken at once."""
+
+
+class Flow:
+    """A denoiser between two noise levels.
+
+    Args:
+        denoiser: Denoiser of standardised points.
+        covariance: Covariance of the standardised data, shape `(D, D)`.
+        conditions: What it was trained to be told, if anything.
+        sigma_min: Lowest noise level.
+        sigma_max: Highest noise level.
+    """
+
+    def __init__(
+        self, denoiser: Denoiser, covariance: Tensor, conditions: Conditions | None, sigma_min: float, sigma_max: float
+    ) -> None:
+        self.denoiser, self.covariance, self.conditions = denoiser, covariance.double(), conditions
+        self.sigma_min, self.sigma_max = sigma_min, sigma_max
+        self.like = next(denoiser.parameters())
+
+    def known(self, count: int, labels: Any = None, context: Any = None) -> Known:
+        """Return conditions as tensors, one row a point; none where nothing is known.
+
+        Raises:
+            ValueError: If the denoiser was not trained for them, or they do not fit.
+        """
+        if labels is None and context is None:
+            return {}
+        if self.conditions is None:
+            raise ValueError("this model was trained without conditions; train one with labels=... or context=...")
+        return self.conditions.known(count, labels, context)
+
+    def bound(self, known: Known) -> DenoiserFunction:
+        """Return the denoiser under conditions."""
+        return bind(self.denoiser, **self._there(known))
+
+    def guided(
+        self, known: Known, *, guidance: float = 1.0, guidance_interval: tuple[float, float] = EVERYWHERE,
+        guide: Flow | None = None,
+    ) -> DenoiserFunction:  # fmt: skip
+        """Return the denoiser under conditions, moved away from the same one without, or from a worse one.
+
+        Raises:
+            ValueError: If there is nothing to guide to, or a number is out of range.
+        """
+        if guidance == 1:
+            return self.bound(known)
+        if not known and guide is None:
+            raise ValueError("guidance needs something to guide to: give labels, context, or a worse model as guide")
+        base = self.denoiser if guide is None else guide.bound(known if guide.conditions else {})
+        return Guided(self.bound(known), base, guidance, interval=guidance_interval)
+
+    def _there(self, known: Known) -> Known:
+        return {name: value.to(self.like.device) for name, value in known.items()}
+
+    def moments(self, count: int = 1, known: Known | None = None) -> tuple[Tensor, Tensor]:
+        """Return mean and covariance of the data, `(D,)` and `(D, D)`, or one a row under conditions; float64."""
+        if known and self.conditions is not None:
+            return self.conditions.moments(count, known)
+        return torch.zeros(len(self.covariance), dtype=torch.float64), self.covariance
+
+    def far_end(self, sigma: float, count: int = 1, known: Known | None = None) -> tuple[Tensor, Tensor]:
+        """Return the mean of noisy data and the Cholesky factor of their covariance, one for all or one a row."""
+        mean, covariance = self.moments(count, known)
+        noisy = covariance + sigma**2 * torch.eye(len(self.covariance), dtype=torch.float64)
+        return mean, torch.linalg.cholesky(noisy)
+
+    def noise(self, count: int, generator: torch.Generator, sigma: float, known: Known | None = None) -> Tensor:
+        """Return points where the data are lost, shape `(count, D)`, float64."""
+        draw = torch.randn(count, len(self.covariance), generator=generator, dtype=torch.float64)
+        mean, factor = self.far_end(sigma, count, known)
+        return mean + (factor @ draw[..., None])[..., 0]
+
+    def ends(self, count: int = 1, known: Known | None = None, sigma_min: float | None = None) -> dict[str, Any]:
+        """Return the ends of the flow as `likelihood.log_prob` takes them."""
+        mean, covariance = self.moments(count, known)
+        return {
+            "sigma_min": self.sigma_min if sigma_min is None else sigma_min,
+            "sigma_max": self.sigma_max,
+            "mean": mean,
+            "covariance": covariance,
+            "sigma_data": self.denoiser.sigma_data,
+        }
+
+    def log_prob(
+        self, x: Tensor, known: Known, *, seed: int, sigma_min: float | None, settings: Mapping[str, Any]
+    ) -> Tensor:
+        """Return log-densities of rows, shape `(N,)`; settings are those of `likelihood.log_prob`."""
+        parts = []
+        for index, rows in enumerate(x.to(self.like).split(ROWS)):
+            here = rows_of(known, slice(index * ROWS, (index + 1) * ROWS))
+            generator, ends = generator_for(seed, LIKELIHOOD, index), self.ends(len(rows), here, sigma_min)
+            parts.append(likelihood.log_prob(self.bound(here), rows, generator=generator, **ends, **settings))
+        return torch.cat(parts).cpu()
+
+    def latent(self, x: Tensor, known: Known, tolerance: float) -> Tensor:
+        """Return where the flow takes rows, as standard normal numbers, shape `(N, D)`, float64."""
+        z = self._carried(x, known, self.sigma_min, self.sigma_max, tolerance)
+        mean, factor = self.far_end(self.sigma_max, len(x), known)
+        return torch.linalg.solve_triangular(factor, (z - mean)[..., None], upper=False)[..., 0]
+
+    def from_latent(self, z: Tensor, known: Known, tolerance: float) -> Tensor:
+        """Return the rows that `latent` takes to these numbers, shape `(N, D)`, float64."""
+        mean, factor = self.far_end(self.sigma_max, len(z), known)
+        x = mean + (factor @ z[..., None])[..., 0]
+        return self._carried(x, known, self.sigma_max, self.sigma_min, tolerance)
+
+    def _carried(self, x: Tensor, known: Known, sigma_from: float, sigma_to: float, tolerance: float) -> Tensor:
+        """Return points at another noise level, by the exact flow of the network in float64."""
+        network = copy.deepcopy(self.denoiser).double().eval()
+        denoiser = bind(network, **self._there(known))
+        flow = sampling.exact_flow(
+            denoiser, x.to(self.like.device), sigma_from, sigma_to, tolerance=tolerance,
+            sigma_data=self.denoiser.sigma_data,
+        )  # fmt: skip
+        return flow.x.cpu()
