@@ -13,6 +13,7 @@ import math
 from abc import ABC, abstractmethod
 from typing import Any, Protocol
 
+import torch
 from torch import Tensor, nn
 
 from pointdiffusion.noise import sigma_rows
@@ -75,5 +76,10 @@ class KarrasDenoiser(Denoiser):
 
     def forward(self, x: Tensor, sigma: Tensor, **condition: Any) -> Tensor:
         """Return the expected clean points, of the shape of `x`."""
-        c_skip, c_out, c_in, c_noise = self.coefficients(sigma_rows(sigma, x))
-        return c_skip * x + c_out * self.backbone(c_in * x, c_noise.flatten(), **condition)
+        if torch.as_tensor(sigma).ndim:
+            c_skip, c_out, c_in, c_noise = self.coefficients(sigma_rows(sigma, x))
+            c_noise = c_noise.flatten()
+        else:  # one level for all rows: the network may embed it once
+            c_skip, c_out, c_in, c_noise = self.coefficients(torch.as_tensor(sigma).to(x))
+            c_noise = c_noise.expand(len(x))
+        return c_skip * x + c_out * self.backbone(c_in * x, c_noise, **condition)

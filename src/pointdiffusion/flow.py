@@ -19,7 +19,7 @@ from pointdiffusion.denoisers import Denoiser, DenoiserFunction
 from pointdiffusion.guidance import EVERYWHERE, Guided, bind
 from pointdiffusion.randomness import LIKELIHOOD, generator_for
 
-ROWS = 4096
+ROWS = 2048
 """Rows whose likelihood is taken at once."""
 
 

@@ -56,7 +56,7 @@ class LogProb(NamedTuple):
 
 def log_prob(
     denoiser: DenoiserFunction, x: Tensor, *, sigma_min: float, sigma_max: float, mean: Any = 0.0,
-    covariance: Any = 1.0, sigma_data: float = 1.0, solver: str | Solver | None = None, num_steps: int = 48,
+    covariance: Any = 1.0, sigma_data: float = 1.0, solver: str | Solver | None = None, num_steps: int = 44,
     tolerance: float | None = None, probes: int = 0, probe: str = "rademacher",
     generator: torch.Generator | None = None,
 ) -> Tensor:  # fmt: skip
@@ -87,7 +87,7 @@ def log_prob(
 
 
 def log_prob_with_errors(
-    denoiser: DenoiserFunction, x: Tensor, *, solver: str | Solver | None = None, num_steps: int = 48,
+    denoiser: DenoiserFunction, x: Tensor, *, solver: str | Solver | None = None, num_steps: int = 44,
     tolerance: float | None = None, **settings: Any,
 ) -> LogProb:  # fmt: skip
     """Return the log-density with its error budget; arguments as `log_prob`, at about one and a half of its cost.

@@ -284,6 +284,7 @@ class ResidualMLP(Part):
         self.points = points
         self.noise = noise
         self.condition = condition
+        self._broadcasts = all(type(block) in (ResidualBlock, PlainBlock) for block in blocks)
         width: Any = points.out_features
         self.first = nn.Linear(width, hidden_dim)
         self.blocks = nn.ModuleList(blocks)
@@ -295,9 +296,11 @@ class ResidualMLP(Part):
         Raises:
             ValueError: If conditions are given to a network without.
         """
-        embedding = self.noise(c)
+        # One number for all, as an expanded tensor: embedded once, a sixth of the work spared.
+        once = len(c) > 1 and c.stride(0) == 0 and self._broadcasts
+        embedding = self.noise(c[:1] if once else c)
         if self.condition is not None:
-            embedding = self.condition(embedding, labels, context)
+            embedding = self.condition(embedding.expand(len(x), -1), labels, context)
         elif labels is not None or context is not None:
             raise ValueError("this network was made without conditions; train one with labels=... or context=...")
         h = self.first(self.points(x))
