@@ -217,7 +217,7 @@ class SwissRollDiffusionExample:
         with self._timed("diagnosis"):
             self.diagnosis = ptd.diagnose(
                 self.model, self.training.frame, population=self.population.frame, num_points=DIAGNOSED_POINTS,
-                seed=self.settings["seed"], **config.to_mapping(),
+                num_levels=6, seed=self.settings["seed"], **config.to_mapping(),
             )  # fmt: skip
             ptd.write_atomic(self._noted("diagnosis.png"), ptd.png_bytes(self.diagnosis.plot()))
 

@@ -97,11 +97,12 @@ class Diagnosis:
     population_known: bool
 
     def short(self) -> str:
-        """Return the sentence and the two largest parts, in two lines."""
+        """Return the sentence and, where anything is off, the two largest parts, in two lines."""
         largest = sorted(self.parts, key=lambda name: -self.parts[name].value)[:2]
         p = self.p_values["total"]
         of_it = ", ".join(f"{name} {self.parts[name]}" for name in largest)
-        return f"{self.advice}\nSquared energy distance to the truth: {self.total} (p = {p:.2g}); of it {of_it}."
+        split = "" if self.cause == "sound" else f"; of it {of_it}"
+        return f"{self.advice}\nSquared energy distance to the truth: {self.total} (p = {p:.2g}){split}."
 
     def __str__(self) -> str:
         position, copies = self.profile.position, self.copies
