@@ -161,7 +161,7 @@ class DiffusionModel:
             how["sigmas"] = torch.tensor(self.grids[nfe], dtype=torch.float64)
             how["solver"] = self._plan(nfe, config)[0]
         else:
-            if nfe < cost:
+            if nfe < cost > 1:
                 raise ValueError(f"nfe must be at least {cost}, got {nfe}: guidance calls the network twice a step")
             how |= {"nfe": nfe // cost, "sigma_max": config.sigma_max, "sigma_data": self.denoiser.sigma_data}
             how["sigma_min"] = config.sigma_min

@@ -45,7 +45,12 @@ from pointdiffusion.denoisers import DenoiserFunction
 
 def effective_sample_size(log_weights: Tensor) -> float:
     r"""Return :math:`(\sum w)^2 / \sum w^2`, between 1 and the number of particles (Kong 1992)."""
-    return math.exp(float(2 * log_weights.logsumexp(0) - (2 * log_weights).logsumexp(0)))
+    return float(effective_sample_sizes(log_weights))
+
+
+def effective_sample_sizes(log_weights: Tensor) -> Tensor:
+    """Return the same for each row of log weights `(..., P)`, shape `(...)`."""
+    return (2 * log_weights.logsumexp(-1) - (2 * log_weights).logsumexp(-1)).exp()
 
 
 def systematic_resample(log_weights: Tensor, generator: torch.Generator) -> Tensor:

@@ -36,7 +36,7 @@ from pointdiffusion.config import unknown_name
 from pointdiffusion.denoisers import DenoiserFunction
 from pointdiffusion.distributions import check_observation
 from pointdiffusion.observation import Observed, Twist, traced
-from pointdiffusion.particles import systematic_resample
+from pointdiffusion.particles import effective_sample_sizes, systematic_resample
 from pointdiffusion.randomness import generator_for
 
 TWISTS = ("mmps", "pigdm")
@@ -259,7 +259,7 @@ def _walk(
     grid, count = sigmas.detach().double().cpu(), x.shape[1]
     now = _ask(ask, x, grid[0], streams, matched)
     log_weights, log_evidence = now.log_likelihood[..., 0], x.new_zeros(len(x))
-    sizes = [_effective(log_weights)]
+    sizes = [effective_sample_sizes(log_weights)]
     for sigma, below in itertools.pairwise(grid[:-1]):
         few = sizes[-1] < threshold * count
         if bool(few.any()):
@@ -276,7 +276,7 @@ def _walk(
         now = _ask(ask, x, below, streams, matched)
         change = (now.log_likelihood - before)[..., 0] - (push * z).sum(2) - push.square().sum(2) / 2
         log_weights = log_weights + change
-        sizes.append(_effective(log_weights))
+        sizes.append(effective_sample_sizes(log_weights))
     log_evidence = log_evidence + log_weights.logsumexp(1) - math.log(count)
     return Posterior(now.denoised + now.shift, log_weights.log_softmax(1), log_evidence, torch.stack(sizes))
 
@@ -292,11 +292,6 @@ def _ask(ask: Ask, x: Tensor, sigma: Tensor, streams: list[torch.Generator], mat
         raise ValueError(f"the denoiser or its derivative is not finite at noise level {float(sigma):g}")
     variance = torch.zeros_like(likelihood) if variance is None else variance
     return _Answers(*(part.reshape(*x.shape[:2], -1) for part in (denoised, shift, likelihood, variance)))
-
-
-def _effective(log_weights: Tensor) -> Tensor:
-    """Return the effective number of particles of each row, shape `(R,)`; see `particles.effective_sample_size`."""
-    return (2 * log_weights.logsumexp(1) - (2 * log_weights).logsumexp(1)).exp()
 
 
 def _picked(log_weights: Tensor, few: Tensor, streams: list[torch.Generator]) -> Tensor:
