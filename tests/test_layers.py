@@ -19,6 +19,7 @@ ORDER = [
     "progress",
     "noise",
     "distributions",
+    "closed_forms",
     "networks",
     "evaluation.metrics",
     "visuals.plotting",
@@ -62,6 +63,9 @@ ORDER = [
     "checkpoints",
     "training",
     "fitting",
+    "ensembles",
+    "selection",
+    "estimator",
 ]
 EMPTY_PACKAGES = {"data", "evaluation", "visuals"}  # their __init__ holds a docstring and nothing else
 
