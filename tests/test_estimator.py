@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from sklearn.base import clone
 from sklearn.datasets import load_iris
-from sklearn.model_selection import GridSearchCV
+from sklearn.model_selection import GridSearchCV, KFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
@@ -90,7 +90,9 @@ def test_in_a_pipeline_and_a_search() -> None:
     scaled = StandardScaler().fit_transform(IRIS.data)
     alone = ptd.DiffusionEstimator(**QUICK).fit(scaled)
     np.testing.assert_allclose(pipeline.score_samples(IRIS.data[:5]), alone.score_samples(scaled[:5]), rtol=1e-6)
-    search = GridSearchCV(ptd.DiffusionEstimator(**QUICK), {"sigma_min": [0.02, 3.0]}, cv=2).fit(IRIS.data)
+    search = GridSearchCV(ptd.DiffusionEstimator(**QUICK), {"sigma_min": [0.02, 3.0]}, cv=KFold(2, shuffle=True)).fit(
+        IRIS.data
+    )
     assert search.best_params_ == {"sigma_min": 0.02}  # three standard deviations of blur are no density of irises
 
 

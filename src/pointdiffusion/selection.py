@@ -53,7 +53,7 @@ LADDER = (400, 1600, 6400)
 PILOT = 400
 """Training steps by which bases are compared on large tables."""
 
-BLURS = 7
+BLURS = 6
 """Values of `sigma_min` that are tried."""
 
 MOST_STEPS = 8000
@@ -198,14 +198,14 @@ class _Table:
             model.save(kept)
         return model
 
-    def judge(self, model: DiffusionModel, fold: _Fold, levels: Points) -> Points:
+    def judge(self, model: DiffusionModel, fold: _Fold, levels: Points, num_steps: int = 16) -> Points:
         """Return log-densities of a fold's rows in standard units at some blurs, shape `(N, K)`."""
         rows, settings = self.points[fold.outside], dict[str, Any]()
         if self.labels is not None:
             settings["labels"] = [self.labels[row] for row in fold.outside]
         if self.x.shape[1] > 8:
             settings["probes"] = 8
-        found = [model.log_prob(rows, sigma_min=float(level), num_steps=24, **settings) for level in levels]
+        found = [model.log_prob(rows, sigma_min=float(level), num_steps=num_steps, **settings) for level in levels]
         return np.stack(found, axis=1) + self.standardiser.log_scale
 
 
@@ -323,6 +323,8 @@ def fit_table(
     names = column_names(points, np.shape(points)[1] if np.ndim(points) == 2 else 0)
     rows = as_points(points)
     classes = None if labels is None else as_labels(labels)
+    if classes is not None and len(classes) != len(rows):
+        raise ValueError(f"labels must have one row for each of {len(rows)} points, got {len(classes)}")
     place = None if folder is None else Path(folder)
     if resume and place is None:
         raise ValueError("to resume, say where the networks lie: folder=...")
@@ -392,7 +394,7 @@ def _chosen(table: _Table, config: TableConfig, deadline: float, show: Any) -> S
     chosen = replace(best.config, sigma_min=float(levels[int(score.argmax())]))
     members = [_ending(model, chosen) for model in best.members]
     blur = np.array([chosen.sigma_min])
-    flow = [table.judge(model, fold, blur) for model, fold in zip(members, folds, strict=True)]
+    flow = [table.judge(model, fold, blur, 32) for model, fold in zip(members, folds, strict=True)]
     held = np.concatenate([np.concatenate([flow[k], race.held[k]], axis=1) for k in range(len(folds))])
     found = Selection(ensemble(members), members, chosen, dict(race.scores))
     for name, column in zip(("the flow alone", "the mixture alone"), held.T, strict=False):
