@@ -43,7 +43,7 @@ def check_place(target: str, *, force: bool, resume: bool) -> Path:
     folder = Path(target).resolve()
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"{target} is a file; give the name of a folder with -o")
-    nearest = next(parent for parent in folder.parents if parent.exists())
+    nearest = next((parent for parent in folder.parents if parent.exists()), folder)
     if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
         raise ValueError(f"{target} cannot be made in {nearest}; give another folder with -o")
     inside = [entry.name for entry in folder.iterdir()] if folder.exists() else []

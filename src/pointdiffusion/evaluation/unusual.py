@@ -39,11 +39,11 @@ class Surprise:
     Args:
         column: Name of the column.
         value: The row's own value.
-        expected: Median of the column given the others.
+        expected: Its most likely value given the others, within the range of the data.
         low: Its quantile at 5 %.
         high: Its quantile at 95 %.
         gain: Nats that the row would gain with the most likely value in this column.
-        p_value: Probability of a value so far from the median, on either side, given the others.
+        p_value: Probability of a value so far out, on either side, given the others.
     """
 
     column: str
@@ -85,7 +85,8 @@ def unusual(model: DiffusionModel, rows: Any, *, labels: Any = None) -> list[lis
     for row, values in enumerate(points):
         mine = []
         for j, name in enumerate(names):
-            expected, low, high = found.quantiles[row, j] * scale.scale[j] + scale.mean[j]
+            here = np.array([found.modes[row, j], *found.quantiles[row, j]])
+            expected, low, high = map(float, here * scale.scale[j] + scale.mean[j])
             gain, p_value = found.gains[row, j], found.p_values[row, j]
             mine.append(Surprise(name, float(values[j]), expected, low, high, float(gain), float(p_value)))
         out.append(sorted(mine, key=lambda surprise: -surprise.gain))
@@ -97,11 +98,13 @@ class Conditionals:
     """The distribution of each column given the others.
 
     Args:
-        quantiles: Median, 5 % and 95 %, shape `(N, D, 3)`.
+        modes: The most likely value, shape `(N, D)`.
+        quantiles: Quantiles at 5 % and 95 %, shape `(N, D, 2)`.
         gains: Nats from the row's own value to the most likely one, shape `(N, D)`.
         p_values: Two-sided tail probability of the own value, shape `(N, D)`.
     """
 
+    modes: Points
     quantiles: Points
     gains: Points
     p_values: Points
@@ -128,11 +131,15 @@ def conditionals(log_density: Callable[[Points], Points], z: Points) -> Conditio
         nodes, values = _sorted(
             np.concatenate([nodes, more], axis=1), np.concatenate([values, log_density(_lines(z, more))], axis=1)
         )
-    wanted = np.array([0.5, 0.05, 0.95])
+    wanted = np.array([0.05, 0.95])
     quantiles = np.stack([_quantile(t, v, wanted) for t, v in zip(nodes, values, strict=True)])
     below = np.array([np.interp(x, t, _cdf(t, v)) for x, t, v in zip(own, nodes, values, strict=True)])
+    modes = np.take_along_axis(nodes, values.argmax(axis=1)[:, None], axis=1)
     gains, tails = values.max(axis=1) - at_own, 2 * np.minimum(below, 1 - below)
-    return Conditionals(quantiles.reshape(n, d, 3), gains.reshape(n, d), tails.reshape(n, d).clip(0, 1))
+    shape = (n, d)
+    return Conditionals(
+        modes.reshape(shape), quantiles.reshape(n, d, 2), gains.reshape(shape), tails.reshape(shape).clip(0, 1)
+    )
 
 
 def _lines(z: Points, nodes: Points) -> Points:
