@@ -17,8 +17,16 @@ from pointdiffusion.checkpoints import AtomicCheckpointIO as AtomicCheckpointIO
 from pointdiffusion.conditions import Conditions as Conditions
 from pointdiffusion.config import InferenceConfig as InferenceConfig
 from pointdiffusion.config import TrainingConfig as TrainingConfig
+from pointdiffusion.data.collecting import Table as Table
 from pointdiffusion.data.datasets import DATASETS as DATASETS
+from pointdiffusion.data.reading import read_table as read_table
+from pointdiffusion.data.reading import table_of as table_of
+from pointdiffusion.data.schema import Column as Column
+from pointdiffusion.data.schema import LabelColumn as LabelColumn
+from pointdiffusion.data.schema import Schema as Schema
 from pointdiffusion.data.tables import Standardiser as Standardiser
+from pointdiffusion.data.writing import check_target as check_target
+from pointdiffusion.data.writing import write_table as write_table
 from pointdiffusion.denoisers import Denoiser as Denoiser
 from pointdiffusion.denoisers import KarrasDenoiser as KarrasDenoiser
 from pointdiffusion.distributions import GaussianMixture as GaussianMixture
