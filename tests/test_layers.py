@@ -63,6 +63,8 @@ ORDER = [
     "evaluation.certify",
     "model_file",
     "model",
+    "evaluation.unusual",
+    "evaluation.explain",
     "evaluation.optima",
     "evaluation.truth",
     "evaluation.noise_range",
@@ -70,8 +72,23 @@ ORDER = [
     "checkpoints",
     "training",
     "fitting",
+    "cli.terminal",
+    "cli.options",
+    "cli.settings",
+    "cli.runs",
+    "cli.tables",
+    "cli.datasets",
+    "cli.judge",
+    "cli.train",
+    "cli.sample",
+    "cli.score",
+    "cli.explain",
+    "cli.impute",
+    "cli.info",
+    "cli.app",
+    "__main__",
 ]
-EMPTY_PACKAGES = {"data", "evaluation", "visuals"}  # their __init__ holds a docstring and nothing else
+EMPTY_PACKAGES = {"cli", "data", "evaluation", "visuals"}  # their __init__ holds a docstring and nothing else
 
 ROOT = Path(pointdiffusion.__file__).parent
 FILES = {

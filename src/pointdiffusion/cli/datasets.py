@@ -42,7 +42,7 @@ def datasets(
         return
     if name not in DATASETS:
         raise unknown_name("data set", name, DATASETS)
-    terminal.check_target(output, force=force)
+    terminal.check_table_target(output, force=force)
     import pandas as pd
 
     from pointdiffusion.data.tables import column_names

@@ -37,7 +37,7 @@ def impute(
     The columns row, draw and imputed_by are put behind those of the table. What is there is kept as it is. A model that
     was trained with --mask is asked directly; any other is made to fit by twisted diffusion, which is approximate.
     """
-    terminal.check_target(output, force=force)
+    terminal.check_table_target(output, force=force)
     import numpy as np
     import pandas as pd
 
@@ -47,17 +47,17 @@ def impute(
 
     found, schema = tables.open_model(model, device)
     read = read_table(table, schema=schema, missing="keep", seed=seed)
-    if len(read.values) < read.total_rows:
-        terminal.say(f"the table is large: {len(read.values)} of its {read.total_rows} rows are filled")
-    filled = found.impute(read.values, num_draws=draws, seed=seed)
-    given = np.isfinite(read.values)
+    if len(read.rows) < read.total_rows:
+        terminal.say(f"the table is large: {len(read.rows)} of its {read.total_rows} rows are filled")
+    points = read.values  # noqa: PD011  (an array, no frame)
+    filled, given = found.impute(points, num_draws=draws, seed=seed), np.isfinite(points)
     parts = []
-    for draw, points in enumerate(filled.draws, start=1):
+    for draw, rows in enumerate(filled.draws, start=1):
         # What was given goes back in without rounding to the decimals of the training table.
-        frame = schema.decode(points, read.labels, within_bounds=within_bounds)
+        frame = schema.decode(rows, read.labels, within_bounds=within_bounds)
         for place, name in enumerate(schema.names):
             if schema.modelled[place].kind == "real":
-                frame[name] = np.where(given[:, place], read.values[:, place], frame[name])
+                frame[name] = np.where(given[:, place], points[:, place], frame[name])
         parts.append(frame.assign(row=read.rows + 1, draw=draw, imputed_by=filled.by))
     whole = pd.concat(parts, ignore_index=True).sort_values(["row", "draw"], kind="stable", ignore_index=True)
     write_table(whole, output, force=force)

@@ -5,11 +5,16 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from pointdiffusion.cli import options, runs, terminal
+
+if TYPE_CHECKING:
+    from pointdiffusion.cli.settings import RunSettings
+    from pointdiffusion.cli.tables import Parts
+    from pointdiffusion.model import DiffusionModel
 
 REPORT_EXAMPLES = """\b
 Examples:
@@ -54,7 +59,58 @@ def report(
     name = runs.REPORT if against is None else f"report-against-{Path(against).resolve().name}.html"
     target = str(Path(run) / name) if output is None else output
     terminal.check_target(target, force=force)
-    raise ValueError("reports are not there yet")
+    from pointdiffusion.cli import tables
+
+    opened, other = tables.open_run(run, table), None
+    if against is not None:
+        other = tables.open_run(against, table)
+    again = f"pointdiffusion report {run}" + ("" if against is None else f" --against {against}") + f" --seed {seed}"
+    page = page_of(*opened, folder=runs.folder_of(run), shown=run, other=other, against=against, again=again, seed=seed)
+    terminal.write_file(target, page.encode())
+    if target != terminal.STREAM:
+        terminal.show(target)
+
+
+def page_of(
+    model: DiffusionModel, settings: RunSettings, parts: Parts, *, folder: Path, shown: str, again: str,
+    other: tuple[DiffusionModel, RunSettings, Parts] | None = None, against: str | None = None, seed: int = 0,
+    costs: dict[str, str] | None = None,
+) -> str:  # fmt: skip
+    """Return the page about a run.
+
+    Args:
+        model: Its model.
+        settings: Its settings.
+        parts: Its table.
+        folder: Where its logs are.
+        shown: What the user calls the run.
+        again: The command that makes the page again.
+        other: Another run to set beside it.
+        against: What the user calls that one.
+        seed: Seed of all that is drawn.
+        costs: More about time, by name.
+
+    Raises:
+        ValueError: If too few rows were kept from training, or the other run is of another table.
+    """
+    import numpy as np
+
+    from pointdiffusion.evaluation.report import report as write_page
+
+    kept = parts.validation
+    if other is not None:
+        if not np.array_equal(parts.table.values, other[2].table.values, equal_nan=True):
+            raise ValueError(f"{shown} and {against} are runs on other rows or columns, so they cannot be compared")
+        kept = np.intersect1d(kept, other[2].validation)  # rows that neither was trained on
+    kinds = {column.name: column.kind for column in parts.table.schema.modelled}
+    return write_page(
+        model, parts.rows(parts.training), parts.rows(kept), labels=parts.labels(parts.training),
+        held_out_labels=parts.labels(kept), log_folder=folder, against=None if other is None else other[0],
+        against_log_folder=None if against is None else runs.folder_of(against),
+        names=(shown, against or "the other run"), title=f"A diffusion model of {Path(settings.table or '').name}",
+        kinds=kinds, commands=[f"pointdiffusion train --config {shown}/{runs.CONFIG} -o again", again],
+        costs=costs, seed=seed,
+    )  # fmt: skip
 
 
 def diagnose(

@@ -24,6 +24,11 @@ def model_path(path: str) -> Path:
     return Path(path) / MODEL if Path(path).is_dir() else Path(path)
 
 
+def folder_of(path: str) -> Path:
+    """Return the folder of a run that a path stands for: itself, or the one that the model file lies in."""
+    return Path(path) if Path(path).is_dir() else Path(path).parent
+
+
 def unfinished(folder: Path) -> Path:
     """Return where a run is built until it is whole."""
     return folder.parent / f".{folder.name}.unfinished"

@@ -57,7 +57,7 @@ def sample(
     """
     if nfe is not None and num_steps is not None:
         raise ValueError("--nfe and --num-steps both say how long to take; give one of the two")
-    terminal.check_target(output, force=force)
+    terminal.check_table_target(output, force=force)
     from pointdiffusion.cli import tables
     from pointdiffusion.data.writing import write_table
     from pointdiffusion.sampling import make_solver

@@ -49,7 +49,7 @@ def score(
     say of it. The likelihood of integer columns is that of the value plus uniform noise from -1/2 to 1/2, drawn by the
     seed; constant columns are left out of it.
     """
-    terminal.check_target(output, force=force)
+    terminal.check_table_target(output, force=force)
     import numpy as np
     import pandas as pd
 

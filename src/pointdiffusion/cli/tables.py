@@ -6,9 +6,9 @@ import hashlib
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
-from pointdiffusion.cli.runs import CONFIG, MODEL, model_path
+from pointdiffusion.cli.runs import CONFIG, MODEL, folder_of, model_path
 from pointdiffusion.cli.settings import RunSettings
 from pointdiffusion.config import unknown_name
 
@@ -16,9 +16,13 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from pointdiffusion.data.reading import Table
+    from pointdiffusion.data.collecting import Table
     from pointdiffusion.data.schema import Schema
     from pointdiffusion.model import DiffusionModel
+
+
+WAYS: dict[str, Literal["refuse", "drop", "keep"]] = {"refuse": "refuse", "drop": "drop", "mask": "keep"}
+"""What is read of rows with missing values, by what the settings of a run say of them."""
 
 
 @dataclass(frozen=True)
@@ -80,10 +84,10 @@ def read_training_table(settings: RunSettings) -> Table:
 
     if settings.table is None:
         raise ValueError("there is no table to train on; give one, or a --config that names one")
-    missing = {"refuse": "refuse", "drop": "drop", "mask": "keep"}[settings.missing]
     return read_table(
-        settings.table, columns=settings.columns, label=settings.label, missing=missing, seed=settings.seed
-    )
+        settings.table, columns=settings.columns, label=settings.label, missing=WAYS[settings.missing],
+        seed=settings.seed,
+    )  # fmt: skip
 
 
 def open_run(path: str, table: str | None) -> tuple[DiffusionModel, RunSettings, Parts]:
@@ -98,7 +102,7 @@ def open_run(path: str, table: str | None) -> tuple[DiffusionModel, RunSettings,
     """
     from pointdiffusion.model import load
 
-    folder = Path(path) if Path(path).is_dir() else Path(path).parent
+    folder = folder_of(path)
     if Path(path).is_dir() and not (folder / MODEL).exists():
         raise ValueError(f"{path} holds no {MODEL}; give the folder of a run, as train makes it")
     model = load(model_path(path))

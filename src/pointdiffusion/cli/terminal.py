@@ -78,6 +78,14 @@ def check_target(target: str, *, force: bool) -> None:
         raise ValueError(f"{target} cannot be written, since {nearest} is write-protected; give another name with -o")
 
 
+def check_table_target(target: str, *, force: bool) -> None:
+    """Refuse a table to be written as `check_target` does, and a name that does not say a format."""
+    from pointdiffusion.data.writing import check_target as check_format
+
+    check_target(target, force=force)
+    check_format(target, force=force)
+
+
 def write_file(target: str, payload: bytes) -> None:
     """Write a result to a file, whole or not at all, or to standard output."""
     from pointdiffusion.files import write_atomic

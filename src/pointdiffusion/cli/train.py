@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pointdiffusion.cli import options, runs, terminal
+from pointdiffusion.cli.judge import page_of
 from pointdiffusion.cli.settings import RunSettings
 
 if TYPE_CHECKING:
@@ -133,7 +134,7 @@ def _run(
             raise KeyboardInterrupt(f"interrupted{hint}") from None
         model.save(stage / runs.MODEL)
         if report:
-            _write_report(model, parts, settings, stage, shown)
+            _write_report(model, parts, settings, stage, shown, time.perf_counter() - start)
     terminal.show(f"{shown}: {', '.join(sorted(entry.name for entry in folder.iterdir()))}")
     terminal.show(f"{time.perf_counter() - start:.0f} s in all. Next: pointdiffusion sample {shown} -n 1000 -o new.csv")
 
@@ -203,8 +204,8 @@ def fit(parts: Parts, settings: RunSettings, folder: Path, *, resume: bool, devi
     common: dict[str, Any] = {"seed": settings.seed, "device": device, "show_progress": True}
     if len(parts.gaps):
         first = fit_points(rows, training, labels=labels, **common)
-        more = parts.labels(parts.gaps)
-        filled = first.impute(parts.values[parts.gaps], labels=more, seed=settings.seed).draws[0]
+        holes, more = parts.rows(parts.gaps), parts.labels(parts.gaps)
+        filled = first.impute(holes, labels=more, seed=settings.seed).draws[0]
         rows = pd.concat([rows, pd.DataFrame(filled, columns=rows.columns)], ignore_index=True)
         labels = None if labels is None else [*labels, *more]
     validation = parts.rows(parts.validation) if len(parts.validation) else None
@@ -215,5 +216,15 @@ def fit(parts: Parts, settings: RunSettings, folder: Path, *, resume: bool, devi
     )  # fmt: skip
 
 
-def _write_report(model: DiffusionModel, parts: Parts, settings: RunSettings, stage: Path, shown: str) -> None:
-    """Write the report of a fresh run into its folder."""
+def _write_report(
+    model: DiffusionModel, parts: Parts, settings: RunSettings, stage: Path, shown: str, spent: float
+) -> None:
+    """Write the page about a fresh run into its folder, or say why there is none."""
+    terminal.say("writing the report")
+    again, costs = f"pointdiffusion report {shown} --force", {"training": f"{spent:.1f} s"}
+    try:
+        page = page_of(model, settings, parts, folder=stage, shown=shown, again=again, costs=costs)
+    except ValueError as error:  # the run is worth keeping all the same
+        terminal.say(f"there is no {runs.REPORT}: {error}")
+    else:
+        terminal.write_file(str(stage / runs.REPORT), page.encode())
