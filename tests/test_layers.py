@@ -37,6 +37,7 @@ ORDER = [
     "data.collecting",
     "data.reading",
     "data.writing",
+    "data.splitting",
     "conditions",
     "denoisers",
     "empirical",

@@ -24,6 +24,7 @@ from pointdiffusion.data.reading import table_of as table_of
 from pointdiffusion.data.schema import Column as Column
 from pointdiffusion.data.schema import LabelColumn as LabelColumn
 from pointdiffusion.data.schema import Schema as Schema
+from pointdiffusion.data.splitting import split_rows as split_rows
 from pointdiffusion.data.tables import Standardiser as Standardiser
 from pointdiffusion.data.writing import check_target as check_target
 from pointdiffusion.data.writing import write_table as write_table
@@ -36,6 +37,9 @@ from pointdiffusion.evaluation.certify import Certificate as Certificate
 from pointdiffusion.evaluation.certify import certify as certify
 from pointdiffusion.evaluation.diagnose import Diagnosis as Diagnosis
 from pointdiffusion.evaluation.diagnose import diagnose as diagnose
+from pointdiffusion.evaluation.explain import Explanation as Explanation
+from pointdiffusion.evaluation.explain import Neighbour as Neighbour
+from pointdiffusion.evaluation.explain import explain as explain
 from pointdiffusion.evaluation.metrics import Copies as Copies
 from pointdiffusion.evaluation.metrics import compare_wasserstein2 as compare_wasserstein2
 from pointdiffusion.evaluation.metrics import copies_test as copies_test
@@ -49,6 +53,8 @@ from pointdiffusion.evaluation.noise_range import choose_noise_range as choose_n
 from pointdiffusion.evaluation.optima import OptimumProbe as OptimumProbe
 from pointdiffusion.evaluation.optima import known_optimum as known_optimum
 from pointdiffusion.evaluation.optima import sampled_optimum as sampled_optimum
+from pointdiffusion.evaluation.unusual import Surprise as Surprise
+from pointdiffusion.evaluation.unusual import unusual as unusual
 from pointdiffusion.files import write_atomic as write_atomic
 from pointdiffusion.fitting import fit as fit
 from pointdiffusion.grids import optimise_sigmas as optimise_sigmas

@@ -49,9 +49,9 @@ class Parts:
 
         return pd.DataFrame(self.values[places], columns=self.table.schema.names)
 
-    def labels(self, places: NDArray[np.int64]) -> Any:
-        """Return the classes of some of the rows; None where there are none."""
-        return None if self.table.labels is None else self.table.labels[places]
+    def labels(self, places: NDArray[np.int64]) -> list[Any] | None:
+        """Return the classes of some of the rows as plain values; None where there are none."""
+        return None if self.table.labels is None else self.table.labels[places].tolist()
 
 
 def content_hash(table: Table) -> str:

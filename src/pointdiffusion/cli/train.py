@@ -165,8 +165,10 @@ def choose(parts: Parts, settings: RunSettings, *, budget: float | None, steps: 
     known["noise_range"] = "fixed"
     if settings.missing == "mask":
         known.setdefault("mask", 0.5)
-    size = TrainingConfig.from_mapping(known).batch_size
-    per_epoch = math.ceil(len(parts.training) / size)
+    if "batch_size" not in known:  # losses and checkpoints are taken once an epoch, which one step is too short for
+        known["batch_size"] = min(max(len(parts.training) // 8, 16), TrainingConfig().batch_size)
+        known.setdefault("noise_draws", 256 // known["batch_size"])
+    per_epoch = math.ceil(len(parts.training) / known["batch_size"])
     if steps is not None or "epochs" not in known:
         wanted = DEFAULT_STEPS if steps is None else steps
         if budget is not None:
@@ -207,7 +209,7 @@ def fit(parts: Parts, settings: RunSettings, folder: Path, *, resume: bool, devi
         holes, more = parts.rows(parts.gaps), parts.labels(parts.gaps)
         filled = first.impute(holes, labels=more, seed=settings.seed).draws[0]
         rows = pd.concat([rows, pd.DataFrame(filled, columns=rows.columns)], ignore_index=True)
-        labels = None if labels is None else [*labels, *more]
+        labels = None if labels is None or more is None else [*labels, *more]
     validation = parts.rows(parts.validation) if len(parts.validation) else None
     return fit_points(
         rows, training, labels=labels, validation=validation, folder=folder, resume=resume,
