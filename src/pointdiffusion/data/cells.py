@@ -224,8 +224,22 @@ class Profile:
     decimals: int = 0
     seen: bool = False
 
-    def check(self, cells: Numbers, place: Place) -> None:
-        """Raise a ValueError if the cells do not belong to those before: texts and numbers do not mix."""
+    def numbers(self, raw: Raw, place: Place) -> Points:
+        """Return the next cells of the column as numbers.
+
+        Raises:
+            ValueError: If they are none, or do not belong to those before: texts and numbers do not mix.
+        """
+        try:
+            cells = to_numbers(self.name, raw, place)
+        except ValueError as error:
+            if self.dtype == "str":  # the first of the texts stood in an earlier batch
+                raise no_number(self.name, self.text, self.text_place) from error
+            raise
+        self._check(cells, place)
+        return cells.values
+
+    def _check(self, cells: Numbers, place: Place) -> None:
         if not cells.dtype:
             return
         at = int((~np.isnan(cells.values)).argmax())

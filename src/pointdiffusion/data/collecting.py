@@ -261,12 +261,9 @@ class Collector:
         cells = dict(zip(self._choice.wanted, batch.columns, strict=True))
         values = np.empty((len(batch), len(self._choice.modelled)))  # (N, D)
         for index, name in enumerate(self._choice.modelled):
-            found = to_numbers(name, cells[name], place)
-            values[:, index] = found.values
-            if self._choice.schema is None:
-                self._profiles[index].check(found, place)
-            elif found.dtype == "str":
-                raise no_number(name, found.text, place(int((~np.isnan(found.values)).argmax())))
+            values[:, index] = self._profiles[index].numbers(cells[name], place)
+            if self._choice.schema is not None and self._profiles[index].dtype == "str":
+                raise no_number(name, self._profiles[index].text, self._profiles[index].text_place)
         codes = np.zeros(len(batch), dtype=np.int64)
         if self._classes is not None:
             codes = self._classes.codes(cells[self._choice.wanted[-1]], place)

@@ -6,10 +6,13 @@ Python does. Nothing in a file is executed, and no more memory is claimed than a
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import stat
+import tokenize
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,14 +20,14 @@ from typing import IO, Any
 
 import numpy as np
 
-from pointdiffusion.data.cells import Raw
+from pointdiffusion.data.cells import Raw, shown
 from pointdiffusion.data.schema import FLOATS, INTEGERS, default_names
 
 ROWS_AT_ONCE = 2**16
 MOST_UNPACKED = 2**34
 """Bytes that a compressed file may unpack to."""
 MOST_RATIO = 200
-"""How many times its own size a compressed file may unpack to, beyond the first 64 MiB."""
+"""How many times its own size a compressed file may unpack to, beyond the first 16 MiB."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +96,7 @@ def checked_path(source: str | os.PathLike[str]) -> Path:
         raise ValueError(f"there is no file {path}; check the path") from error
     except (OSError, ValueError) as error:
         raise ValueError(
-            f"{str(path)!r} cannot be read ({getattr(error, 'strerror', error)}); check the path"
+            f"{shown(path)} cannot be read ({getattr(error, 'strerror', error)}); check the path"
         ) from error
     if stat.S_ISDIR(mode):
         raise ValueError(f"{path} is a folder; give a file in it")
@@ -106,7 +109,7 @@ def checked_path(source: str | os.PathLike[str]) -> Path:
 
 def check_unpacked(title: str, packed: int, unpacked: int) -> None:
     """Raise a ValueError if a compressed file unpacks to more than a table would."""
-    if unpacked > MOST_UNPACKED or (unpacked > 2**26 and unpacked > MOST_RATIO * packed):
+    if unpacked > MOST_UNPACKED or (unpacked > 2**24 and unpacked > MOST_RATIO * packed):
         raise ValueError(f"{title} unpacks to more than {MOST_RATIO} times its size, as no table does; do not trust it")
 
 
@@ -253,7 +256,7 @@ def npy_source(path: Path) -> Source:
     with path.open("rb") as file:
         shape, _, dtype = _header(path, file)
         size = path.stat().st_size - file.tell()
-    if dtype.itemsize * int(np.prod(shape, dtype=object)) > size:
+    if dtype.itemsize * math.prod(shape) > size:
         raise ValueError(f"{path} is damaged: it holds fewer numbers than it says; restore it from a copy")
     if 0 in shape:
         raise ValueError(f"{path.name} has no rows; give a table with some")
@@ -271,12 +274,12 @@ def _header(path: Path, file: IO[bytes], member: str = "") -> tuple[tuple[int, .
         version = np.lib.format.read_magic(file)
         read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         shape, fortran, dtype = read(file)
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
-        raise _damaged(path, "NumPy", error) from error
+    except (ValueError, TypeError, SyntaxError, tokenize.TokenError, MemoryError, RecursionError, EOFError) as error:
+        raise _damaged(path, "NumPy", error) from error  # the header is a Python literal, and fails in any way of these
     if dtype.hasobject:
-        raise ValueError(
-            f"{where} holds pickled objects, which could run code when they are read; save numbers instead"
-        )
+        raise ValueError(f"{where} holds pickled objects, which could run code when read; save numbers instead")
+    if any(length < 0 for length in shape):
+        raise ValueError(f"{where} says that it has fewer than no rows or columns; restore it from a copy")
     return shape, fortran, dtype
 
 
@@ -297,12 +300,12 @@ def npz_source(path: Path) -> Source:
                     raise ValueError(f"two arrays of {path.name} are called {name!r}; rename one of them")
                 with archive.open(entry) as file:
                     shape, fortran, dtype = _header(path, file, name)
-                    count = int(np.prod(shape, dtype=object))
-                    if count * dtype.itemsize > entry.file_size:
-                        raise ValueError(f"{path} is damaged: {name!r} holds fewer numbers than it says; restore it")
-                    flat = np.frombuffer(file.read(), dtype=dtype, count=count)
+                    content, count = file.read(), math.prod(shape)
+                if count * dtype.itemsize > len(content):
+                    raise ValueError(f"{path} is damaged: {name!r} holds fewer numbers than it says; restore it")
+                flat = np.frombuffer(content, dtype=dtype, count=count)
                 arrays[name] = flat.reshape(shape, order="F" if fortran else "C")
-    except (zipfile.BadZipFile, OSError, EOFError, RuntimeError, NotImplementedError, zipfile.zlib.error) as error:  # type: ignore[attr-defined]
+    except (zipfile.BadZipFile, OSError, EOFError, RuntimeError, NotImplementedError, zlib.error) as error:
         raise _damaged(path, "NumPy", error) from error
     tables = [name for name, array in arrays.items() if array.ndim == 2]
     if len(tables) > 1:

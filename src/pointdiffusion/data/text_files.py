@@ -72,6 +72,8 @@ def text_source(path: Path | None) -> Source:
         separator = _separator(sample)
         rows = _rows(itertools.chain(sample, lines), separator, title)
         line, header = next(rows, (0, []))
+        if not header:
+            raise ValueError(f"{title} is empty; give a table with some rows")
     except BaseException:
         close()
         raise
@@ -130,7 +132,8 @@ def _lines(binary: Any, title: str) -> Iterator[str]:
         name = encoding.removesuffix("-sig").upper()
         raise ValueError(f"{title} is no {name} text, from about line {number} on; save it as UTF-8") from error
     finally:
-        text.detach()  # whoever opened the file closes it
+        with contextlib.suppress(ValueError):  # closed already
+            text.detach()  # whoever opened the file closes it
 
 
 def _separator(sample: list[str]) -> str:
