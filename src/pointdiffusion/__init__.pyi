@@ -26,6 +26,8 @@ from pointdiffusion.empirical import EmpiricalDenoiser as EmpiricalDenoiser
 from pointdiffusion.empirical import posterior_mean as posterior_mean
 from pointdiffusion.evaluation.certify import Certificate as Certificate
 from pointdiffusion.evaluation.certify import certify as certify
+from pointdiffusion.evaluation.comparing import Difference as Difference
+from pointdiffusion.evaluation.comparing import compare as compare
 from pointdiffusion.evaluation.diagnose import Diagnosis as Diagnosis
 from pointdiffusion.evaluation.diagnose import diagnose as diagnose
 from pointdiffusion.evaluation.distances import compare_wasserstein2 as compare_wasserstein2
@@ -53,6 +55,7 @@ from pointdiffusion.evaluation.noise_range import choose_noise_range as choose_n
 from pointdiffusion.evaluation.optima import OptimumProbe as OptimumProbe
 from pointdiffusion.evaluation.optima import known_optimum as known_optimum
 from pointdiffusion.evaluation.optima import sampled_optimum as sampled_optimum
+from pointdiffusion.evaluation.report import report as report
 from pointdiffusion.evaluation.two_sample import ClassifierTest as ClassifierTest
 from pointdiffusion.evaluation.two_sample import classifier_test as classifier_test
 from pointdiffusion.evaluation.two_sample import energy_test as energy_test

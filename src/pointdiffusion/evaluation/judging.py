@@ -3,8 +3,8 @@ r"""Samples judged by every figure at once, each beside its finite-sample floor,
 With N samples and M held-out rows, a figure is taken on n = min(N, M / 2) rows of each: of samples against one part of
 the held-out rows (the value), and of another part of them against the same (the floor), which is what fresh rows get.
 Both are means over random splits. The error is the scatter of one draw of the floor, which is a little too large, since
-means scatter less. Parts of the same rows hide what all of these have in common, so where a verdict rests on the error
-it is at least the scatter between disjoint rows, half as many, over sqrt(2).
+means scatter less. Parts of the same rows hide what these have in common, so it is at least the scatter between
+disjoint rows, half as many, over sqrt(2). Sigmas are therefore on the safe side; the p-values are exact.
 
 Where a p-value is affordable it comes from relabelling min(N, M) rows of each set: exact at any number of rows. Many
 tests are made at once, so the sentence over all counts those that are left after Holm's correction; a figure's own
@@ -17,6 +17,7 @@ Samples are taken for independent: those that a sampler makes in a chain, or res
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,7 +29,7 @@ from pointdiffusion.evaluation.distances import Array
 from pointdiffusion.evaluation.marginals import spread_of
 from pointdiffusion.evaluation.metrics import METRICS, Metric
 from pointdiffusion.evaluation.neighbours import copies_test
-from pointdiffusion.evaluation.relabelling import Pool, Signs, p_value
+from pointdiffusion.evaluation.relabelling import Labels, p_value
 from pointdiffusion.evaluation.two_sample import classifier_test, holm
 
 LEVEL = 0.05
@@ -37,7 +38,6 @@ LEVEL = 0.05
 FEWEST_ROWS = 20
 """Held-out rows below which nothing can be said: a floor needs two parts of them."""
 
-SPLITS = 24
 SAME, TOO_FEW = "cannot be told from fresh data", "too few rows to say"
 CLASSIFIER, COPIES, LIKELIHOOD = "classifier AUC", "copies of training rows", "held-out log-likelihood"
 
@@ -57,6 +57,7 @@ class Figure:
         value: Of the samples.
         floor: Of fresh rows; NaN if there are too few rows to say.
         error: Standard error of the difference of both, if samples were fresh rows.
+        sigma: How many errors the value is worse than the floor; less than 0 if it is better.
         p_value: Probability of a value so bad if samples were fresh rows; None where it is no test.
         verdict: What follows, for this figure alone.
         explanation: What it says and what it is blind to, a sentence.
@@ -67,6 +68,7 @@ class Figure:
     value: float
     floor: float
     error: float
+    sigma: float
     p_value: float | None
     verdict: str
     explanation: str
@@ -117,7 +119,7 @@ def figure_cells(figure: Figure) -> tuple[str, ...]:
 
 def judge(
     samples: Any, held_out: Any, *, training: Any = None, log_prob: Any = None, own_log_prob: Any = None,
-    random_state: int = 0, max_rows: int = 1000, permutations: int = 499,
+    columns: Sequence[str] | None = None, random_state: int = 0, max_rows: int = 1000, permutations: int = 499,
 ) -> Judgement:  # fmt: skip
     """Compare samples with rows that the model was not trained on, by every figure of `METRICS` and three more.
 
@@ -127,9 +129,10 @@ def judge(
         training: The rows that were trained on: for copies, and for the scale of the columns.
         log_prob: Log-densities of the held-out rows, shape `(M,)`.
         own_log_prob: Log-densities of samples of the model, shape `(K,)`, which those of held-out rows are set beside.
+        columns: Names of the columns; by default those of `held_out`.
         random_state: Seed of splits, relabellings, directions and trees.
         max_rows: Most rows of each set to compare; the classifier takes four times as many. Memory is quadratic in it.
-        permutations: Relabellings of each test; the least p-value is 1 / (permutations + 1).
+        permutations: Relabellings of each test, at least 299; the least p-value is 1 / (permutations + 1).
 
     Raises:
         ValueError: If the tables do not fit or hold values that are not finite, or a number is out of range.
@@ -140,20 +143,21 @@ def judge(
         >>> judge(narrow, fresh)["energy distance"].p_value < 0.05
         True
     """
-    if max_rows < FEWEST_ROWS or permutations < 199:  # of 99, no p-value is left small enough by the correction
+    if max_rows < FEWEST_ROWS or permutations < 299:  # of fewer, no p-value is small enough for the correction
         raise ValueError(
-            f"max_rows must be at least {FEWEST_ROWS} and permutations at least 199, got {max_rows} and {permutations}"
+            f"max_rows must be at least {FEWEST_ROWS} and permutations at least 299, got {max_rows} and {permutations}"
         )
-    tables, names = _in_one_scale(samples, held_out, training)
+    tables, names = in_one_scale({"samples": samples, "held_out": held_out}, training)
+    names = names if columns is None else list(columns)
     rng = np.random.default_rng(random_state)
     own, fresh = (rng.permutation(table) for table in tables[:2])
     n_test, n = min(len(own), len(fresh), max_rows), min(len(own), len(fresh) // 2, max_rows)
-    figures, columns, pairs = [], [], []
+    figures, by_column, by_pair = [], [], []
     if n >= FEWEST_ROWS // 2:
         rows = np.concatenate([own[:n_test], fresh[: max(n_test, 2 * n)]])
-        labels = _Labels(rows, n_test, n, permutations, rng, random_state)
+        labels = Labels(rows, n_test, n, permutations, rng, random_state)
         figures = [_figure(name, metric, labels) for name, metric in METRICS.items() if metric.columns <= rows.shape[1]]
-        columns, pairs = _by_column(labels, names), _by_pair(labels, names)
+        by_column, by_pair = _by_column(labels, names), _by_pair(labels, names)
     else:
         figures = [_too_few(name, metric.explanation, n) for name, metric in METRICS.items()]
     figures.append(_classifier(own[: 4 * max_rows], fresh[: 4 * max_rows], permutations, random_state))
@@ -163,74 +167,38 @@ def judge(
         figures.append(_told(COPIES, *parts, EXPLANATIONS[COPIES], min(len(own), len(fresh))))
     if log_prob is not None:
         figures.append(_likelihood(log_prob, own_log_prob, permutations, rng))
-    return _judged(figures, columns, pairs, n_test)
+    return _judged(figures, by_column, by_pair, n_test)
 
 
-def _in_one_scale(samples: Any, held_out: Any, training: Any) -> tuple[list[Array], list[str]]:
-    """Return the tables in standard deviations, and the names of the columns."""
-    given = {"samples": samples, "held_out": held_out, **({} if training is None else {"training": training})}
+def in_one_scale(given: dict[str, Any], training: Any) -> tuple[list[Array], list[str]]:
+    """Return tables in standard deviations of the training rows, or of the last one, and the names of the columns.
+
+    Training rows, where they are given, come last.
+
+    Raises:
+        ValueError: If they are no tables of numbers, or have not the same columns.
+    """
+    names = column_names(list(given.values())[-1], 0)
+    given = {**given, **({} if training is None else {"training": training})}
     tables = [as_points(table) for table in given.values()]
     widths = [table.shape[1] for table in tables]
     if len(set(widths)) > 1:
         raise ValueError(f"{', '.join(given)} must have the same columns, got {', '.join(map(str, widths))}")
     scale = tables[-1]  # training rows have no part in the comparison, so tests stay exact under their scale
     centre, spread = scale.mean(axis=0), spread_of(scale)
-    return [(table - centre) / spread for table in tables], column_names(held_out, widths[0])
+    return [(table - centre) / spread for table in tables], names or column_names(None, widths[0])
 
 
-class _Labels:
-    """The rows of both sets, the relabellings of the test, and the splits for value and floor."""
-
-    def __init__(
-        self, rows: Array, n_test: int, n: int, permutations: int, rng: np.random.Generator, random_state: int
-    ) -> None:
-        self.pool, self.n_test, self.n, self.rng = Pool(rows, random_state), n_test, n, rng
-        self.tested = Pool(rows[: 2 * n_test], random_state)
-        self.relabelled = relabelling.relabellings(n_test, permutations, rng)
-
-    def splits(self, n: int) -> tuple[Signs, Signs]:
-        """Return signs of samples against held-out rows, and of other held-out rows against the same."""
-        count = len(self.pool.rows)
-        value, floor = np.zeros((2, count, SPLITS), dtype=np.int8)
-        for k in range(SPLITS):
-            own = self.rng.permutation(self.n_test)[:n]
-            one, other = np.split(self.n_test + self.rng.permutation(count - self.n_test)[: 2 * n], 2)
-            value[own, k], floor[other, k] = 1, 1
-            value[one, k] = floor[one, k] = -1
-        return value, floor
-
-    def quarters(self, n: int) -> tuple[Signs, Signs]:
-        """Return signs of half as many held-out rows against each other, and of as many others."""
-        count = len(self.pool.rows)
-        signs = np.zeros((2, count, SPLITS), dtype=np.int8)
-        for k in range(SPLITS):
-            order = self.n_test + self.rng.permutation(count - self.n_test)[: n // 2 * 4]
-            for place, part in enumerate(np.split(order, 4)):
-                signs[place // 2, part, k] = 1 if place % 2 else -1
-        return signs[0], signs[1]
-
-
-def _figure(name: str, metric: Metric, labels: _Labels) -> Figure:
+def _figure(name: str, metric: Metric, labels: Labels) -> Figure:
     n = min(labels.n, metric.most)
     if n < metric.fewest:
         return _too_few(name, metric.explanation, n)
-    value, floor = (metric.statistic(labels.pool, signs) for signs in labels.splits(n))
-    error, p = float(floor.std(ddof=1)), None
-    if metric.tested:
-        p = p_value(metric.statistic(labels.tested, labels.relabelled))
-    else:
-        one, other = (metric.statistic(labels.pool, signs) for signs in labels.quarters(n))
-        error = max(error, float(np.sqrt(np.square(one - other).mean())) / 2)  # of a difference, at half the rows
-    return _told(
-        name,
-        float(value.mean()),
-        float(floor.mean()),
-        error,
-        p,
-        metric.explanation,
-        n,
-        larger_is_better=metric.larger_is_better,
-    )
+    value, floor, half, other = (metric.statistic(labels.pool, signs) for signs in labels.splits(n))
+    error = max(float(floor.std(ddof=1)), float(np.sqrt(np.square(half - other).mean())) / 2)
+    sign = -1.0 if metric.larger_is_better else 1.0
+    p = p_value(sign * metric.statistic(*labels.tested(metric.most))) if metric.tested else None
+    numbers = (float(value.mean()), float(floor.mean()), error)
+    return _told(name, *numbers, p, metric.explanation, n, larger_is_better=metric.larger_is_better)
 
 
 def _told(
@@ -245,18 +213,19 @@ def _told(
         verdict = f"{worse:.1f} sigma worse" if worse < 1000 else "more than 1000 sigma worse"
     else:
         verdict = f"worse than fresh data, p = {p:.2g}"
-    return Figure(name, value, floor, error, p, verdict, explanation, rows)
+    return Figure(name, value, floor, error, worse, p, verdict, explanation, rows)
 
 
 def _too_few(name: str, explanation: str, rows: int) -> Figure:
-    return Figure(name, math.nan, math.nan, math.nan, None, TOO_FEW, explanation, rows)
+    return Figure(name, math.nan, math.nan, math.nan, math.nan, None, TOO_FEW, explanation, rows)
 
 
 def _classifier(own: Array, fresh: Array, permutations: int, random_state: int) -> Figure:
     n = min(len(own), len(fresh))
     if n < 80:  # a leaf of a tree holds 20 rows, and each half is to have two
         return _too_few(CLASSIFIER, EXPLANATIONS[CLASSIFIER], n)
-    found = classifier_test(own[:n], fresh[:n], permutations=permutations, random_state=random_state)
+    # Twice the smaller p-value of two is taken, and labels are cheap.
+    found = classifier_test(own[:n], fresh[:n], permutations=4 * permutations, random_state=random_state)
     parts = (found.auc, 0.5, found.standard_error, found.p_value)
     return _told(CLASSIFIER, *parts, EXPLANATIONS[CLASSIFIER], n)
 
@@ -272,7 +241,15 @@ def _likelihood(log_prob: Any, own_log_prob: Any, permutations: int, rng: np.ran
     if min(len(told), len(own)) < FEWEST_ROWS // 2:
         error = float(told.std(ddof=1) / math.sqrt(len(told))) if len(told) > 1 else math.nan
         return Figure(
-            LIKELIHOOD, float(told.mean()), math.nan, error, None, TOO_FEW, EXPLANATIONS[LIKELIHOOD], len(told)
+            LIKELIHOOD,
+            float(told.mean()),
+            math.nan,
+            error,
+            math.nan,
+            None,
+            TOO_FEW,
+            EXPLANATIONS[LIKELIHOOD],
+            len(told),
         )
     both = np.concatenate([told, own])
     held = np.repeat([1.0, 0.0], [len(told), len(own)])
@@ -280,24 +257,27 @@ def _likelihood(log_prob: Any, own_log_prob: Any, permutations: int, rng: np.ran
     p = p_value(np.abs(labels @ (both - both.mean())))
     error = math.hypot(told.std(ddof=1) / math.sqrt(len(told)), own.std(ddof=1) / math.sqrt(len(own)))
     value, floor = float(told.mean()), float(own.mean())
-    verdict = SAME if p >= LEVEL else f"{abs(value - floor) / error:.1f} sigma {'less' if value < floor else 'more'}"
-    return Figure(LIKELIHOOD, value, floor, error, p, verdict, EXPLANATIONS[LIKELIHOOD], min(len(told), len(own)))
+    sigma = (floor - value) / max(error, 1e-300)
+    verdict = SAME if p >= LEVEL else f"{abs(sigma):.1f} sigma {'less' if sigma > 0 else 'more'}"
+    return Figure(
+        LIKELIHOOD, value, floor, error, sigma, p, verdict, EXPLANATIONS[LIKELIHOOD], min(len(told), len(own))
+    )
 
 
-def _by_column(labels: _Labels, names: list[str]) -> list[Figure]:
+def _by_column(labels: Labels, names: list[str]) -> list[Figure]:
     """Return the KS figure of each column, worst first."""
-    value, floor = (relabelling.marginal(labels.pool, signs)[0] for signs in labels.splits(labels.n))
-    tested = relabelling.marginal(labels.tested, labels.relabelled)[0]
+    value, floor = (relabelling.marginal(labels.pool, signs)[0] for signs in labels.splits(labels.n)[:2])
+    tested = relabelling.marginal(*labels.tested())[0]
     return _family(names, value, floor, tested, "Largest difference of the distribution functions.", labels.n)
 
 
-def _by_pair(labels: _Labels, names: list[str]) -> list[Figure]:
+def _by_pair(labels: Labels, names: list[str]) -> list[Figure]:
     """Return the error of the correlation of each pair of columns, worst first."""
     i, j = np.triu_indices(len(names), 1)
     if not len(i):
         return []
-    value, floor = (np.abs(relabelling.correlation_errors(labels.pool, signs)) for signs in labels.splits(labels.n))
-    tested = np.abs(relabelling.correlation_errors(labels.tested, labels.relabelled))
+    parts = [(labels.pool, signs) for signs in labels.splits(labels.n)[:2]]
+    value, floor, tested = (np.abs(relabelling.correlation_errors(*part)) for part in (*parts, labels.tested()))
     pairs = [f"{names[a]}, {names[b]}" for a, b in zip(i, j, strict=True)]
     return _family(pairs, value, floor, tested, "Absolute error of the correlation.", labels.n)
 

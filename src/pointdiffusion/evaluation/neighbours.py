@@ -127,10 +127,10 @@ def precision_recall(samples: ArrayLike, fresh: ArrayLike, *, neighbours: int = 
     if neighbours < 1:
         raise ValueError(f"neighbours must be at least 1, got {neighbours}")
     a, b = two_tables(samples, fresh, fewest=neighbours + 1)
-    return manifold(cdist(a, a), cdist(b, b), cdist(a, b), neighbours)
+    return manifold(cdist(a, a), cdist(b, b), cdist(a, b), k=neighbours)
 
 
-def manifold(within_samples: Array, within_fresh: Array, across: Array, k: int = NEIGHBOURS) -> Manifold:
+def manifold(within_samples: Array, within_fresh: Array, across: Array, *, k: int = NEIGHBOURS) -> Manifold:
     """Return the same from distances of samples `(N, N)`, of fresh rows `(M, M)` and between them `(N, M)`."""
     own, other = (np.partition(within, k, axis=1)[:, k] for within in (within_samples, within_fresh))
     inside = across <= other  # of the balls of fresh rows

@@ -17,11 +17,11 @@ from scipy.spatial.distance import cdist
 
 from pointdiffusion.evaluation.distances import Array, gaussian_kernel, median_bandwidths, unit_vectors, wasserstein2
 from pointdiffusion.evaluation.marginals import correlations, spread_of
-from pointdiffusion.evaluation.neighbours import manifold
+from pointdiffusion.evaluation.neighbours import Manifold, manifold
 
 Signs = NDArray[np.int8]
 
-DIRECTIONS = 64
+DIRECTIONS, SPLITS = 64, 24
 
 
 class Pool:
@@ -34,6 +34,7 @@ class Pool:
 
     def __init__(self, rows: Array, random_state: int = 0) -> None:
         self.rows, self.random_state = rows, random_state
+        self._manifolds: dict[bytes, Array] = {}
 
     @cached_property
     def distances(self) -> Array:
@@ -45,6 +46,18 @@ class Pool:
         """The kernel of `mmd`, its bandwidths from all rows, shape `(P, P)`."""
         above = self.distances[np.triu_indices(len(self.rows), 1)]
         return gaussian_kernel(self.distances, median_bandwidths(above))
+
+    def manifolds(self, signs: Signs) -> Array:
+        """Return precision, recall, density and coverage for each column of signs, shape `(R, 4)`."""
+        key = signs.tobytes()
+        if key not in self._manifolds:  # the four are asked for one after the other
+            found = []
+            for column in signs.T:
+                one, other = (np.flatnonzero(column == sign) for sign in (1, -1))
+                pairs = ((one, one), (other, other), (one, other))
+                found.append(manifold(*(self.distances[np.ix_(*pair)] for pair in pairs)))
+            self._manifolds[key] = np.array(found)
+        return self._manifolds[key]
 
     @cached_property
     def projections(self) -> Array:
@@ -63,6 +76,55 @@ def relabellings(n: int, count: int, rng: np.random.Generator) -> Signs:
     """Return the labels as they are, n rows of each, and `count` random ones, shape `(2n, count + 1)`."""
     signs = np.repeat(np.array([1, -1], dtype=np.int8), n)
     return np.stack([signs, *(rng.permutation(signs) for _ in range(count))], axis=1)
+
+
+class Labels:
+    """The rows of both sets, the relabellings of a test, and the splits for value, floor and error; each drawn once.
+
+    Args:
+        rows: Samples, then held-out rows.
+        n_test: Number of samples, and of held-out rows to test.
+        n: Rows of each set for value and floor.
+        permutations: Relabellings of a test.
+        rng: Where all of it is drawn from.
+        random_state: Seed of directions.
+    """
+
+    def __init__(
+        self, rows: Array, n_test: int, n: int, permutations: int, rng: np.random.Generator, random_state: int
+    ) -> None:
+        self.pool, self.n_test, self.n, self.rng = Pool(rows, random_state), n_test, n, rng
+        self.permutations = permutations
+        self._tested: dict[int, tuple[Pool, Signs]] = {}
+        self._splits: dict[int, list[Signs]] = {}
+
+    def tested(self, most: int = 1_000_000) -> tuple[Pool, Signs]:
+        """Return the first rows of both sets, as many of each, and their relabellings."""
+        n = min(self.n_test, most)
+        if n not in self._tested:
+            rows = self.pool.rows[np.r_[:n, self.n_test : self.n_test + n]]
+            labels = relabellings(n, self.permutations, self.rng)
+            self._tested[n] = (Pool(rows, self.pool.random_state), labels)
+        return self._tested[n]
+
+    def splits(self, n: int) -> list[Signs]:
+        """Return signs for value, floor and error.
+
+        Samples against n held-out rows; n other held-out rows against the same; half as many against each other, and as
+        many others.
+        """
+        if n not in self._splits:
+            signs = np.zeros((4, len(self.pool.rows), SPLITS), dtype=np.int8)
+            for k in range(SPLITS):
+                own = self.rng.permutation(self.n_test)[:n]
+                held = self.n_test + self.rng.permutation(len(self.pool.rows) - self.n_test)[: 2 * n]
+                one, other = np.split(held, 2)
+                signs[0, own, k] = signs[1, other, k] = 1
+                signs[0, one, k] = signs[1, one, k] = -1
+                for place, part in enumerate(np.split(held[: n // 2 * 4], 4)):
+                    signs[2 + place // 2, part, k] = 1 if place % 2 else -1
+            self._splits[n] = list(signs)
+        return self._splits[n]
 
 
 def p_value(values: Array) -> float:
@@ -155,12 +217,6 @@ def rank_correlation_error(pool: Pool, one: NDArray[np.intp], other: NDArray[np.
     return float(np.sqrt(np.mean(np.square(apart[np.triu_indices(len(apart), 1)]))))
 
 
-def share_on_manifold(name: str) -> Callable[[Pool, NDArray[np.intp], NDArray[np.intp]], float]:
+def share_on_manifold(name: str) -> Callable[[Pool, Signs], Array]:
     """Return the statistic of that name of `Manifold`."""
-
-    def of(pool: Pool, one: NDArray[np.intp], other: NDArray[np.intp]) -> float:
-        apart = pool.distances
-        found = manifold(apart[np.ix_(one, one)], apart[np.ix_(other, other)], apart[np.ix_(one, other)])
-        return float(getattr(found, name))
-
-    return of
+    return lambda pool, signs: pool.manifolds(signs)[:, Manifold._fields.index(name)]
