@@ -102,7 +102,7 @@ def test_the_page_runs(tmp_path: Path) -> None:
     page = (Path(__file__).parent.parent / "docs" / "cli.md").read_text()
     script = "\n".join(re.findall(r"```bash\n(.*?)```", page, flags=re.DOTALL))
     assert "--time-budget 60s" in script
-    script = script.replace("--time-budget 60s", "--steps 20")
+    script = script.replace("--time-budget 60s", "--steps 20").replace(" train ", " train --no-report ")
     shim = tmp_path / "bin" / "pointdiffusion"
     shim.parent.mkdir()
     shim.write_text(f'#!/bin/sh\nexec {sys.executable} -m pointdiffusion "$@"\n')
@@ -384,12 +384,15 @@ def test_scores_are_log_likelihoods(here: Path, capsys: pytest.CaptureFixture[st
     assert pd.read_csv("within.csv").log_prob.to_numpy() == pytest.approx(expected, abs=1e-6)
 
 
-def test_a_planted_outlier_is_found_and_explained(here: Path) -> None:
+def test_a_planted_outlier_is_found_and_explained(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A petal three times too wide is the least likely row, and its width is what is named first."""
     frame = iris_table()
     frame.loc[30, "petal_width"] = 6.0
+    frame.loc[40, "country"] = 8
     frame.to_csv("odd.csv", index=False)
+    capsys.readouterr()
     assert main(["score", "run", "odd.csv", "--anomalies", "3", "-o", "odd-scores.csv"]) == 0
+    assert "does not see: rows 41\n" in capsys.readouterr().err
     found = pd.read_csv("odd-scores.csv")
     assert len(found) == 3
     assert found.row[0] == 31
@@ -465,6 +468,21 @@ def test_a_run_is_diagnosed(here: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert "squared energy distance" in capsys.readouterr().out
     assert Path("moons.png").read_bytes().startswith(b"\x89PNG")
     assert "48 rows" in refused(capsys, "diagnose", "run")
+
+
+def test_a_run_has_its_page(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Training writes one, and the command writes it again, or beside another run; all of it in one file."""
+    assert main(["train", *IRIS, "-o", "paged", "--steps", "20"]) == 0
+    first = Path("paged/report.html").read_text()
+    assert "A diffusion model of iris.csv" in first
+    assert "pointdiffusion train --config paged/config.yaml -o again" in first
+    assert not re.search(r"""(src|href)=["']?(http|//|file)""", first)
+    assert "--force" in refused(capsys, "report", "paged")
+    assert main(["report", "paged", "--against", "run", "-o", "both.html"]) == 0
+    assert capsys.readouterr().out == "both.html\n"
+    assert "Two runs" in Path("both.html").read_text()
+    assert main(["train", "iris.csv", "-o", "narrow", "--columns", "sepal_length,sepal_width", *QUICK]) == 0
+    assert "cannot be compared" in refused(capsys, "report", "paged", "--against", "narrow", "-o", "never.html")
 
 
 def test_samplers_are_certified(

@@ -66,6 +66,10 @@ def score(
     values = schema.dequantise(read.values, seed)
     labels = None if read.labels is None or not by_label else read.labels.tolist()
     tell_what_it_is(schema)
+    if read.departs is not None and read.departs.any():
+        odd = (read.rows[read.departs] + 1).tolist()
+        shown = ", ".join(map(str, odd[:5])) + (", ..." if len(odd) > 5 else "")
+        terminal.say(f"other values than ever before in constant columns, which log_prob does not see: rows {shown}")
     log_prob = found.log_prob(values, labels=labels)
     frame = pd.DataFrame({"row": read.rows + 1, "log_prob": log_prob})
     if anomalies is not None:
