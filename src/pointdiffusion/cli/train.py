@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 import re
+import sys
 import time
+from contextlib import redirect_stdout
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -127,7 +129,8 @@ def _run(
     with runs.staged(folder, resume=resume) as stage:
         terminal.write_file(str(stage / runs.CONFIG), settings.to_yaml().encode())
         try:
-            model = fit(parts, settings, stage, resume=resume, device=device)
+            with redirect_stdout(sys.stderr):  # progress is talk
+                model = fit(parts, settings, stage, resume=resume, device=device)
         except KeyboardInterrupt:
             kept = runs.has_checkpoint(stage)
             hint = f"; what was learned is kept: pointdiffusion train --resume -o {shown}" if kept else ""
