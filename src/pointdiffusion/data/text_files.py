@@ -26,6 +26,7 @@ from pointdiffusion.data.sources import ROWS_AT_ONCE, Batch, Source, check_unpac
 LONGEST_LINE = 2**20
 _SNIFFED_LINES = 100
 _BLOCK = 2**18
+_CELLS_AT_ONCE = 2**20
 _BREAK = re.compile(r"\r\n|\r|\n")
 _SEPARATORS = "\t;|,"  # a comma is rarer as a separator than inside the fields of the others
 _MARKS = {b"\xff\xfe\0\0": "utf-32", b"\0\0\xfe\xff": "utf-32", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
@@ -198,7 +199,7 @@ class _Rows:
         if with_first:
             yield [self._first], [self._first_line]
         width, line = len(self._first), self._reader.line_num
-        while rows := self._next(ROWS_AT_ONCE):
+        while rows := self._next(max(1, min(ROWS_AT_ONCE, _CELLS_AT_ONCE // width))):
             lines = list(range(line + 1, self._reader.line_num + 1))
             if len(lines) != len(rows):  # fields with line breaks in them
                 lengths = (1 + sum(len(_BREAK.findall(field)) for field in fields) for fields in rows)
