@@ -281,7 +281,7 @@ def test_duplicate_headers_are_refused(form: str, tmp_path: Path) -> None:
     assert read_as(form, frame, tmp_path, columns=["b"]).values.ravel().tolist() == [2.0, 5.0]
 
 
-# ---------------------------------------------------------------------------------------------------------- text files
+# ----------------------------------------------------------------------------------------------------------- text files
 
 
 WELL = b"a,b\n1.5,2\n-3,4\n"
@@ -332,9 +332,9 @@ def test_what_people_call_csv_is_read(name: str, content: bytes, tmp_path: Path)
         (b"a,,b\n1,2,3\n4,5,6\n", "column 2 of t.csv has no name"),
         (b"a,b\n1,2\n3,\0\n", "line 3 of t.csv holds NUL bytes"),
         (WELL.decode().encode("utf-16-le"), "line 1 of t.csv holds NUL bytes"),
-        (b"a,b\n1,2\n3,\xe94\n", "t.csv is no UTF-8 text"),
+        (b"a,b\n1,2\n3,\xe94\n", "t.csv is no UTF-8 text, as line 3 shows"),
         (b"\xff\xfea\0,\0b\0\n\0001", "t.csv is no UTF-16 text"),
-        (b'a,b\n1,2\n"3,4\n' + b"5,6\n" * 50_000, "cannot be split.*quote left open"),
+        (b'a,b\n1,2\n"3,4\n' + b"5,6\n" * 50_000, "cannot be split.*quote open"),
         (b"a,b\n" + b"1" * 2**21, "line 2 of t.csv is longer than"),
         (b"a,b\n1,2\n1_000,4\n", r"column 'a' holds '1_000' in row 2 \(line 3\)"),
         ("a,b\n1,2\n\u0663,4\n".encode(), "column 'a' holds .* in row 2"),
@@ -359,12 +359,16 @@ def test_a_bad_text_file_is_refused_with_line_and_column(content: bytes, expecte
 
 def test_a_row_of_another_batch_is_still_called_by_its_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pointdiffusion.data.text_files.ROWS_AT_ONCE", 4)
+    monkeypatch.setattr("pointdiffusion.data.text_files._BLOCK", 7)
     lines = [f"{row},{row % 3}" for row in range(11)]
     lines[9] = "9,none of it"
     text = refusal_of(tmp_path, "t.csv", "\n".join(["a,b", *lines]).encode())
     assert "column 'b' holds 'none of it' in row 10 (line 11)" in text
     texts = "\n".join(["a,b", *[f"{row},{'u' if row < 7 else 'v'}" for row in range(11)]])
     assert "column 'b' holds 'u' in row 1 (line 2)" in refusal_of(tmp_path, "t.csv", texts.encode())
+    broken = b"a,b,c\n" + b'1,"u\nu",2\r\n\r\n' * 5 + b"1,u,x\n"
+    assert "column 'c' holds 'x' in row 6 (line 17)" in refusal_of(tmp_path, "t.csv", broken, label="b")
+    assert "line 18 of t.csv has 2 fields, and line 1 3" in refusal_of(tmp_path, "t.csv", broken + b"1,2", label="b")
 
 
 @pytest.mark.parametrize("cut", [5, 60, -8, -1])
@@ -396,7 +400,7 @@ def test_standard_input_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "standard input is empty" in refusal(lambda: read_table("-"))
 
 
-# ---------------------------------------------------------------------------------------------------------- binary files
+# --------------------------------------------------------------------------------------------------------- binary files
 
 
 @pytest.mark.parametrize("form", ["parquet", "npy", "npz"])
@@ -493,7 +497,7 @@ def test_parquet_without_pyarrow_says_how_to_get_it(tmp_path: Path, monkeypatch:
     assert not (tmp_path / "u.parquet").exists()
 
 
-# ------------------------------------------------------------------------------------------------------- what is there
+# -------------------------------------------------------------------------------------------------------- what is there
 
 
 @pytest.mark.parametrize("name", ["/dev/zero", "/dev/null", "/dev/stdin"])

@@ -54,6 +54,12 @@ def _require(condition: bool, message: str) -> None:
         raise ValueError(message)
 
 
+def _check_name(name: Any) -> None:
+    """Raise a ValueError unless a name is a text that every format can hold."""
+    plain = isinstance(name, str) and "\0" not in name and not any("\ud800" <= sign <= "\udfff" for sign in name)
+    _require(plain, f"the name of a column must be a text without NUL characters and halves of others, got {name!r}")
+
+
 @dataclass(frozen=True)
 class Column:
     """A column of numbers.
@@ -80,7 +86,7 @@ class Column:
     value: Any = None
 
     def __post_init__(self) -> None:
-        _require(isinstance(self.name, str), f"the name of a column must be a text, got {self.name!r}")
+        _check_name(self.name)
         _require(self.kind in KINDS, f"column {self.name!r} is of the unknown kind {self.kind!r}")
         _require(self.dtype in _DTYPES[self.kind], f"column {self.name!r} cannot be {self.kind} and {self.dtype!r}")
         for bound in (self.low, self.high):
@@ -115,7 +121,7 @@ class LabelColumn:
     classes: tuple[str, ...] | tuple[int, ...]
 
     def __post_init__(self) -> None:
-        _require(isinstance(self.name, str), f"the name of the label column must be a text, got {self.name!r}")
+        _check_name(self.name)
         _require(self.dtype in ("str", "bool", *INTEGERS, *FLOATS), f"labels cannot be of the type {self.dtype!r}")
         _require(type(self.position) is int and self.position >= 0, f"{self.position!r} is no place of a column")
         kind = str if self.dtype == "str" else int

@@ -7,6 +7,7 @@ commas are read where semicolons separate.
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import csv
 import gzip
@@ -24,6 +25,9 @@ from pointdiffusion.data.sources import ROWS_AT_ONCE, Batch, Source, check_unpac
 
 LONGEST_LINE = 2**20
 _SNIFFED_LINES = 100
+_BLOCK = 2**18
+_CELLS_AT_ONCE = 2**20
+_BREAK = re.compile(r"\r\n|\r|\n")
 _SEPARATORS = "\t;|,"  # a comma is rarer as a separator than inside the fields of the others
 _MARKS = {b"\xff\xfe\0\0": "utf-32", b"\0\0\xfe\xff": "utf-32", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
 _FOREIGN = {b"PAR1": "a Parquet file", b"\x93NUMPY": "a NumPy file", b"PK\x03\x04": "a zip archive or a workbook"}
@@ -67,23 +71,23 @@ def text_source(path: Path | None) -> Source:
     binary = _open(path)
     close = binary.close if path else lambda: None
     try:
-        lines = _lines(binary, title)
-        sample = list(itertools.islice(lines, _SNIFFED_LINES))
+        blocks = _blocks(binary, title)
+        start = next(blocks, [])
+        sample = start[:_SNIFFED_LINES]
         separator = _separator(sample)
-        rows = _rows(itertools.chain(sample, lines), separator, title)
-        line, header = next(rows, (0, []))
-        if not header:
-            raise ValueError(f"{title} is empty; give a table with some rows")
+        lines = itertools.chain(start, itertools.chain.from_iterable(blocks))
+        rows = _Rows(lines, separator, title)
+        header = rows.first()
     except BaseException:
         close()
         raise
     names: list[str] | None = [unguard_formula(field.strip()) for field in header]
     if _is_row([field.replace(",", ".") if separator == ";" else field for field in header]):
-        names, rows = None, itertools.chain([(line, header)], rows)
+        names = None
     comma = separator == ";" and any(re.search(r"(^|[;\"])\s*[+-]?\d*,\d", text) for text in sample)
 
     def read(places: Sequence[int]) -> Iterator[Batch]:
-        return _batches(rows, places, comma)
+        return _batches(rows.pieces(with_first=names is None), places, comma)
 
     return Source(title, names, len(header), read, is_text=True, close=close)
 
@@ -94,14 +98,15 @@ def _open(path: Path | None) -> Any:
     return stream if hasattr(stream, "peek") else io.BufferedReader(stream)
 
 
-def _batches(rows: Iterator[tuple[int, list[str]]], places: Sequence[int], comma: bool) -> Iterator[Batch]:
+def _batches(
+    pieces: Iterator[tuple[list[list[str]], list[int]]], places: Sequence[int], comma: bool
+) -> Iterator[Batch]:
     """Yield the rows in batches."""
     start = 0
-    while piece := list(itertools.islice(rows, ROWS_AT_ONCE)):
-        cells = list(zip(*(fields for _, fields in piece), strict=True))
-        columns = [Raw(_unguarded(cells[place]), comma=comma) for place in places]
-        yield Batch(start, columns, [line for line, _ in piece])
-        start += len(piece)
+    for rows, lines in pieces:
+        cells = list(zip(*rows, strict=True))
+        yield Batch(start, [Raw(_unguarded(cells[place]), comma=comma) for place in places], lines)
+        start += len(rows)
 
 
 def _unguarded(cells: Sequence[str]) -> list[str]:
@@ -109,8 +114,8 @@ def _unguarded(cells: Sequence[str]) -> list[str]:
     return [unguard_formula(cell) for cell in cells] if "'" in "".join(cells) else list(cells)
 
 
-def _lines(binary: Any, title: str) -> Iterator[str]:
-    """Yield the lines of a text in any of the encodings that it may have."""
+def _blocks(binary: Any, title: str) -> Iterator[list[str]]:
+    """Yield the lines of a text in any of the encodings that it may have, some at a time."""
     if binary.peek(2)[:2] == b"\x1f\x8b":
         binary = io.BufferedReader(_Unpacked(binary, title), 2**16)
     start = binary.peek(8)[:8]
@@ -118,22 +123,32 @@ def _lines(binary: Any, title: str) -> Iterator[str]:
         if start.startswith(mark):
             raise ValueError(f"{title} is {kind}, not text; name it as what it is, or save it as CSV")
     encoding = next((encoding for mark, encoding in _MARKS.items() if start.startswith(mark)), "utf-8-sig")
-    text = io.TextIOWrapper(binary, encoding=encoding, newline="")
-    number = 1
-    try:
-        while line := text.readline(LONGEST_LINE):
-            if "\0" in line:
-                raise ValueError(f"line {number} of {title} holds NUL bytes, as no text does; save it as UTF-8 text")
-            if len(line) == LONGEST_LINE:
-                raise ValueError(f"line {number} of {title} is longer than {LONGEST_LINE} characters, as no row is")
-            yield line
-            number += 1
-    except UnicodeError as error:
-        name = encoding.removesuffix("-sig").upper()
-        raise ValueError(f"{title} is no {name} text, from about line {number} on; save it as UTF-8") from error
-    finally:
-        with contextlib.suppress(ValueError):  # closed already
-            text.detach()  # whoever opened the file closes it
+    decoder = codecs.getincrementaldecoder(encoding)()
+    number, rest, more = 1, "", True
+    while more:
+        raw = binary.read(_BLOCK)
+        more = bool(raw)
+        try:
+            text = rest + decoder.decode(raw, final=not raw)
+        except UnicodeDecodeError as error:
+            at = number + rest.count("\n") + error.object[: error.start].count(b"\n")
+            name = encoding.removesuffix("-sig").upper()
+            raise ValueError(f"{title} is no {name} text, as line {at} shows; save it as UTF-8") from error
+        lines = io.StringIO(text, newline="").readlines()  # splits where csv does, unlike str.splitlines
+        rest = lines.pop() if more and lines else ""  # the last line may go on
+        _check_lines([*lines, rest] if "\0" in text or len(rest) > LONGEST_LINE else [], number, title)
+        number += len(lines)
+        if lines:
+            yield lines
+
+
+def _check_lines(lines: list[str], number: int, title: str) -> None:
+    """Raise a ValueError for the first line, of those from a number on, that no text has."""
+    for at, line in enumerate(lines, start=number):
+        if "\0" in line:
+            raise ValueError(f"line {at} of {title} holds NUL bytes, as no text does; save it as UTF-8 text")
+        if len(line) > LONGEST_LINE:
+            raise ValueError(f"line {at} of {title} is longer than {LONGEST_LINE} characters, as no row is")
 
 
 def _separator(sample: list[str]) -> str:
@@ -148,29 +163,77 @@ def _separator(sample: list[str]) -> str:
     return best
 
 
-def _rows(lines: Iterator[str], separator: str, title: str) -> Iterator[tuple[int, list[str]]]:
-    """Yield the number of the last line of each row, and its fields.
+class _Rows:
+    """The rows of a text, fields split.
 
-    Raises:
-        ValueError: If a row has more or fewer fields than the first.
+    Args:
+        lines: The lines.
+        separator: What stands between fields.
+        title: What to call the text.
     """
-    reader = csv.reader(lines, delimiter=separator, skipinitialspace=separator != "\t")
-    width = first = 0
-    try:
-        for fields in reader:
-            if not fields or (len(fields) == 1 and width != 1 and not fields[0].strip()):
-                continue  # an empty line
-            if not width:
-                width, first = len(fields), reader.line_num
+
+    def __init__(self, lines: Iterator[str], separator: str, title: str) -> None:
+        self._reader = csv.reader(lines, delimiter=separator, skipinitialspace=separator != "\t")
+        self._title, self._first, self._first_line = title, list[str](), 0
+
+    def first(self) -> list[str]:
+        """Return the fields of the first row, header or not.
+
+        Raises:
+            ValueError: If there is none.
+        """
+        while not self._first_line:
+            rows = self._next(1)
+            if not rows:
+                raise ValueError(f"{self._title} is empty; give a table with some rows")
+            if any(field.strip() for field in rows[0]) or len(rows[0]) > 1:
+                self._first, self._first_line = rows[0], self._reader.line_num
+        return self._first
+
+    def pieces(self, *, with_first: bool) -> Iterator[tuple[list[list[str]], list[int]]]:
+        """Yield the other rows, some at a time, with the line on which each ends; the first before them if asked.
+
+        Raises:
+            ValueError: If a row has more or fewer fields than the first.
+        """
+        if with_first:
+            yield [self._first], [self._first_line]
+        width, line = len(self._first), self._reader.line_num
+        while rows := self._next(max(1, min(ROWS_AT_ONCE, _CELLS_AT_ONCE // width))):
+            lines = list(range(line + 1, self._reader.line_num + 1))
+            if len(lines) != len(rows):  # fields with line breaks in them
+                lengths = (1 + sum(len(_BREAK.findall(field)) for field in fields) for fields in rows)
+                lines = list(itertools.accumulate(lengths, initial=line))[1:]
+            line = self._reader.line_num
+            if set(map(len, rows)) != {width}:
+                rows, lines = self._filled(rows, lines)
+            if rows:
+                yield rows, lines
+
+    def _next(self, number: int) -> list[list[str]]:
+        """Return so many more rows, or as many as there are."""
+        try:
+            return list(itertools.islice(self._reader, number))
+        except csv.Error as error:
+            line = self._reader.line_num
+            raise ValueError(f"line {line} of {self._title} cannot be split ({error}); is a quote open?") from error
+
+    def _filled(self, rows: list[list[str]], lines: list[int]) -> tuple[list[list[str]], list[int]]:
+        """Return the rows without empty lines."""
+        width = len(self._first)
+        kept = [(fields, line) for fields, line in zip(rows, lines, strict=True) if not _is_blank(fields, width)]
+        for fields, line in kept:
             if len(fields) != width:
                 raise ValueError(
-                    f"line {reader.line_num} of {title} has {_counted(len(fields))}, and line {first} {width}; mend it"
+                    f"line {line} of {self._title} has {_counted(len(fields))}, and line {self._first_line} {width}; "
+                    "mend it"
                 )
-            yield reader.line_num, fields
-    except csv.Error as error:
-        raise ValueError(
-            f"line {reader.line_num} of {title} cannot be split ({error}); is a quote left open?"
-        ) from error
+        return [fields for fields, _ in kept], [line for _, line in kept]
+
+
+def _is_blank(fields: list[str], width: int) -> bool:
+    """Return whether a line is empty; in a table of one column, an empty field in quotes is a missing value."""
+    return not fields or (len(fields) == 1 and width != 1 and not fields[0].strip())
 
 
 def _counted(n_fields: int) -> str:

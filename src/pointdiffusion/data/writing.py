@@ -6,6 +6,7 @@ import gzip
 import io
 import os
 import sys
+import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -75,7 +76,10 @@ def _as_pandas(frame: Any) -> pd.DataFrame:
     import pandas as pd
 
     if isinstance(frame, pd.DataFrame):
-        return frame.set_axis([str(name) for name in frame.columns], axis=1)
+        table = frame.set_axis([str(name) for name in frame.columns], axis=1)
+        if not table.columns.is_unique:
+            raise ValueError("two columns have one name; rename one of them before writing")
+        return table
     table = nw.from_native(frame, eager_only=True)
     return pd.DataFrame(
         {name: table[name].to_list() if _is_text(table[name]) else table[name].to_numpy() for name in table.columns}
@@ -91,9 +95,7 @@ def _payload(table: pd.DataFrame, kind: str) -> bytes:
         np.save(buffer, _matrix(table), allow_pickle=False)
         return buffer.getvalue()
     if kind == ".npz":
-        _check_names(table)
-        np.savez(buffer, allow_pickle=False, **{name: _array(table[name]) for name in table.columns})
-        return buffer.getvalue()
+        return _archive(table)
     payload = _text(table, "\t" if kind.startswith(".tsv") else ",").encode()
     return gzip.compress(payload, mtime=0) if kind.endswith(".gz") else payload
 
@@ -103,16 +105,14 @@ def _text(table: pd.DataFrame, separator: str) -> str:
     import csv
 
     safe = table.copy(deep=False)
-    padded = False  # readers drop spaces before a field that is not quoted
-    for name in table.columns:
-        if not _is_text(table[name]):
-            continue
-        texts = table[name].map(lambda value: guard_formula(value) if isinstance(value, str) else value)
-        padded |= any(isinstance(text, str) and text != text.strip() for text in texts)
-        safe[name] = texts
     safe.columns = [guard_formula(name) for name in table.columns]
-    padded |= any(name != name.strip() for name in safe.columns)
-    quoting: Any = csv.QUOTE_NONNUMERIC if padded else csv.QUOTE_MINIMAL
+    texts = list(safe.columns)
+    for name in safe.columns[[_is_text(table[name]) for name in table.columns]]:
+        safe[name] = safe[name].map(lambda value: guard_formula(value) if isinstance(value, str) else value)
+        texts += [value for value in safe[name].unique() if isinstance(value, str)]
+    # Readers drop spaces around a field that is not in quotes, and the writer does not put a lone \r into them.
+    quoted = any(text != text.strip() or "\r" in text for text in texts)
+    quoting: Any = csv.QUOTE_NONNUMERIC if quoted else csv.QUOTE_MINIMAL
     return str(safe.to_csv(sep=separator, index=False, lineterminator="\n", quoting=quoting))
 
 
@@ -148,10 +148,16 @@ def _array(column: Any) -> Any:
     return column.to_numpy(dtype=str(column.dtype).lower().replace("boolean", "bool"))
 
 
-def _check_names(table: pd.DataFrame) -> None:
-    """Raise a ValueError if a name cannot be that of an array in an archive."""
-    wrong = [name for name in table.columns if name == "file" or "/" in name or "\0" in name]
+def _archive(table: pd.DataFrame) -> bytes:
+    """Return an archive of one array a column, as `numpy.savez` writes it, but for any names."""
+    wrong = [name for name in table.columns if not name or "\0" in name]
     if wrong:
-        raise ValueError(
-            f"column {wrong[0]!r} cannot be an array of an .npz file; rename it, or write .csv or .parquet"
-        )
+        raise ValueError(f"column {wrong[0]!r} cannot be an array of an .npz file; rename it, or write .parquet")
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name in table.columns:
+            with archive.open(
+                zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True
+            ) as file:  # no time of writing in it
+                np.lib.format.write_array(file, _array(table[name]), allow_pickle=False)
+    return buffer.getvalue()
