@@ -292,8 +292,13 @@ def _causes(found: Findings, asked: bool) -> str:
         "solver": "the solver takes few steps", "rest": "start and solver acting together",
     }  # fmt: skip
     rows = [[name, f"{part.value:.5f}", f"{part.error:.5f}", meanings[name]] for name, part in parts.items()]
+    told = diagnosis.advice
+    if diagnosis.cause == "sound":
+        told = "By the energy distance, on which the split rests, the samples cannot be told from fresh data."
+        if found.judgement.rejected:
+            told += " What the tests above see is too fine for it."
     words = (
-        f"{diagnosis.advice} Parts of the squared energy distance to {diagnosis.n_samples} held-out rows, without "
+        f"{told} Parts of the squared energy distance to {diagnosis.n_samples} held-out rows, without "
         "bias, so a part may come out below 0."
     )
     head = ["part", "value", "±", "what it is"]
