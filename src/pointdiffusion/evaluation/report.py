@@ -266,8 +266,8 @@ def _memorisation(found: Findings) -> str:
         size=(5.6, 3.0), label="Distances to the nearest training row, of held-out rows and of samples",
     )  # fmt: skip
     words = (
-        f"{copied.value:.2%} of the samples lie nearer to a training row than {copied.floor:.2%} of fresh rows are expected "
-        f"to (p = {copied.p_value:.2g}): {copied.verdict}. Copies show as a bump on the left."
+        f"{copied.value:.2%} of the samples lie nearer to a training row than {copied.floor:.2%} of fresh rows are "
+        f"expected to (p = {copied.p_value:.2g}): {copied.verdict}. Copies show as a bump on the left."
     )
     return paragraph(words) + picture(svg, kind="one")
 
