@@ -325,7 +325,7 @@ def test_classifier_keeps_its_level_and_sees_a_shift() -> None:
     assert np.mean(np.array(found) <= 0.05) < 0.05 + 3 * np.sqrt(0.05 * 0.95 / 120)
     a, b = rng.normal(size=(2, 1500, 2))
     shifted = classifier_test(a + np.array([1.0, 0.0]), b)
-    assert shifted.p_value <= 0.002
+    assert shifted.p_value == pytest.approx(0.002)  # twice the least of a half
     best = 0.7602499389065233  # Phi(1 / sqrt 2): of two normal variables one apart, the larger is the shifted one
     assert best - 0.06 < shifted.auc < best + 4 * shifted.standard_error
     assert 0.6 < shifted.accuracy < 0.72  # of the best rule: Phi(1/2) = 0.69
@@ -431,6 +431,7 @@ def test_each_metric_is_its_public_function(name: str) -> None:
     assert METRICS[name](a, b) == pytest.approx(BY_HAND[name](rows[:40], rows[40:]), rel=1e-9, abs=1e-12)
     # Of three sets of rows, two are compared, and two ways to label them are.
     pool = relabelling.Pool(np.concatenate([rows, rows[:5] + 3]))
+    pool.rows[:, 2] = np.round(pool.rows[:, 2])  # ties
     signs = np.zeros((85, 2), dtype=np.int8)
     order = np.random.default_rng(0).permutation(85)
     signs[order[:35], 0], signs[order[35:70], 0], signs[:35, 1], signs[40:75, 1] = 1, -1, 1, -1

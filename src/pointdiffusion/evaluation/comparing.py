@@ -108,7 +108,7 @@ def _by_row(log_prob: Array, other: Array) -> Difference:
 
 
 def _told(name: str, value: float, other: float, error: float, sign: float, rows: int) -> Difference:
-    sigma = sign * (value - other) / max(error, 1e-300)
+    sigma = sign * (value - other) / max(error, 1e-9 * (abs(value) + abs(other)), 1e-300)  # rounding is no difference
     verdict = "cannot be told apart" if abs(sigma) < 2 else f"{min(abs(sigma), 999):.1f} sigma "
     verdict += "" if abs(sigma) < 2 else "better" if sigma > 0 else "worse"
     return Difference(name, value, other, value - other, error, sigma, verdict, rows)

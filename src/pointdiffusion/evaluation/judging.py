@@ -206,7 +206,8 @@ def _told(
     larger_is_better: bool = False,
 ) -> Figure:  # fmt: skip
     """Return the figure with its verdict: by the p-value where there is one, else by two standard errors."""
-    worse = (floor - value if larger_is_better else value - floor) / max(error, 1e-300)
+    least = max(1e-9 * (abs(value) + abs(floor)), 1e-300)  # a rounding error is no difference
+    worse = (floor - value if larger_is_better else value - floor) / max(error, least)
     if (worse < 2) if p is None else (p >= LEVEL):
         verdict = SAME
     elif worse >= 2:

@@ -16,7 +16,7 @@ from pointdiffusion.visuals.inline import DATA_COLOUR, OTHER_COLOUR, SAMPLES_COL
 from pointdiffusion.visuals.page import grid, paragraph, picture, table
 from pointdiffusion.visuals.summary import limits_of, plot_marginal, plot_pair, short
 
-MOST_COLUMNS, MOST_PAIRS, MOST_MARGINALS, MOST_DOTS, MOST_CLASSES = 6, 9, 9, 2000, 12
+MOST_COLUMNS, MOST_PAIRS, WORST_PAIRS, MOST_MARGINALS, MOST_DOTS, MOST_CLASSES = 6, 8, 3, 8, 2000, 12
 
 
 def telling_pairs(found: Findings, tables: Tables) -> list[tuple[int, int]]:
@@ -27,14 +27,14 @@ def telling_pairs(found: Findings, tables: Tables) -> list[tuple[int, int]]:
     if n_dims <= MOST_COLUMNS:
         return pairs
     place = {f"{tables.columns[a]}, {tables.columns[b]}": (a, b) for a, b in pairs}
-    worst = [place[figure.name] for figure in found.judgement.pairs[: MOST_PAIRS // 3]]
+    worst = [place[figure.name] for figure in found.judgement.pairs[:WORST_PAIRS]]
     strength = np.abs(correlations(tables.training))
     strongest = sorted(pairs, key=lambda pair: -strength[pair])
     return [*worst, *(pair for pair in strongest if pair not in worst)][:MOST_PAIRS]
 
 
 def telling_columns(found: Findings, tables: Tables) -> list[int]:
-    """Return the columns whose distribution to draw: all of nine or fewer, else the worst."""
+    """Return the columns whose distribution to draw: all of eight or fewer, else the worst."""
     if len(tables.columns) <= MOST_MARGINALS or not found.judgement.columns:
         return list(range(len(tables.columns)))[:MOST_MARGINALS]
     return [tables.columns.index(figure.name) for figure in found.judgement.columns[:MOST_MARGINALS]]

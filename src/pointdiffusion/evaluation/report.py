@@ -99,7 +99,9 @@ def _lead(found: Findings, other: Findings | None, differences: list[Difference]
     more = [f"Held-out rows have a mean log-likelihood of {likelihood.value:.3f} ± {error:.3f} nats."]
     copied = judgement[COPIES]
     if copied.verdict != SAME:
-        more.append(f"{copied.value:.1%} of the samples lie nearer to training rows than 1% of fresh rows do.")
+        more.append(
+            f"{copied.value:.1%} of the samples lie nearer to training rows than {copied.floor:.1%} of fresh rows do."
+        )
     if found.diagnosis is not None and found.diagnosis.cause != "sound":
         more.append(found.diagnosis.advice)
     if other is not None:
@@ -264,8 +266,8 @@ def _memorisation(found: Findings) -> str:
         size=(5.6, 3.0), label="Distances to the nearest training row, of held-out rows and of samples",
     )  # fmt: skip
     words = (
-        f"{copied.value:.2%} of the samples lie nearer to a training row than about one fresh row in a hundred does "
-        f"({copied.floor:.2%} expected, p = {copied.p_value:.2g}): {copied.verdict}. Copies show as a bump on the left."
+        f"{copied.value:.2%} of the samples lie nearer to a training row than {copied.floor:.2%} of fresh rows are "
+        f"expected to (p = {copied.p_value:.2g}): {copied.verdict}. Copies show as a bump on the left."
     )
     return paragraph(words) + picture(svg, kind="one")
 
@@ -292,8 +294,13 @@ def _causes(found: Findings, asked: bool) -> str:
         "solver": "the solver takes few steps", "rest": "start and solver acting together",
     }  # fmt: skip
     rows = [[name, f"{part.value:.5f}", f"{part.error:.5f}", meanings[name]] for name, part in parts.items()]
+    told = diagnosis.advice
+    if diagnosis.cause == "sound":
+        told = "By the energy distance, on which the split rests, the samples cannot be told from fresh data."
+        if found.judgement.rejected:
+            told += " What other tests see besides is not split."
     words = (
-        f"{diagnosis.advice} Parts of the squared energy distance to {diagnosis.n_samples} held-out rows, without "
+        f"{told} Parts of the squared energy distance to {diagnosis.n_samples} held-out rows, without "
         "bias, so a part may come out below 0."
     )
     head = ["part", "value", "±", "what it is"]

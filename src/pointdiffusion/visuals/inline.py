@@ -36,6 +36,7 @@ def inline_svg(draw: Callable[[Any], None], *, size: tuple[float, float], label:
     import matplotlib as mpl
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
     style = {
         "svg.fonttype": "none", "svg.hashsalt": hashlib.sha256(label.encode()).hexdigest()[:12],
@@ -51,6 +52,14 @@ def inline_svg(draw: Callable[[Any], None], *, size: tuple[float, float], label:
         draw(figure)
         for ax in figure.axes:
             ax.patch.set_visible(False)
+            for axis in (ax.xaxis, ax.yaxis):
+                if (
+                    axis.get_scale() == "log"
+                ):  # powers of ten would be set as a formula, and no name is to be read as one
+                    low, high = axis.get_view_interval()
+                    axis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 50 * low else (1,)))
+                    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+                    axis.set_minor_formatter(NullFormatter())
         figure.savefig(buffer, format="svg", metadata={"Date": None})
     return _for_page(buffer.getvalue(), label)
 

@@ -62,7 +62,7 @@ dt { font-weight: 600; } dd { margin: 0; color: var(--soft); }
 @media print { :root { --paper: #ffffff; --wash: #f5f6f8; --ink: #000000; --soft: #444444; --line: #cccccc;
   --data: #2b74b3; --samples: #d5481f; --other: #7d48b0; }
   body { max-width: none; padding: 0; font-size: 10pt; } nav { display: none; }
-  figure, tr, .verdict { break-inside: avoid; } h2, h3 { break-after: avoid; } a { color: inherit; }
+  figure, tr, .verdict { break-inside: avoid; } h2, h3, p.soft { break-after: avoid; } a { color: inherit; }
   .wide { overflow: visible; } pre { white-space: pre-wrap; } }
 """
 

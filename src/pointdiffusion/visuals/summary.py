@@ -46,7 +46,8 @@ def plot_pair(
         names: Of the columns.
     """
     size = float(np.clip(90 / np.sqrt(max(len(points), 1)), 1.6, 5.0))
-    ax.plot(*points.T, ".", color=colour, alpha=0.6, markersize=size, markeredgewidth=0, rasterized=True)
+    alpha = 0.8 if len(points) < 500 else 0.6
+    ax.plot(*points.T, ".", color=colour, alpha=alpha, markersize=size, markeredgewidth=0, rasterized=True)
     ax.set(xlim=limits[0], ylim=limits[1], title=title)
     ax.set_box_aspect(1)
     ax.locator_params(nbins=4)
