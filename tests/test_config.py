@@ -15,14 +15,15 @@ import numpy as np
 import pytest
 
 import pointdiffusion as ptd
-from pointdiffusion.config import InferenceConfig, TrainingConfig, unknown_name
+from pointdiffusion.config import InferenceConfig, TableConfig, TrainingConfig, unknown_name
 
-CONFIGS = [TrainingConfig, InferenceConfig]
+CONFIGS = [TrainingConfig, InferenceConfig, TableConfig]
 
 # For each setting: a valid value that is not the default, and values that are out of range.
 SETTINGS: dict[type, dict[str, tuple[Any, list[Any]]]] = {
     TrainingConfig: {
         "epochs": (3, [0, -1]),
+        "epoch_steps": (7, [-1]),
         "batch_size": (64, [0, -5, 2**24 + 1]),
         "noise_draws": (1, [0, -1, 4097]),
         "learning_rate": (1e-3, [0.0, -1e-4, 11.0]),
@@ -48,6 +49,22 @@ SETTINGS: dict[type, dict[str, tuple[Any, list[Any]]]] = {
         "sigma_min": (0.002, [0.0, -1.0, 10.0, 11.0]),
         "sigma_max": (80.0, [0.01, 0.001, -1.0]),
         "rho": (3.0, [0.0, -7.0]),
+        "final_zero": (False, []),
+    },
+    TableConfig: {
+        "base": ("mixture", ["sphere"]),
+        "num_members": (3, [-1, 51]),
+        "num_steps": (300, [0, -1, 10**8]),
+        "sigma_min": (0.1, [0.0, -1.0, 10.0]),
+        "noise_min": (0.1, [0.0, -1.0, 10.0]),
+        "sigma_max": (20.0, [1.0, -1.0]),
+        "hidden_dim": (64, [0, 5000]),
+        "num_layers": (1, [0, 65]),
+        "batch_size": (32, [0, -5]),
+        "noise_draws": (1, [0, -1]),
+        "learning_rate": (1e-3, [0.0, 11.0]),
+        "companion": (False, []),
+        "mask": (0.5, [-0.1, 1.1]),
     },
 }
 BY_NAME = [(kind, name) for kind, settings in SETTINGS.items() for name in settings]
@@ -73,7 +90,7 @@ def test_every_setting_goes_through_yaml_and_back(kind: Any, name: str) -> None:
     config = kind(**{name: SETTINGS[kind][name][0]})
     again = kind.from_yaml(config.to_yaml())
     assert again == config
-    assert type(getattr(again, name)) is type(getattr(kind(), name))
+    assert type(getattr(again, name)) is type(getattr(config, name))
 
 
 @pytest.mark.parametrize("value", [1e-4, 1e-5, 1.5e-30, 3.0, 1 / 3])
@@ -124,12 +141,17 @@ def test_a_value_out_of_range_is_refused_in_yaml(kind: Any, name: str, value: An
 def test_a_value_that_makes_no_sense_is_refused_by_name(kind: Any, name: str, value: Any) -> None:
     """NaN, infinity, a wrong type or an absurd number: each is a ValueError that names the setting.
 
-    Two exceptions: names of parts are looked up later, so any text will do; and counts without a limit are unlimited.
+    Exceptions: names of parts are looked up later, so any text will do; counts without a limit are unlimited; True is
+    a value of a switch, and None one of a setting that is open.
     """
     valid = SETTINGS[kind][name][0]
     if isinstance(valid, str) and isinstance(value, str):
         return
-    if value == 10**400 and name in ("epochs", "reference_points", "ema_warmup"):
+    if isinstance(valid, bool) and value is True:
+        return
+    if value is None and getattr(kind(), name) is None:
+        return
+    if value == 10**400 and name in ("epochs", "epoch_steps", "reference_points", "ema_warmup"):
         return
     with pytest.raises(ValueError, match=name):
         kind(**{name: value})

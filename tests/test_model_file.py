@@ -25,9 +25,13 @@ import pointdiffusion as ptd
 from pointdiffusion import files
 from pointdiffusion.files import seal
 
+LATER = ["grids", "conditions", "bases", "companion", "companion_share"]
+"""Parts that older files do not have."""
+
 KEYS = [
     "format", "version", "architecture", "backbone", "sigma_data", "weights", "raw_weights", "mean", "scale",
     "covariance", "columns", "inference", "training", "metadata", "grids", "conditions",
+    "bases", "companion", "companion_share",
 ]  # fmt: skip
 
 
@@ -99,6 +103,29 @@ def test_everything_comes_back(path: Path) -> None:
         assert getattr(after, name) == getattr(before, name), name
     assert not any(weight.requires_grad for weight in after.denoiser.parameters())
     assert not after.denoiser.training
+
+
+def test_bases_and_companion_come_back(tmp_path: Path) -> None:
+    """An ensemble with a base for each member, mixed with a distribution of its own."""
+    bases = [ptd.GaussianMixture([1.0], torch.full((1, 2), 0.1 * k), torch.eye(2)[None]) for k in range(2)]
+    companion = ptd.Companion(ptd.GaussianMixture([0.5, 0.5], torch.eye(2), torch.eye(2).repeat(2, 1, 1)), 0.3)
+    average = ptd.KarrasDenoiser(ptd.Average([network(), network()]), 1.0, bases)
+    before = model(denoiser=average, companion=companion, raw_weights={})
+    before.save(tmp_path / "model.pt")
+    after = ptd.load(tmp_path / "model.pt")
+    np.testing.assert_array_equal(after.sample(30, seed=2), before.sample(30, seed=2))
+    x = before.sample(5, seed=1)
+    np.testing.assert_array_equal(after.log_prob(x, num_steps=8), before.log_prob(x, num_steps=8))
+    assert after.companion is not None
+    assert after.companion.share == 0.3
+    assert len(after.denoiser.bases) == 2
+
+
+def test_a_file_without_the_later_parts_is_read(path: Path) -> None:
+    """Files of before there were bases and companions."""
+    old = {name: value for name, value in payload_of(path).items() if name not in ("bases", "companion")}
+    path.write_bytes(seal(archive(old)))
+    np.testing.assert_array_equal(ptd.load(path).sample(4), model().sample(4))
 
 
 def test_samples_are_the_same_to_the_last_bit(path: Path) -> None:
@@ -334,7 +361,7 @@ def test_foreign_files_are_refused(kind: str, tmp_path: Path) -> None:
     refused(path)
 
 
-@pytest.mark.parametrize("key", [key for key in KEYS if key not in ("grids", "conditions")])
+@pytest.mark.parametrize("key", [key for key in KEYS if key not in LATER])
 def test_a_missing_part_is_noticed(key: str, path: Path) -> None:
     payload = payload_of(path)
     assert sorted(payload) == sorted(KEYS)
@@ -356,6 +383,14 @@ CONDITIONS: dict[str, Any] = {  # of a model with masks, which the one in the fi
     "means": torch.zeros(1, 2), "covariances": torch.eye(2)[None], "classes": [], "shares": [], "context_names": [],
     "context_mean": None, "context_scale": None, "masked": True,
 }  # fmt: skip
+PLAIN = {
+    "weights": torch.ones(1),
+    "means": torch.zeros(1, 2),
+    "covariances": torch.eye(2)[None],
+    "labels": torch.zeros(1).long(),
+}
+"""A mixture as a file holds it; as a companion it needs a share between 0 and 1 beside it, which the file lacks."""
+
 WRONG: dict[str, list[Any]] = {
     "format": [None, 0, 2, "1", torch.ones(2)],
     "version": [None, 7, ["0.1"]],
@@ -386,6 +421,16 @@ WRONG: dict[str, list[Any]] = {
         3, [], {}, {"means": torch.zeros(1, 2)}, CONDITIONS,
         {**CONDITIONS, "masked": False, "means": torch.zeros(1, 3)},
     ],
+    "bases": [
+        None, 3, [3], [None], [{}], [{"weights": torch.ones(1)}], [{**PLAIN, "means": torch.zeros(1, 3)}],
+        [{**PLAIN, "weights": [1.0]}], [{**PLAIN, "surprise": torch.ones(1)}], [PLAIN, PLAIN],
+        [{**PLAIN, "covariances": torch.zeros(1, 2, 2)}],
+    ],
+    "companion": [
+        3, [], {}, {"weights": torch.ones(1)}, {**PLAIN, "means": [[0.0, 0.0]]}, PLAIN,
+        {**PLAIN, "weights": torch.full((1,), float("nan"))},
+    ],
+    "companion_share": [None, 1, "0.5", torch.ones(1)],
 }  # fmt: skip
 
 

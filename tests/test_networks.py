@@ -39,6 +39,7 @@ def _mlp(**changes: Any) -> ptd.ResidualMLP:
 
 # One example of each registered part, and inputs that it takes.
 EXAMPLES: dict[str, Any] = {
+    "average": (lambda: ptd.Average([_mlp(), _mlp()]), ((6, D), (6,))),
     "residual-mlp": (_mlp, ((6, D), (6,))),
     "fourier-features": (lambda: ptd.FourierFeatures(D, 5, 1.3), ((6, D),)),
     "noise-embedding": (lambda: ptd.NoiseEmbedding(EMBEDDING), ((6,),)),

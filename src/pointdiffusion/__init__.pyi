@@ -14,8 +14,13 @@ from pointdiffusion.adapters import to_x0 as to_x0
 from pointdiffusion.bound import Bound as Bound
 from pointdiffusion.bound import variational_bound as variational_bound
 from pointdiffusion.checkpoints import AtomicCheckpointIO as AtomicCheckpointIO
+from pointdiffusion.closed_forms import fit_gaussian as fit_gaussian
+from pointdiffusion.closed_forms import fit_mixture as fit_mixture
+from pointdiffusion.closed_forms import stacking_weights as stacking_weights
+from pointdiffusion.closed_forms import student_t as student_t
 from pointdiffusion.conditions import Conditions as Conditions
 from pointdiffusion.config import InferenceConfig as InferenceConfig
+from pointdiffusion.config import TableConfig as TableConfig
 from pointdiffusion.config import TrainingConfig as TrainingConfig
 from pointdiffusion.data.collecting import Table as Table
 from pointdiffusion.data.datasets import DATASETS as DATASETS
@@ -33,6 +38,8 @@ from pointdiffusion.denoisers import KarrasDenoiser as KarrasDenoiser
 from pointdiffusion.distributions import GaussianMixture as GaussianMixture
 from pointdiffusion.empirical import EmpiricalDenoiser as EmpiricalDenoiser
 from pointdiffusion.empirical import posterior_mean as posterior_mean
+from pointdiffusion.ensembles import ensemble as ensemble
+from pointdiffusion.estimator import DiffusionEstimator as DiffusionEstimator
 from pointdiffusion.evaluation.certify import Certificate as Certificate
 from pointdiffusion.evaluation.certify import certify as certify
 from pointdiffusion.evaluation.comparing import Difference as Difference
@@ -77,6 +84,7 @@ from pointdiffusion.evaluation.unusual import Surprise as Surprise
 from pointdiffusion.evaluation.unusual import unusual as unusual
 from pointdiffusion.files import write_atomic as write_atomic
 from pointdiffusion.fitting import fit as fit
+from pointdiffusion.flow import Companion as Companion
 from pointdiffusion.grids import optimise_sigmas as optimise_sigmas
 from pointdiffusion.guidance import Guided as Guided
 from pointdiffusion.guidance import autoguidance as autoguidance
@@ -96,6 +104,7 @@ from pointdiffusion.model import Imputed as Imputed
 from pointdiffusion.model import load as load
 from pointdiffusion.model import pick_device as pick_device
 from pointdiffusion.networks import NETWORKS as NETWORKS
+from pointdiffusion.networks import Average as Average
 from pointdiffusion.networks import ConditionEmbedding as ConditionEmbedding
 from pointdiffusion.networks import FourierFeatures as FourierFeatures
 from pointdiffusion.networks import NoiseEmbedding as NoiseEmbedding
@@ -129,6 +138,8 @@ from pointdiffusion.sampling import exact_flow as exact_flow
 from pointdiffusion.sampling import make_solver as make_solver
 from pointdiffusion.sampling import sample as sample
 from pointdiffusion.sampling import trajectory as trajectory
+from pointdiffusion.selection import Selection as Selection
+from pointdiffusion.selection import fit_table as fit_table
 from pointdiffusion.solvers import DDIM as DDIM
 from pointdiffusion.solvers import SOLVERS as SOLVERS
 from pointdiffusion.solvers import AdaptiveRungeKutta as AdaptiveRungeKutta

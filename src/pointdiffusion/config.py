@@ -124,6 +124,7 @@ class TrainingConfig(_Config):
 
     Args:
         epochs: Passes over the data; an epoch is as many steps as batches fill the data, rows drawn with replacement.
+        epoch_steps: Steps of an epoch, if another number; 0 for as many as batches fill the data.
         batch_size: Rows a step.
         noise_draws: Noise levels and draws for each row of a batch.
         learning_rate: Peak rate of AdamW, which a network's own `rate_multiplier` multiplies; annealed along a cosine
@@ -153,6 +154,7 @@ class TrainingConfig(_Config):
     """
 
     epochs: int = 50
+    epoch_steps: int = 0
     batch_size: int = 128
     noise_draws: int = 2
     learning_rate: float = 1e-4
@@ -173,6 +175,7 @@ class TrainingConfig(_Config):
 
     def _check(self) -> None:
         _require(self.epochs >= 1, f"epochs must be at least 1, got {self.epochs}")
+        _require(self.epoch_steps >= 0, f"epoch_steps must not be negative, got {self.epoch_steps}")
         _require(1 <= self.batch_size <= 2**24, f"batch_size must lie in 1..{2**24}, got {self.batch_size}")
         _require(1 <= self.noise_draws <= 4096, f"noise_draws must lie in 1..4096, got {self.noise_draws}")
         _require(0 < self.learning_rate <= 10, f"learning_rate must lie above 0, up to 10, got {self.learning_rate}")
@@ -202,6 +205,8 @@ class InferenceConfig(_Config):
         sigma_min: Lowest noise level above 0, in standard deviations of the data.
         sigma_max: Noise level at which sampling starts, in standard deviations of the data.
         rho: Curvature of Karras' grid.
+        final_zero: Whether the last step removes the noise that is left at `sigma_min`. Without it samples follow the
+            density that `log_prob` states, the data blurred by `sigma_min`.
 
     Raises:
         ValueError: If a value has the wrong type or is out of range.
@@ -213,8 +218,72 @@ class InferenceConfig(_Config):
     sigma_min: float = 0.01
     sigma_max: float = 10.0
     rho: float = 7.0
+    final_zero: bool = True
 
     def _check(self) -> None:
         _require(1 <= self.num_steps <= 100_000, f"num_steps must lie in 1..100000, got {self.num_steps}")
         _check_range(self.sigma_min, self.sigma_max)
         _require(0.1 <= self.rho <= 100, f"rho must lie in 0.1..100, got {self.rho}")
+
+
+BASES = ("auto", "isotropic", "gaussian", "mixture")
+"""What the denoiser of a table starts from: `KarrasDenoiser` says what a base is."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TableConfig(_Config):
+    """Settings of `fit_table`; what is None or "auto" is chosen from the table, and stands in the settings it returns.
+
+    Args:
+        base: One of `BASES`: the exact denoiser on the skip path.
+        num_members: Networks whose average the model is; each is trained without a part of the rows of its own, on
+            which choices are made. With 0 one network is trained on all rows and nothing is weighed.
+        num_steps: Training steps of each network, annealed to their end.
+        sigma_min: Blur of the density, in standard deviations of the data.
+        noise_min: Lowest noise level of training, in standard deviations of the data.
+        sigma_max: Highest noise level.
+        hidden_dim: Width of a network.
+        num_layers: Residual blocks of a network.
+        batch_size: Rows a step.
+        noise_draws: Noise levels and draws for each row of a batch.
+        learning_rate: Peak rate, as in `TrainingConfig`.
+        companion: Whether the density is weighed against a mixture and a broad Student t, and mixed with them.
+        mask: Share of rows that are shown some of their own coordinates, as in `TrainingConfig`; companions and bases
+            are then left out.
+
+    Raises:
+        ValueError: If a value has the wrong type or is out of range.
+    """
+
+    base: str = "auto"
+    num_members: int | None = None
+    num_steps: int | None = None
+    sigma_min: float | None = None
+    noise_min: float | None = None
+    sigma_max: float = 10.0
+    hidden_dim: int | None = None
+    num_layers: int = 2
+    batch_size: int | None = None
+    noise_draws: int = 2
+    learning_rate: float = 1e-4
+    companion: bool = True
+    mask: float = 0.0
+
+    def _check(self) -> None:
+        if self.base not in BASES:
+            raise unknown_name("base", self.base, BASES)
+        members, steps, width = self.num_members, self.num_steps, self.hidden_dim
+        _require(members is None or 0 <= members <= 50, f"num_members must lie in 0..50, got {members}")
+        _require(steps is None or 1 <= steps <= 10**7, f"num_steps must lie in 1..10000000, got {steps}")
+        _require(width is None or 1 <= width <= 4096, f"hidden_dim must lie in 1..4096, got {width}")
+        _require(1 <= self.num_layers <= 64, f"num_layers must lie in 1..64, got {self.num_layers}")
+        for name in ("sigma_min", "noise_min"):
+            level = getattr(self, name)
+            _require(
+                level is None or 0 < level < self.sigma_max, f"{name} must lie above 0 and below sigma_max, got {level}"
+            )
+        _require(self.sigma_max >= 2, f"sigma_max must be at least 2 standard deviations, got {self.sigma_max}")
+        TrainingConfig(
+            batch_size=128 if self.batch_size is None else self.batch_size, noise_draws=self.noise_draws, learning_rate=self.learning_rate,
+            mask=self.mask,
+        )  # fmt: skip

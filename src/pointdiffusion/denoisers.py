@@ -11,11 +11,14 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from typing import Any, Protocol
+from collections.abc import Sequence
+from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor, nn
 
+from pointdiffusion.distributions import GaussianMixture
+from pointdiffusion.networks import Average
 from pointdiffusion.noise import sigma_rows
 
 
@@ -58,17 +61,46 @@ class KarrasDenoiser(Denoiser):
     Input and target of the network have unit variance at every noise level, and as little of its error as possible
     reaches the output. `backbone` takes points `(B, D)` and the noise conditioning `(B,)`.
 
+    The skip path :math:`c_{skip} x` is the exact denoiser of :math:`N(0, \sigma_{data}^2 I)`. A `base` puts another
+    exact denoiser in its place, and the coefficients become the matrices that its mean :math:`\mu` and covariance C ask
+    for, symmetric square roots:
+
+    .. math:: D(x; \sigma) = B(x; \sigma) + C_{out} F(C_{in} (x - \mu), c_{noise}), \quad
+        C_{in} = (C + \sigma^2 I)^{-1/2}, \quad C_{out} = \sigma C^{1/2} (C + \sigma^2 I)^{-1/2} .
+
+    A network whose last layer is zero is then exactly as good as the base. An average of networks may have a base for
+    each member, and is the average of their denoisers.
+
     Args:
         backbone: The network F.
         sigma_data: Standard deviation of the data; 1 for standardised points.
+        bases: Distributions near that of the data, whose denoisers are exact: none, one, or as many as the `Average`
+            has members.
+
+    Raises:
+        ValueError: If the covariance of the base is singular.
 
     References:
         Elucidating the Design Space of Diffusion-Based Generative Models (Karras et al., 2022), equation 7 and
         table 1, https://arxiv.org/abs/2206.00364
     """
 
+    def __init__(
+        self, backbone: nn.Module, sigma_data: float = 1.0, bases: Sequence[GaussianMixture] = ()
+    ) -> None:  # fmt: skip
+        super().__init__(backbone, sigma_data)
+        self.bases = tuple(bases)
+        self._axes: list[tuple[Tensor, ...]] = []
+        for base in self.bases:
+            variances, axes = torch.linalg.eigh(base.covariance)
+            if float(variances.min()) <= 1e-12 * float(variances.max()):
+                raise ValueError("the covariance of the base is singular; add a small variance to it")
+            self._axes.append((base.mean, variances, axes))
+        if len(self.bases) > 1 and not (isinstance(backbone, Average) and len(backbone.members) == len(self.bases)):
+            raise ValueError(f"{len(self.bases)} bases are for an Average of as many networks, one for any other")
+
     def coefficients(self, sigma: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Return c_skip, c_out, c_in and c_noise at `sigma`, each of its shape."""
+        """Return c_skip, c_out, c_in and c_noise at `sigma`, each of its shape, as they are without a base."""
         total = sigma**2 + self.sigma_data**2
         c_skip = self.sigma_data**2 / total
         c_out = sigma * self.sigma_data / total.sqrt()
@@ -77,9 +109,24 @@ class KarrasDenoiser(Denoiser):
     def forward(self, x: Tensor, sigma: Tensor, **condition: Any) -> Tensor:
         """Return the expected clean points, of the shape of `x`."""
         if torch.as_tensor(sigma).ndim:
-            c_skip, c_out, c_in, c_noise = self.coefficients(sigma_rows(sigma, x))
-            c_noise = c_noise.flatten()
+            level = sigma_rows(sigma, x)
+            c_noise = (level.log() / 4).flatten()
         else:  # one level for all rows: the network may embed it once
-            c_skip, c_out, c_in, c_noise = self.coefficients(torch.as_tensor(sigma).to(x))
-            c_noise = c_noise.expand(len(x))
+            level = torch.as_tensor(sigma).to(x)
+            c_noise = (level.log() / 4).expand(len(x))
+        if self.bases:
+            networks = [self.backbone] if len(self.bases) == 1 else cast("Average", self.backbone).members
+            parts = [self._beside(k, each, x, level, c_noise, condition) for k, each in enumerate(networks)]
+            return parts[0] if len(parts) == 1 else torch.stack(parts).mean(dim=0)
+        c_skip, c_out, c_in, _ = self.coefficients(level)
         return c_skip * x + c_out * self.backbone(c_in * x, c_noise, **condition)
+
+    def _beside(
+        self, k: int, network: nn.Module, x: Tensor, level: Tensor, c_noise: Tensor, condition: dict[str, Any]
+    ) -> Tensor:  # fmt: skip
+        """Return what base k says and what a network adds to it."""
+        mean, variances, axes = (part.to(x) for part in self._axes[k])
+        total = (variances + level**2).sqrt()  # (D,) or (B, D)
+        seen = ((x - mean) @ axes / total) @ axes.T
+        added = (network(seen, c_noise, **condition) @ axes) * (level * variances.sqrt() / total)
+        return self.bases[k].denoise(x, level.flatten() if level.ndim else level) + added @ axes.T

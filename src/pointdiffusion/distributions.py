@@ -86,19 +86,37 @@ class GaussianMixture:
         log_joint = log_weights - 0.5 * (along**2 / total + (2 * math.pi * total).log()).sum(dim=2)
         return log_joint, along, total
 
-    def log_prob(self, x: Tensor, sigma: Tensor | float = 0.0) -> Tensor:
+    def log_prob(self, x: Tensor, sigma: Tensor | float = 0.0, labels: Tensor | None = None) -> Tensor:
         """Return the log-density of the points blurred by `sigma`, in nats, shape `(B,)`.
 
         Args:
             x: Points, shape `(B, D)`.
             sigma: Noise level, a scalar or shape `(B,)`.
+            labels: Class of each row, whose own density is then asked for, shape `(B,)`; -1 where it is not known.
 
         Raises:
-            ValueError: If a covariance is singular and `sigma` is 0.
+            ValueError: If a covariance is singular and `sigma` is 0, or a label has no component.
         """
         if bool((self._variances.min() == 0) & (torch.as_tensor(sigma) == 0).any()):
             raise ValueError("a covariance is singular, so there is no density at sigma 0; ask for sigma > 0")
-        return self._components(x, sigma)[0].logsumexp(dim=1)
+        log_joint = self._components(x, sigma)[0]
+        if labels is None:
+            return log_joint.logsumexp(dim=1)
+        other = self._others(labels, x)
+        share = self._parts(x)[0].expand_as(other).masked_fill(other, -torch.inf).logsumexp(dim=1)
+        return log_joint.masked_fill(other, -torch.inf).logsumexp(dim=1) - share
+
+    def _others(self, labels: Tensor, x: Tensor) -> Tensor:
+        """Return which components are of another class than a row, shape `(B, K)`.
+
+        Raises:
+            ValueError: If a label has no component.
+        """
+        if not bool(torch.isin(labels.cpu(), torch.cat([self.labels, self.labels.new_tensor([-1])])).all()):
+            known = sorted(set(self.labels.tolist()))
+            raise ValueError(f"labels must be -1 or one of the classes {known}, got {labels.unique().tolist()}")
+        labels = labels.to(x.device)
+        return (labels[:, None] >= 0) & (labels[:, None] != self.labels.to(x.device))
 
     def label_posterior(self, x: Tensor, sigma: Tensor | float = 0.0) -> Tensor:
         """Return the probability of every class given points blurred by `sigma`, shape `(B, number of classes)`."""
@@ -124,11 +142,7 @@ class GaussianMixture:
             raise ValueError(f"a mixture knows no condition but labels, got {', '.join(condition)}")
         log_joint, along, total = self._components(x, sigma)
         if labels is not None:
-            if not bool(torch.isin(labels.cpu(), torch.cat([self.labels, self.labels.new_tensor([-1])])).all()):
-                known = sorted(set(self.labels.tolist()))
-                raise ValueError(f"labels must be -1 or one of the classes {known}, got {labels.unique().tolist()}")
-            other = (labels[:, None] >= 0) & (labels[:, None] != self.labels.to(x.device))
-            log_joint = log_joint.masked_fill(other, -torch.inf)
+            log_joint = log_joint.masked_fill(self._others(labels, x), -torch.inf)
         _, means, variances, axes = self._parts(x)
         shares = log_joint.softmax(dim=1)  # (B, K)
         # At sigma 0 a singular direction is 0 / 0: nothing is noise there, nothing moves either.
@@ -157,8 +171,34 @@ class GaussianMixture:
             raise ValueError(f"num_samples must be at least 1, got {num_samples}")
         chosen = torch.multinomial(self.weights, num_samples, replacement=True, generator=generator)
         noise = torch.randn(num_samples, self.n_dims, generator=generator, dtype=torch.float64)
+        return self._placed(noise, chosen, sigma), self.labels[chosen]
+
+    def sample_labels(self, labels: Tensor, generator: torch.Generator, sigma: float = 0.0) -> Tensor:
+        """Draw one point of the class of each row, blurred by `sigma`, shape `(B, D)`, in float64.
+
+        Args:
+            labels: The classes, shape `(B,)`; -1 for a draw of the whole.
+            generator: Where they come from.
+            sigma: Noise level.
+
+        Raises:
+            ValueError: If a label has no component.
+        """
+        noise = torch.randn(len(labels), self.n_dims, generator=generator, dtype=torch.float64)
+        weights = self.weights.expand(len(labels), -1).masked_fill(self._others(labels, noise), 0.0)
+        chosen = torch.multinomial(weights, 1, generator=generator)[:, 0]
+        return self._placed(noise, chosen, sigma)
+
+    def _placed(self, noise: Tensor, chosen: Tensor, sigma: float) -> Tensor:
+        """Return standard normal numbers as points of the chosen components, shape `(B, D)`."""
         scaled = noise * (self._variances + sigma**2).sqrt()[chosen]
-        return self.means[chosen] + torch.einsum("bj,bij->bi", scaled, self._axes[chosen]), self.labels[chosen]
+        return self.means[chosen] + torch.einsum("bj,bij->bi", scaled, self._axes[chosen])
+
+    def to_plain(self) -> dict[str, Tensor]:
+        """Return the parameters as tensors, for a file; `GaussianMixture(**plain)` makes it again."""
+        return {
+            "weights": self.weights, "means": self.means, "covariances": self.covariances, "labels": self.labels
+        }  # fmt: skip
 
     def condition(self, label: int) -> GaussianMixture:
         """Return the distribution of one class.

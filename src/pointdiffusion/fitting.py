@@ -22,6 +22,7 @@ from pointdiffusion.conditions import Conditions
 from pointdiffusion.config import InferenceConfig, TrainingConfig
 from pointdiffusion.data.tables import Standardiser, column_names
 from pointdiffusion.denoisers import KarrasDenoiser
+from pointdiffusion.distributions import GaussianMixture
 from pointdiffusion.evaluation.noise_range import choose_noise_range
 from pointdiffusion.model import DiffusionModel, pick_device
 from pointdiffusion.model_file import Backbone, make_backbone
@@ -95,7 +96,8 @@ def _run(trainer: Trainer, module: LightningDiffusion, checkpoint: Path | None) 
 def fit(
     points: Any, training: TrainingConfig | None = None, *, inference: InferenceConfig | None = None,
     labels: Any = None, context: Any = None, validation: Any = None, population: Any = None,
-    backbone: Backbone | None = None, metadata: dict[str, Any] | None = None, seed: int = 0, device: str = "auto",
+    backbone: Backbone | None = None, base: GaussianMixture | None = None, standardiser: Standardiser | None = None,
+    metadata: dict[str, Any] | None = None, seed: int = 0, device: str = "auto",
     folder: str | os.PathLike[str] | None = None, resume: bool = False, show_progress: bool = False,
 ) -> DiffusionModel:  # fmt: skip
     """Train a diffusion model on a table of points.
@@ -110,6 +112,8 @@ def fit(
         population: Many fresh rows, for the loss that a perfect network would reach.
         backbone: Network of points `(B, D)` and noise conditioning `(B,)`, and of `labels` and `context` where there
             are any, or a function that makes it from `metadata`; the library's own where it is missing.
+        base: Distribution in standard units whose exact denoiser the network adds to; see `KarrasDenoiser`.
+        standardiser: Scale of the columns; fitted on the rows where it is missing.
         metadata: Plain values that travel with the model.
         seed: Seed of initialisation and training.
         device: "auto", "cpu", "cuda" or "mps".
@@ -127,7 +131,7 @@ def fit(
         training = replace(training, sigma_min=chosen.sigma_min, sigma_max=chosen.sigma_max)
     inference = inference or InferenceConfig(sigma_min=training.sigma_min, sigma_max=training.sigma_max)
     metadata = metadata or {}
-    standardiser = Standardiser.fit(points)
+    standardiser = standardiser or Standardiser.fit(points)
     known = {"num_classes": 0, "num_context": 0}
     if labels is not None or context is not None or training.mask:
         rows = torch.from_numpy(standardiser.transform(points))
@@ -138,7 +142,8 @@ def fit(
         n_dims = len(standardiser.mean)
         network = default_network(n_dims, **known) if backbone is None else make_backbone(backbone, metadata)
     module = LightningDiffusion(
-        KarrasDenoiser(network), training, inference, points=points, validation=validation, population=population,
+        KarrasDenoiser(network, bases=[] if base is None else [base]), training, inference, points=points,
+        validation=validation, population=population,
         labels=labels, context=context, standardiser=standardiser, seed=seed, metadata=metadata,
     )  # fmt: skip
     checkpoint = None if folder is None else Path(folder) / "checkpoints" / CHECKPOINT

@@ -7,7 +7,9 @@ end there, and latent points are standard normal there.
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -16,11 +18,55 @@ from torch import Tensor
 from pointdiffusion import likelihood, sampling
 from pointdiffusion.conditions import Conditions, Known, rows_of
 from pointdiffusion.denoisers import Denoiser, DenoiserFunction
+from pointdiffusion.distributions import GaussianMixture
 from pointdiffusion.guidance import EVERYWHERE, Guided, bind
 from pointdiffusion.randomness import LIKELIHOOD, generator_for
 
 ROWS = 2048
 """Rows whose likelihood is taken at once."""
+
+
+@dataclass(frozen=True)
+class Companion:
+    """A distribution in closed form that a flow is mixed with: density and samples are those of the sum.
+
+    Args:
+        mixture: The distribution, in standard units; where the model has classes, its labels are their places.
+        share: Its weight, between 0 and 1.
+
+    Raises:
+        ValueError: If the share is out of range.
+    """
+
+    mixture: GaussianMixture
+    share: float
+
+    def __post_init__(self) -> None:
+        if not 0 < self.share < 1:
+            raise ValueError(f"the share of a companion must lie between 0 and 1, got {self.share}")
+
+    def start(
+        self, x: Tensor, sigma: float, generator: torch.Generator, labels: Tensor | None
+    ) -> tuple[Tensor, Tensor]:  # fmt: skip
+        """Choose the rows that are its own, and return where they start beside the others, and which they are."""
+        own = torch.rand(len(x), generator=generator, dtype=torch.float64) < self.share
+        drawn = self.mixture.sample_labels(torch.full((len(x),), -1) if labels is None else labels, generator, sigma)
+        return torch.where(own[:, None], drawn, x), own
+
+    def beside(self, denoiser: DenoiserFunction, own: Tensor, labels: Tensor | None) -> DenoiserFunction:
+        """Return the denoiser that is the mixture's for rows of its own."""
+        place = own[:, None]
+
+        def both(x: Tensor, sigma: Tensor, **_: Any) -> Tensor:
+            """Denoise each row by what drew it."""
+            return torch.where(place.to(x.device), self.mixture.denoise(x, sigma, labels), denoiser(x, sigma))
+
+        return both
+
+    def added(self, log_prob: Tensor, x: Tensor, labels: Tensor | None) -> Tensor:
+        """Return the log-density of the sum, from that of the flow."""
+        own = self.mixture.log_prob(x, labels=labels) + math.log(self.share)
+        return torch.logaddexp(log_prob + math.log1p(-self.share), own)
 
 
 class Flow:
@@ -32,13 +78,15 @@ class Flow:
         conditions: What it was trained to be told, if anything.
         sigma_min: Lowest noise level.
         sigma_max: Highest noise level.
+        companion: What the distribution is mixed with, if anything.
     """
 
     def __init__(
-        self, denoiser: Denoiser, covariance: Tensor, conditions: Conditions | None, sigma_min: float, sigma_max: float
-    ) -> None:
+        self, denoiser: Denoiser, covariance: Tensor, conditions: Conditions | None, sigma_min: float,
+        sigma_max: float, companion: Companion | None = None,
+    ) -> None:  # fmt: skip
         self.denoiser, self.covariance, self.conditions = denoiser, covariance.double(), conditions
-        self.sigma_min, self.sigma_max = sigma_min, sigma_max
+        self.sigma_min, self.sigma_max, self.companion = sigma_min, sigma_max, companion
         self.like = next(denoiser.parameters())
 
     def known(self, count: int, labels: Any = None, context: Any = None) -> Known:
@@ -113,8 +161,12 @@ class Flow:
         for index, rows in enumerate(x.to(self.like).split(ROWS)):
             here = rows_of(known, slice(index * ROWS, (index + 1) * ROWS))
             generator, ends = generator_for(seed, LIKELIHOOD, index), self.ends(len(rows), here, sigma_min)
-            parts.append(likelihood.log_prob(self.bound(here), rows, generator=generator, **ends, **settings))
-        return torch.cat(parts).cpu()
+            part = likelihood.log_prob(self.bound(here), rows, generator=generator, **ends, **settings).cpu()
+            if self.companion is not None:
+                place = slice(index * ROWS, index * ROWS + len(rows))
+                part = self.companion.added(part.double(), x[place].double().cpu(), here.get("labels"))
+            parts.append(part)
+        return torch.cat(parts)
 
     def latent(self, x: Tensor, known: Known, tolerance: float) -> Tensor:
         """Return where the flow takes rows, as standard normal numbers, shape `(N, D)`, float64."""

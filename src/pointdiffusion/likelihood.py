@@ -187,7 +187,7 @@ class _Flow:
         """Return value, points at `sigma_max`, standard error over probes, and the value from half of `sigma_max`."""
         from scipy.interpolate import CubicSpline
 
-        stepper = _default(self.sigma_data) if solver is None else make_solver(solver)
+        stepper = default_solver(self.sigma_data) if solver is None else make_solver(solver)
         if stepper.noises or isinstance(stepper, AdaptiveRungeKutta):
             raise ValueError("a density needs a deterministic solver on a grid; for an adaptive one give tolerance")
         if num_steps < 4:
@@ -250,7 +250,8 @@ class _First:
             return self.denoiser(x, level, **condition)
 
 
-def _default(sigma_data: float) -> Solver:
+def default_solver(sigma_data: float) -> Solver:
+    """Return the solver of `log_prob`."""
     return Multistep(4, quantity="velocity", variable="flow", corrector=True, sigma_data=sigma_data)
 
 

@@ -21,12 +21,13 @@ from pointdiffusion.conditions import Conditions, Known, rows_of
 from pointdiffusion.config import InferenceConfig, TrainingConfig, unknown_name
 from pointdiffusion.data.tables import Standardiser, as_points
 from pointdiffusion.denoisers import KarrasDenoiser
-from pointdiffusion.flow import Flow
+from pointdiffusion.distributions import GaussianMixture
+from pointdiffusion.flow import Companion, Flow
 from pointdiffusion.grids import optimise_sigmas
 from pointdiffusion.likelihood import Bandwidth
 from pointdiffusion.model_file import Backbone, about, class_name, network_of, read_payload, write_payload
 from pointdiffusion.networks import specification_of
-from pointdiffusion.noise import SCHEDULES, KarrasSchedule, NoiseSchedule
+from pointdiffusion.noise import SCHEDULES, KarrasSchedule, LogLinearSchedule, NoiseSchedule
 from pointdiffusion.randomness import BOUND, CHUNK, GRIDS, IMPUTATION, SAMPLING, chunks, generator_for
 from pointdiffusion.solvers import Solver
 from pointdiffusion.version import __version__
@@ -93,6 +94,8 @@ class DiffusionModel:
         metadata: Plain values that travel with the model.
         grids: Noise levels that `optimise_sigmas` found for this model, by number of evaluations.
         conditions: Classes and values that it was trained with; None for a model without.
+        companion: A distribution in closed form that it is mixed with, in `sample`, `trajectory` and `log_prob`; all
+            else is asked of the network alone. None for a model without.
         version: Version of the library that trained it.
     """
 
@@ -106,6 +109,7 @@ class DiffusionModel:
     metadata: dict[str, Any] = field(default_factory=dict)
     grids: dict[int, list[float]] = field(default_factory=dict)
     conditions: Conditions | None = None
+    companion: Companion | None = None
     version: str = __version__
 
     @property
@@ -122,7 +126,7 @@ class DiffusionModel:
     def flow(self) -> Flow:
         """The flow of the denoiser in standard units."""
         low, high = self.inference.sigma_min, self.inference.sigma_max
-        return Flow(self.denoiser, self.covariance, self.conditions, low, high)
+        return Flow(self.denoiser, self.covariance, self.conditions, low, high, self.companion)
 
     def _walks(
         self, num_samples: int, seed: int, settings: dict[str, Any], *, known: Known | None = None,
@@ -135,6 +139,8 @@ class DiffusionModel:
         if known is None:
             known = flow.known(num_samples, settings.pop("labels", None), settings.pop("context", None))
         guiding = {name: settings.pop(name) for name in GUIDING if name in settings}
+        # Nothing is known of what guidance would draw from the sum, nor of its parts where a row's values are given.
+        companion = None if guiding.get("guidance", 1.0) != 1 or "context" in known else flow.companion
         if guiding.get("guide") is not None:
             if not guiding["guide"].standardiser.equals(self.standardiser):
                 raise ValueError("the guide must be a model of the same scale; train both on the same table")
@@ -146,8 +152,11 @@ class DiffusionModel:
             generator = generator_for(seed, *stream, index)
             rows = torch.arange(index * CHUNK, (index + 1) * CHUNK).clamp(max=num_samples - 1)
             here = rows_of(known, rows)
-            x = flow.noise(CHUNK, generator, config.sigma_max, here).to(flow.like)
-            yield sampling.trajectory(flow.guided(here, **guiding), x, generator=generator, **how)
+            x, denoiser = flow.noise(CHUNK, generator, config.sigma_max, here), flow.guided(here, **guiding)
+            if companion is not None:
+                x, own = companion.start(x, config.sigma_max, generator, here.get("labels"))
+                denoiser = companion.beside(denoiser, own, here.get("labels"))
+            yield sampling.trajectory(denoiser, x.to(flow.like), generator=generator, **how)
 
     def _how(self, settings: dict[str, Any], cost: int) -> tuple[InferenceConfig, dict[str, Any]]:
         """Return the settings of a walk as a whole, and as `sampling.trajectory` takes them."""
@@ -156,7 +165,11 @@ class DiffusionModel:
         config = InferenceConfig.from_mapping({**self.inference.to_mapping(), **settings})
         how: dict[str, Any] = {"solver": solver if isinstance(solver, str) else sampling.make_solver(solver)}
         if nfe is None:
-            how["sigmas"] = make_schedule(config).sigmas(config.num_steps)
+            how["sigmas"] = make_schedule(config).sigmas(config.num_steps, final_zero=config.final_zero)
+        elif not config.final_zero and nfe >= cost:
+            how["sigmas"] = LogLinearSchedule(config.sigma_min, config.sigma_max).sigmas(nfe // cost, final_zero=False)
+            if solver == "auto":
+                how["solver"] = likelihood.default_solver(self.denoiser.sigma_data)
         elif nfe in self.grids and self.grids[nfe][0] == config.sigma_max and solver == "auto" and cost == 1:
             how["sigmas"] = torch.tensor(self.grids[nfe], dtype=torch.float64)
             how["solver"] = self._plan(nfe, config)[0]
@@ -425,6 +438,9 @@ class DiffusionModel:
             "metadata": self.metadata,
             "grids": self.grids,
             "conditions": None if self.conditions is None else self.conditions.to_plain(),
+            "bases": [base.to_plain() for base in self.denoiser.bases],
+            "companion": None if self.companion is None else self.companion.mixture.to_plain(),
+            "companion_share": 0.0 if self.companion is None else self.companion.share,
         }
         write_payload(path, payload)
 
@@ -444,8 +460,10 @@ def load(path: str | os.PathLike[str], *, backbone: Backbone | None = None) -> D
     network = network_of(payload, backbone, name)
     with about(name):
         training = None if payload["training"] is None else TrainingConfig.from_mapping(payload["training"])
+        bases = [GaussianMixture(**plain) for plain in payload["bases"]]
+        companion = None if payload["companion"] is None else GaussianMixture(**payload["companion"])
         model = DiffusionModel(
-            denoiser=KarrasDenoiser(network, payload["sigma_data"]),
+            denoiser=KarrasDenoiser(network, payload["sigma_data"], bases),
             standardiser=Standardiser(payload["mean"].double().numpy(), payload["scale"].double().numpy()),
             covariance=payload["covariance"],
             columns=payload["columns"],
@@ -455,8 +473,15 @@ def load(path: str | os.PathLike[str], *, backbone: Backbone | None = None) -> D
             metadata=payload["metadata"],
             grids=payload["grids"],
             conditions=None if payload["conditions"] is None else Conditions.from_plain(payload["conditions"]),
+            companion=None if companion is None else Companion(companion, payload["companion_share"]),
             version=payload["version"],
         )
+        for mixture in (*bases, companion):
+            if mixture is not None and mixture.n_dims != model.n_dims:
+                raise ValueError(f"its mixture is not one of {model.n_dims} columns")
+        classes = range(len(model.conditions.classes)) if model.conditions is not None else range(0)
+        if companion is not None and classes and set(companion.labels.tolist()) != set(classes):
+            raise ValueError("its companion does not know its classes")
         model.denoiser.eval().requires_grad_(False)
         probe = torch.zeros(2, model.n_dims).to(next(network.parameters()))
         known = {} if model.conditions is None else model.conditions.probe(len(probe))

@@ -8,6 +8,7 @@ what it is, and no memory is claimed that the file itself does not have.
 
 from __future__ import annotations
 
+import copy
 import io
 import itertools
 import json
@@ -49,7 +50,13 @@ _KINDS: dict[str, tuple[type, ...]] = {
     "metadata": (dict,),
     "grids": (dict,),
     "conditions": (dict, type(None)),
+    "bases": (list,),
+    "companion": (dict, type(None)),
+    "companion_share": (float,),
 }
+
+_LATER: dict[str, Any] = {"grids": {}, "conditions": None, "bases": [], "companion": None, "companion_share": 0.0}
+"""Parts that files of before they existed do not have."""
 
 
 def class_name(network: nn.Module) -> str:
@@ -105,8 +112,8 @@ def _check_weights(name: str, weights: dict[Any, Any]) -> None:
 
 def _check(payload: Any) -> None:
     """Raise a ValueError unless every part is there and of its kind."""
-    payload.setdefault("grids", {})  # files of before there were any
-    payload.setdefault("conditions", None)
+    for name, nothing in _LATER.items():
+        payload.setdefault(name, copy.copy(nothing))
     for name, kinds in _KINDS.items():
         _require(name in payload, f"{name} is missing")
         _require(type(payload[name]) in kinds, f"{name} is of the wrong kind")
@@ -128,6 +135,9 @@ def _check(payload: Any) -> None:
         _require(falling and levels[-1] == 0, "a grid does not fall to 0")
     for name in ("means", "covariances") if payload["conditions"] is not None else ():
         _check_tensor(f"conditions.{name}", payload["conditions"][name])
+    for mixture in [*payload["bases"], payload["companion"]]:
+        for part, value in ({} if mixture is None else mixture).items():
+            _check_tensor(f"{part} of a mixture", value)
     variances = torch.linalg.eigvalsh(covariance.double())
     _require(bool(torch.allclose(covariance, covariance.T)), "covariance is not symmetric")
     _require(bool(variances.min() >= -1e-6 * variances.abs().max()), "covariance has a negative variance")

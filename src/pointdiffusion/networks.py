@@ -315,7 +315,30 @@ class ResidualMLP(Part):
         return self.last(functional.silu(h))
 
 
+class Average(Part):
+    """Mean of what several networks say: an ensemble, which is one network again.
+
+    Args:
+        members: The networks, at least one; all of the same inputs and outputs.
+
+    Raises:
+        ValueError: If there is none.
+    """
+
+    def __init__(self, members: Sequence[nn.Module]) -> None:
+        super().__init__(members=list(members))
+        if not members:
+            raise ValueError("an average needs at least one network")
+        self.members = nn.ModuleList(members)
+
+    def forward(self, x: Tensor, c: Tensor, labels: Tensor | None = None, context: Tensor | None = None) -> Tensor:
+        """Map points `(B, D)` and one number for each, `(B,)`, to `(B, D)`, as each of the members does."""
+        told = {name: value for name, value in (("labels", labels), ("context", context)) if value is not None}
+        return torch.stack([member(x, c, **told) for member in self.members]).mean(dim=0)
+
+
 NETWORKS: dict[str, type[Part]] = {
+    "average": Average,
     "residual-mlp": ResidualMLP,
     "fourier-features": FourierFeatures,
     "noise-embedding": NoiseEmbedding,

@@ -144,7 +144,7 @@ class LightningDiffusion(LightningModule):
         return StepNumbers(self._steps_per_epoch(len(rows)))
 
     def _steps_per_epoch(self, num_rows: int) -> int:
-        return -(-num_rows // self.training_config.batch_size)
+        return self.training_config.epoch_steps or -(-num_rows // self.training_config.batch_size)
 
     def val_dataloader(self) -> list[int]:
         """Return one number: the fixed draws are one batch."""
@@ -270,7 +270,13 @@ class LightningDiffusion(LightningModule):
     def optimizer_step(self, *args: Any, **settings: Any) -> None:
         """Step, and average the weights at once: any checkpoint that follows holds both."""
         super().optimizer_step(*args, **settings)
-        self.averaged.update_parameters(self.denoiser)
+        if self.averaged.n_averaged == 0:
+            self.averaged.update_parameters(self.denoiser)  # copies them, and the buffers
+            return
+        self._average(*self._weights, self.averaged.n_averaged)  # update_parameters walks through all modules each time
+        self.averaged.n_averaged += 1
+        for kept, buffer in zip(self.averaged.module.buffers(), self.denoiser.buffers(), strict=True):
+            kept.copy_(buffer)
 
     # ---------------------------------------------------------------------------------------------------- validation
 
@@ -306,7 +312,10 @@ class LightningDiffusion(LightningModule):
         return losses
 
     def on_fit_start(self) -> None:
-        """Take the constants that go beside the losses."""
+        """Take the constants that go beside the losses, and the weights in the order in which they are averaged."""
+        self._weights = [
+            [weight.detach() for weight in module.parameters()] for module in (self.averaged.module, self.denoiser)
+        ]
         self._optimal = self.optimal_losses()
 
     def validation_step(self, batch: Any, batch_idx: int) -> None:

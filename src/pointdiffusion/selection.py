@@ -1,0 +1,412 @@
+r"""A model of a table, with everything that matters chosen on rows that were left out.
+
+The rows are split in folds. Each member of the ensemble is trained without one fold, and what that fold's rows are
+worth under it decides, in this order:
+
+1. the base, the exact denoiser that the networks add to: a sphere, a Gaussian, a mixture;
+2. the number of training steps, each candidate annealed to its end, since a cosine that is broken off leaves a poor
+   network;
+3. the blur `sigma_min`, which is the bandwidth of the density;
+4. the weights of the flow, of a mixture by the Bayesian information criterion, and of a broad Student t, by stacking.
+
+The members that made the choices are the model; nothing is trained again. What was chosen stands in `Selection.config`,
+which repeats the fit whatever time it takes.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from pointdiffusion import progress
+from pointdiffusion.closed_forms import fit_gaussian, fit_mixture, joined, stacking_weights, student_t
+from pointdiffusion.conditions import as_labels
+from pointdiffusion.config import InferenceConfig, TableConfig, TrainingConfig
+from pointdiffusion.data.tables import Standardiser, as_points, column_names
+from pointdiffusion.distributions import GaussianMixture
+from pointdiffusion.ensembles import ensemble
+from pointdiffusion.evaluation.noise_range import choose_noise_range
+from pointdiffusion.fitting import fit
+from pointdiffusion.flow import Companion
+from pointdiffusion.model import DiffusionModel
+from pointdiffusion.networks import FourierFeatures, ResidualMLP, default_network
+from pointdiffusion.randomness import SELECTION, generator_for
+
+Points = NDArray[np.float64]
+
+SMALL = 2000
+"""Rows below which five folds are made, and above which a tenth of the rows is left out twice."""
+
+FEWEST = 30
+"""Rows below which nothing can be chosen on rows left out."""
+
+LADDER = (400, 1600, 6400)
+"""Training steps that are tried for small tables."""
+
+PILOT = 400
+"""Training steps by which bases are compared on large tables."""
+
+BLURS = 7
+"""Values of `sigma_min` that are tried."""
+
+MOST_STEPS = 8000
+"""Training steps of a member on large tables, at most, where nothing else is asked for."""
+
+JUDGED = 512
+"""Rows of a fold on which choices are made, at most."""
+
+
+@dataclass
+class Selection:
+    """A fitted model, and what was chosen on rows that were left out.
+
+    Args:
+        model: The model: average of the members, mixed with its companion.
+        members: The members by themselves, without a companion.
+        config: The settings with everything filled in; with them the fit is repeated.
+        scores: Mean log-density of rows left out, nats in standard units, by what was tried, in words.
+        weights: Weight of the flow, of the mixture and of the Student t in the density.
+        seconds: Time that it took.
+    """
+
+    model: DiffusionModel
+    members: list[DiffusionModel]
+    config: TableConfig
+    scores: dict[str, float] = field(default_factory=dict)
+    weights: dict[str, float] = field(default_factory=dict)
+    seconds: float = 0.0
+
+    @property
+    def verdict(self) -> str:
+        """What the weights say, in a sentence."""
+        if not self.weights:
+            return "too few rows to weigh the network against simpler densities"
+        share = self.weights["diffusion"]
+        if share < 0.05:
+            return f"a mixture suffices here: of the density the network has {share:.0%}"
+        return f"of the density the network has {share:.0%}, a mixture {self.weights['mixture']:.0%}"
+
+    def __str__(self) -> str:
+        lines = [f"{name}: {value:.3f} nats a row left out" for name, value in self.scores.items()]
+        chosen = self.config
+        lines.append(
+            f"chosen: base {chosen.base}, {chosen.num_steps} steps, {max(chosen.num_members or 0, 1)} networks, "
+            f"sigma_min {chosen.sigma_min:.3g} standard deviations"
+        )
+        return "\n".join([*lines, self.verdict])
+
+
+@dataclass
+class _Fold:
+    """Rows that a member is trained on, and rows that it is judged by, in standard units."""
+
+    inside: NDArray[np.int64]
+    outside: NDArray[np.int64]
+
+
+class _Table:
+    """The rows of a fit, what is known of them, and how members are made."""
+
+    def __init__(self, points: Points, labels: list[Any] | None, seed: int, metadata: dict[str, Any]) -> None:
+        self.points, self.labels, self.seed, self.metadata = points, labels, seed, metadata
+        self.standardiser = Standardiser.fit(points)
+        self.x = self.standardiser.transform(points)
+        self.columns = column_names(None, points.shape[1])
+        classes = sorted(set(labels or []), key=lambda value: (str(type(value)), value))
+        self.places = None if labels is None else np.array([classes.index(value) for value in labels])
+
+    def seed_of(self, *counters: int) -> int:
+        """Return a seed of its own for a part of the work."""
+        return int(generator_for(self.seed, SELECTION, *counters).initial_seed()) % 2**32
+
+    def folds(self, count: int) -> list[_Fold]:
+        """Return as many folds, by class where there are classes; a tenth of large tables."""
+        from sklearn.model_selection import KFold, StratifiedKFold
+
+        kind = KFold if self.places is None or np.bincount(self.places).min() < 2 else StratifiedKFold
+        parts = max(2, count if len(self.x) < SMALL else max(10, count))
+        splitter = kind(parts, shuffle=True, random_state=self.seed_of(0))
+        split = splitter.split(self.x, None if kind is KFold else self.places)
+        return [_Fold(inside, outside[:JUDGED]) for inside, outside in split][:count]
+
+    def base(self, name: str, rows: NDArray[np.int64]) -> GaussianMixture | None:
+        """Return the base of that name, fitted to some of the rows."""
+        if name == "isotropic":
+            return None
+        return fit_gaussian(self.x[rows]) if name == "gaussian" else fit_mixture(self.x[rows], self.seed_of(1))
+
+    def closed_forms(self, rows: NDArray[np.int64]) -> list[GaussianMixture]:
+        """Return a mixture and a broad Student t, fitted to some of the rows, of each class where there are classes."""
+        places = np.zeros(len(rows), dtype=np.int64) if self.places is None else self.places[rows]
+        shares = np.bincount(places) / len(places)
+        found: list[list[GaussianMixture]] = [[], []]
+        for place in range(len(shares)):
+            x = self.x[rows[places == place]]
+            whole = fit_gaussian(x) if len(x) > 1 else fit_gaussian(self.x[rows])
+            found[0].append(fit_mixture(x, self.seed_of(1)) if len(x) > 1 else whole)
+            found[1].append(student_t(whole.means[0].numpy(), whole.covariances[0].numpy()))
+        return [joined(parts, shares, list(range(len(shares)))) for parts in found]
+
+    def train(self, rows: NDArray[np.int64], config: TableConfig, member: int) -> DiffusionModel:
+        """Return one member, trained on some of the rows."""
+        steps = config.num_steps or PILOT
+        epoch = next(size for size in range(min(steps, 200), 0, -1) if steps % size == 0)
+        low, high = config.noise_min or 0.01, config.sigma_max
+        training = TrainingConfig(
+            epochs=steps // epoch, epoch_steps=epoch, batch_size=config.batch_size or 128,
+            noise_draws=config.noise_draws, learning_rate=config.learning_rate, sigma_min=low, sigma_max=high,
+            mask=config.mask,
+        )  # fmt: skip
+        known = {}
+        if self.labels is not None:
+            known["labels"] = [self.labels[row] for row in rows]
+
+        def network(_metadata: Any) -> ResidualMLP:
+            return _network(self.x.shape[1], config, len(set(self.labels or [])), self.x.shape[1] if config.mask else 0)
+
+        return fit(
+            self.points[rows], training, inference=InferenceConfig(sigma_min=low, sigma_max=high),
+            standardiser=self.standardiser, base=self.base(config.base, rows), backbone=network,
+            metadata=self.metadata, seed=self.seed_of(2, member), **known,
+        )  # fmt: skip
+
+    def judge(self, model: DiffusionModel, fold: _Fold, levels: Points) -> Points:
+        """Return log-densities of a fold's rows in standard units at some blurs, shape `(N, K)`."""
+        rows, settings = self.points[fold.outside], {}
+        if self.labels is not None:
+            settings["labels"] = [self.labels[row] for row in fold.outside]
+        if self.x.shape[1] > 8:
+            settings["probes"] = 8
+        found = [model.log_prob(rows, sigma_min=float(level), num_steps=24, **settings) for level in levels]
+        return np.stack(found, axis=1) + self.standardiser.log_scale
+
+
+def _network(n_dims: int, config: TableConfig, num_classes: int, num_context: int) -> ResidualMLP:
+    """Return the network of a member: that of `fit`, its waves as long in many dimensions as in two."""
+    made = default_network(
+        n_dims, config.hidden_dim or 256, config.num_layers, num_classes=num_classes, num_context=num_context
+    )  # fmt: skip
+    if n_dims <= 2:
+        return made
+    return ResidualMLP(
+        points=FourierFeatures(n_dims, std=(2 / n_dims) ** 0.5), noise=made.noise, blocks=list(made.blocks),
+        n_dims=n_dims, hidden_dim=made.first.out_features, condition=made.condition,
+    )  # fmt: skip
+
+
+@dataclass
+class _Candidate:
+    """Members of one setting, and what the rows are worth that each was trained without."""
+
+    config: TableConfig
+    members: list[DiffusionModel]
+    values: list[Points]  # of each fold, shape (N, K): one column a blur
+    seconds: float
+
+    def score(self, floors: list[Points]) -> Points:
+        """Return the mean at each blur, shape `(K,)`, over a little of a broad density: no single row decides."""
+        pairs = zip(self.values, floors, strict=False)
+        held = [np.logaddexp(value + np.log(0.98), floor[:, None] + np.log(0.02)) for value, floor in pairs]
+        return np.asarray(np.concatenate(held).mean(axis=0))
+
+
+class _Race:
+    """Candidates on the same folds, the best of them, and the time that is left."""
+
+    def __init__(self, table: _Table, folds: list[_Fold], levels: Points, deadline: float, show: Any) -> None:
+        self.table, self.folds, self.levels, self.deadline, self.show = table, folds, levels, deadline, show
+        self.forms = [table.closed_forms(fold.inside) for fold in folds]
+        self.held = [self._closed(fold, forms) for fold, forms in zip(folds, self.forms, strict=True)]
+        self.scores: dict[str, float] = {}
+        self._best: _Candidate | None = None
+        self.done = 0
+
+    def _closed(self, fold: _Fold, forms: list[GaussianMixture]) -> Points:
+        """Return log-densities of a fold's rows under what is in closed form, shape `(N, 2)`."""
+        x = torch.from_numpy(self.table.x[fold.outside])
+        labels = None if self.table.places is None else torch.from_numpy(self.table.places[fold.outside])
+        return np.stack([form.log_prob(x, labels=labels).numpy() for form in forms], axis=1)
+
+    @property
+    def floors(self) -> list[Points]:
+        """Log-densities of the rows under the broad Student t, by fold."""
+        return [held[:, 1] for held in self.held]
+
+    def left(self) -> float:
+        """Return the seconds that are left."""
+        return self.deadline - time.monotonic()
+
+    def run(self, config: TableConfig, *, first: int | None = None) -> _Candidate:
+        """Train and judge the members of a setting, or the first few of them, and keep the better candidate."""
+        start, members, values = time.monotonic(), [], []
+        for member, fold in enumerate(self.folds[:first]):
+            members.append(self.table.train(fold.inside, config, member))
+            values.append(self.table.judge(members[-1], fold, self.levels))
+            self.done += 1
+            self.show(self.done, f"base {config.base}, {config.num_steps} steps")
+        found = _Candidate(config, members, values, time.monotonic() - start)
+        score = float(found.score(self.floors).max())
+        self.scores[f"base {config.base}, {config.num_steps} steps"] = score
+        if self._best is None or score > float(self._best.score(self.floors).max()):
+            self._best = found
+        return found
+
+    @property
+    def best(self) -> _Candidate:
+        """The best candidate so far."""
+        if self._best is None:
+            raise RuntimeError("no candidate was tried")
+        return self._best
+
+    def forget(self) -> None:
+        """Forget the best candidate: what follows is judged on more folds."""
+        self._best = None
+
+    def per_step(self, found: _Candidate) -> float:
+        """Return the seconds that a step of a member took, judging included."""
+        return found.seconds / (len(found.members) * (found.config.num_steps or 1))
+
+
+def fit_table(
+    points: Any, *, labels: Any = None, config: TableConfig | None = None, max_time: float = 120.0, seed: int = 0,
+    metadata: dict[str, Any] | None = None, show_progress: bool = False,
+) -> Selection:  # fmt: skip
+    """Fit a model to a table, and choose on rows left out what its settings leave open.
+
+    Args:
+        points: Rows, shape `(N, D)`: a frame, an array or a tensor, in any units.
+        labels: Class of each row, whole numbers or texts, shape `(N,)`.
+        config: Settings; what is open in them is chosen.
+        max_time: Seconds after which nothing further is tried; a fit with everything chosen takes what it takes.
+        seed: Seed of the folds, of training and of everything else.
+        metadata: Plain values that travel with the model.
+        show_progress: Show a progress bar.
+
+    Raises:
+        ValueError: If the data or the settings are unusable.
+    """
+    start, config = time.monotonic(), config or TableConfig()
+    if not max_time > 0:
+        raise ValueError(f"max_time must be a number of seconds above 0, got {max_time}")
+    names = column_names(points, np.shape(points)[1] if np.ndim(points) == 2 else 0)
+    rows = as_points(points)
+    classes = None if labels is None else as_labels(labels)
+    table = _Table(rows, classes, seed, metadata or {})
+    config = _sized(config, table)
+    with progress.show_progress("training", _most_trainings(config), quiet=not show_progress) as show:
+        found = _plain(table, config) if not config.num_members else _chosen(table, config, start + max_time, show)
+    found.seconds = time.monotonic() - start
+    for model in (found.model, *found.members):
+        model.columns = names
+    return found
+
+
+def _sized(config: TableConfig, table: _Table) -> TableConfig:
+    """Return settings with what follows from the size of a table filled in."""
+    count, n_dims = table.x.shape
+    if config.num_members is None:
+        config = replace(config, num_members=0 if count < FEWEST else 5 if count < SMALL else 2)
+    if config.hidden_dim is None:
+        config = replace(config, hidden_dim=96 if count < SMALL else 256)
+    if config.batch_size is None:
+        config = replace(config, batch_size=64 if count < SMALL else 128)
+    if config.noise_min is None:
+        chosen = choose_noise_range(table.points, seed=table.seed_of(3))
+        config = replace(config, noise_min=float(np.clip(chosen.sigma_min / 2, 0.002, 0.05)))
+    if config.mask or n_dims == 1:
+        config = replace(config, base="isotropic" if config.base == "auto" else config.base)
+    return config
+
+
+def _most_trainings(config: TableConfig) -> int:
+    members = config.num_members or 1
+    return members * ((1 if config.base != "auto" else 3) + (0 if config.num_steps else len(LADDER) - 1))
+
+
+def _plain(table: _Table, config: TableConfig) -> Selection:
+    """Return one network trained on all rows, with a bandwidth by Scott's rule."""
+    count, n_dims = table.x.shape
+    base = "gaussian" if config.base == "auto" else config.base
+    blur = config.sigma_min or max(config.noise_min or 0.0, 0.5 * count ** (-1 / (n_dims + 4)))
+    config = replace(config, base=base, num_steps=config.num_steps or PILOT, num_members=0, sigma_min=blur)
+    model = table.train(np.arange(count), config, 0)
+    return Selection(_ending(model, config), [model], config)
+
+
+def _ending(model: DiffusionModel, config: TableConfig, companion: Companion | None = None) -> DiffusionModel:
+    """Return a model whose samples end at its blur, and follow the density that it states."""
+    inference = replace(model.inference, sigma_min=config.sigma_min, final_zero=False)
+    return replace(model, inference=inference, companion=companion)
+
+
+def _chosen(table: _Table, config: TableConfig, deadline: float, show: Any) -> Selection:
+    """Return the model whose settings were chosen on folds."""
+    folds = table.folds(config.num_members or 2)
+    low = config.noise_min or 0.01
+    levels = np.geomspace(low, max(0.5, 2 * low), BLURS) if config.sigma_min is None else np.array([config.sigma_min])
+    race = _Race(table, folds, levels, deadline, show)
+    if config.base != "auto" and config.num_steps is not None:
+        race.run(config)
+    elif len(table.x) < SMALL:
+        _climb(race, config)
+    else:
+        _sprint(race, config)
+    best = race.best
+    score = best.score(race.floors)
+    chosen = replace(best.config, sigma_min=float(levels[int(score.argmax())]))
+    members = [_ending(model, chosen) for model in best.members]
+    blur = np.array([chosen.sigma_min])
+    flow = [table.judge(model, fold, blur) for model, fold in zip(members, folds, strict=True)]
+    held = np.concatenate([np.concatenate([flow[k], race.held[k]], axis=1) for k in range(len(folds))])
+    found = Selection(ensemble(members), members, chosen, dict(race.scores))
+    for name, column in zip(("the flow alone", "the mixture alone"), held.T, strict=False):
+        found.scores[name] = float(column.mean())
+    if config.companion and not config.mask:
+        weights = stacking_weights(held)
+        found.weights = dict(zip(("diffusion", "mixture", "student-t"), map(float, weights), strict=True))
+        found.scores["all of them"] = float(np.logaddexp.reduce(held + np.log(weights), axis=1).mean())
+        forms = table.closed_forms(np.arange(len(table.x)))
+        companion = Companion(_both(forms, weights[1:] / weights[1:].sum()), float(weights[1:].sum()))
+        found.model = _ending(found.model, chosen, companion)
+    return found
+
+
+def _both(forms: list[GaussianMixture], weights: Points) -> GaussianMixture:
+    """Return the sum of two mixtures of the same classes, as one."""
+    plain = [form.to_plain() for form in forms]
+    parts = {name: torch.cat([each[name] for each in plain]) for name in ("means", "covariances", "labels")}
+    shares = torch.cat([weight * each["weights"] for weight, each in zip(weights, plain, strict=True)])
+    return GaussianMixture(shares, parts["means"], parts["covariances"], parts["labels"])
+
+
+def _climb(race: _Race, config: TableConfig) -> None:
+    """Try bases with few steps, and more steps with the best base, while more is better and there is time."""
+    bases = [config.base] if config.base != "auto" else ["mixture", "gaussian", "isotropic"]
+    ladder = LADDER if config.num_steps is None else (config.num_steps,)
+    for base in bases:
+        if not race.done or race.left() > 1.2 * race.best.seconds:
+            race.run(replace(config, base=base, num_steps=ladder[0]))
+    for steps in ladder[1:]:
+        before = race.best
+        if race.left() < 1.1 * steps / (before.config.num_steps or 1) * before.seconds:
+            break
+        race.run(replace(before.config, num_steps=steps))
+        if race.best is before:
+            break
+
+
+def _sprint(race: _Race, config: TableConfig) -> None:
+    """Choose the base on one fold by few steps, and spend the time that is left on the members."""
+    bases = [config.base] if config.base != "auto" else ["isotropic", "mixture"]
+    for base in bases:
+        if not race.done or race.left() > 1.2 * race.best.seconds:
+            race.run(replace(config, base=base, num_steps=config.num_steps or PILOT), first=1)
+    pilot = race.best
+    steps = config.num_steps or int(0.9 * race.left() / (len(race.folds) * race.per_step(pilot))) // 100 * 100
+    race.forget()
+    race.run(replace(pilot.config, num_steps=min(max(steps, 100), MOST_STEPS)))
