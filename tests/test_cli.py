@@ -98,7 +98,7 @@ def test_every_command_and_option_has_its_place_in_the_page() -> None:
 
 
 def test_the_page_runs(tmp_path: Path) -> None:
-    """Each block of docs/cli.md runs as it stands, but for the time that training takes; reports have their own test."""
+    """Each block of docs/cli.md runs, with less training; reports have a test of their own."""
     page = (Path(__file__).parent.parent / "docs" / "cli.md").read_text()
     script = "\n".join(re.findall(r"```bash\n(.*?)```", page, flags=re.DOTALL))
     assert "--time-budget 60s" in script
@@ -202,11 +202,32 @@ def test_missing_values_are_refused_dropped_or_learned(here: Path, capsys: pytes
     assert full.imputed_by[[4, 5]].tolist() == ["a network trained with masks", "given"]
 
 
-def test_a_time_budget_chooses_the_steps(here: Path) -> None:
-    """More time is more steps, and config.yaml repeats them without knowing of the budget."""
-    assert main(["train", *IRIS, "-o", "timed", "--time-budget", "3s", "--no-report"]) == 0
-    epochs = yaml.safe_load(Path("timed/config.yaml").read_text())["training"]["epochs"]
-    assert epochs >= 2
+def test_what_is_chosen_by_folds_is_written_and_repeated(here: Path, tmp_path: Path) -> None:
+    """The choice stands in config.yaml as names and numbers, which repeat it to the bit whatever the budget was."""
+    (tmp_path / "few.yaml").write_text("fit: {num_members: 2, num_steps: 20, hidden_dim: 16}\n")
+    arguments = ["train", *IRIS, "--config", str(tmp_path / "few.yaml"), "-o", "folds", "--time-budget", "5m"]
+    assert main([*arguments, "--no-report"]) == 0
+    assert {entry.name for entry in Path("folds").iterdir()} == {"model.pt", "config.yaml", "selection.txt"}
+    chosen = yaml.safe_load(Path("folds/config.yaml").read_text())["fit"]
+    assert chosen["base"] in ("isotropic", "gaussian", "mixture")
+    assert None not in chosen.values()
+    assert f"chosen: base {chosen['base']}, 20 steps, 2 networks" in Path("folds/selection.txt").read_text()
+    again = ["train", "--config", "folds/config.yaml", "-o", "folds-again", "--no-report", "--time-budget", "1s"]
+    assert main(again) == 0
+    for part in ("model.pt", "config.yaml"):
+        assert Path("folds", part).read_bytes() == Path("folds-again", part).read_bytes()
+    assert main(["sample", "folds", "-n", "20", "-o", "folds.csv"]) == 0
+    assert list(pd.read_csv("folds.csv").columns) == list(iris_table().columns)
+    assert main(["score", "folds", "iris.csv", "--anomalies", "2", "-o", "folds-odd.csv"]) == 0
+    assert main(["explain", "folds", "--row", "3"]) == 0
+
+
+def test_a_time_budget_chooses_the_steps_of_one_network(here: Path, tmp_path: Path) -> None:
+    """As many as a trial says will fit; config.yaml repeats them without knowing of the budget."""
+    (tmp_path / "one.yaml").write_text("training: {batch_size: 64}\n")
+    arguments = ["train", *IRIS, "--config", str(tmp_path / "one.yaml"), "--time-budget", "3s", "-o", "timed"]
+    assert main([*arguments, "--no-report"]) == 0
+    assert yaml.safe_load(Path("timed/config.yaml").read_text())["training"]["epochs"] >= 2
     assert main(["train", "--config", "timed/config.yaml", "-o", "timed-again", "--no-report"]) == 0
     assert Path("timed/model.pt").read_bytes() == Path("timed-again/model.pt").read_bytes()
 
@@ -611,7 +632,8 @@ def test_bad_requests_get_their_sentence(
 @pytest.mark.parametrize(
     "text",
     ["seeds: 3", "seed: -1", "seed: x", "training: {epoch: 3}", "training: 3", "columns: a", "- 1", "{",
-     "validation: 1", "inference: {rho: .nan}", "missing: maybe", "1: 2", "training: {1: 2}"],
+     "validation: 1", "inference: {rho: .nan}", "fit: {base: cube}",
+     "fit: {mask: 0.5}\ntraining: {epochs: 2}", "missing: maybe", "1: 2", "training: {1: 2}"],
 )  # fmt: skip
 def test_bad_settings_get_their_sentence(
     here: Path, capsys: pytest.CaptureFixture[str], text: str, tmp_path: Path

@@ -105,8 +105,9 @@ def page_of(
     kinds = {column.name: column.kind for column in parts.table.schema.modelled}
     return write_page(
         model, parts.rows(parts.training), parts.rows(kept), labels=parts.labels(parts.training),
-        held_out_labels=parts.labels(kept), log_folder=folder, against=None if other is None else other[0],
-        against_log_folder=None if against is None else runs.folder_of(against),
+        held_out_labels=parts.labels(kept), log_folder=runs.logs_of(folder),
+        against=None if other is None else other[0],
+        against_log_folder=None if against is None else runs.logs_of(runs.folder_of(against)),
         names=(shown, against or "the other run"), title=f"A diffusion model of {Path(settings.table or '').name}",
         kinds=kinds, commands=[f"pointdiffusion train --config {shown}/{runs.CONFIG} -o again", again],
         costs=costs, seed=seed,

@@ -14,8 +14,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-MODEL, CONFIG, LOGS, REPORT = "model.pt", "config.yaml", "lightning_logs", "report.html"
-PARTS = (MODEL, CONFIG, LOGS, REPORT)
+MODEL, CONFIG, REPORT = "model.pt", "config.yaml", "report.html"
+LOGS, CHOICES = "lightning_logs", "selection.txt"  # of one network, and of networks that were chosen by folds
+PARTS = (MODEL, CONFIG, LOGS, CHOICES, REPORT)
 """What a run holds; other files in its folder are the user's."""
 
 
@@ -27,6 +28,11 @@ def model_path(path: str) -> Path:
 def folder_of(path: str) -> Path:
     """Return the folder of a run that a path stands for: itself, or the one that the model file lies in."""
     return Path(path) if Path(path).is_dir() else Path(path).parent
+
+
+def logs_of(folder: Path) -> Path | None:
+    """Return the folder of a run for its logs; None for a run without."""
+    return folder if (folder / LOGS).is_dir() else None
 
 
 def unfinished(folder: Path) -> Path:

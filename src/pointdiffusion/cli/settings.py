@@ -1,7 +1,7 @@
 """`config.yaml`: all that a run depends on, so that `train --config` repeats it.
 
 What is chosen from a table is written with its outcome: numbers, not the rule that found them. A file may also hold a
-part of it, as in `training: {epochs: 20}`; the rest is then chosen as ever.
+part of it, as in `fit: {base: mixture}`; the rest is then chosen as ever.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from pointdiffusion.config import InferenceConfig, TrainingConfig, unknown_name
+from pointdiffusion.config import InferenceConfig, TableConfig, TrainingConfig, unknown_name
 from pointdiffusion.version import __version__
 
 MISSING = ("refuse", "drop", "mask")
@@ -32,8 +32,10 @@ class RunSettings:
         missing: One of `MISSING`.
         seed: Seed of the split, of initialisation and of training.
         validation: Share of rows kept from training.
-        training: Settings of training by name; those that are not there are chosen.
-        inference: Settings of sampling by name.
+        fit: Settings of `fit_table` by name, which chooses by folds those that are not there.
+        training: In place of that, settings of the training of one network by name; those that are not there are
+            taken from the size of the table.
+        inference: Settings of sampling of that one network by name.
     """
 
     table: str | None = None
@@ -43,6 +45,7 @@ class RunSettings:
     missing: str = "refuse"
     seed: int = 0
     validation: float = 0.2
+    fit: dict[str, Any] = field(default_factory=dict)
     training: dict[str, Any] = field(default_factory=dict)
     inference: dict[str, Any] = field(default_factory=dict)
 
@@ -59,6 +62,11 @@ class RunSettings:
             raise ValueError(f"seed must lie in 0..{2**32 - 1}, got {self.seed}")
         if not 0 <= self.validation < 1:
             raise ValueError(f"validation must be a share in [0, 1), got {self.validation}")
+        if self.fit and (self.training or self.inference):
+            raise ValueError(
+                "fit chooses networks by folds, training and inference are for one network: give one of them"
+            )
+        TableConfig.from_mapping(self.fit)
         TrainingConfig.from_mapping(self.training)
         InferenceConfig.from_mapping(self.inference)
 
@@ -108,6 +116,7 @@ _KINDS: tuple[tuple[str, tuple[type, ...], str], ...] = (
     ("missing", (str,), "a text"),
     ("seed", (int,), "a whole number"),
     ("validation", (int, float), "a number"),
+    ("fit", (dict,), "a mapping"),
     ("training", (dict,), "a mapping"),
     ("inference", (dict,), "a mapping"),
 )

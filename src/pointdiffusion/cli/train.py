@@ -31,7 +31,10 @@ Examples:
 """
 
 DEFAULT_STEPS = 4000
-"""Steps of training where nothing else is asked for."""
+"""Steps of the training of one network where its settings say nothing else."""
+
+DEFAULT_BUDGET = 120.0
+"""Seconds after which nothing further is tried, where no time is given."""
 
 
 def register(app: typer.Typer) -> None:
@@ -67,7 +70,10 @@ def train(
         str | None, typer.Option("--time-budget", metavar="TIME", help="How long training may take: 60s, 5m, 1h30m.")
     ] = None,
     steps: Annotated[
-        int | None, typer.Option("--steps", min=1, max=10**8, metavar="N", help="Steps of training, at least.")
+        int | None,
+        typer.Option(
+            "--steps", min=1, max=10**8, metavar="N", help="Train one network so long; nothing is chosen by folds."
+        ),
     ] = None,
     seed: Annotated[
         int | None, typer.Option("--seed", min=0, max=2**32 - 1, metavar="N", help="Seed of all that is random.")
@@ -83,8 +89,9 @@ def train(
 ) -> None:
     """Learn a table: writes a folder with model.pt, config.yaml, the logs and report.html.
 
-    A part of the rows is kept from training, to judge by. Settings are chosen from the table, unless --config gives
-    them, and are written into config.yaml, which repeats the run.
+    A part of the rows is kept from training, to judge by. Networks, their size of steps and of blur are chosen by folds
+    of the others, as far as --config leaves it open, and what was chosen is written into config.yaml, which repeats the
+    run. With --steps one network is trained, with a checkpoint after every epoch that --resume goes on from.
     """
     if drop_missing and mask:
         raise ValueError("--drop-missing leaves out the rows that --mask would learn from; give one of the two")
@@ -124,17 +131,21 @@ def _run(
     settings = replace(settings, sha256=found, table=elsewhere)
     parts = tables.split_table(table, settings)
     _tell(parts, shown)
-    if not resume:
-        settings = choose(parts, settings, budget=budget, steps=steps)
-    with runs.staged(folder, resume=resume) as stage:
+    alone = steps is not None or bool(settings.training)
+    if alone and not resume:
+        settings = choose(parts, settings, steps=steps, budget=budget)
+    with runs.staged(folder, resume=resume) as stage, redirect_stdout(sys.stderr):  # progress is talk
         terminal.write_file(str(stage / runs.CONFIG), settings.to_yaml().encode())
         try:
-            with redirect_stdout(sys.stderr):  # progress is talk
-                model = fit(parts, settings, stage, resume=resume, device=device)
+            if alone:
+                model = fit_one(parts, settings, stage, resume=resume, device=device)
+            else:
+                model, settings = fit_chosen(parts, settings, stage, budget=budget or DEFAULT_BUDGET)
         except KeyboardInterrupt:
             kept = runs.has_checkpoint(stage)
             hint = f"; what was learned is kept: pointdiffusion train --resume -o {shown}" if kept else ""
             raise KeyboardInterrupt(f"interrupted{hint}") from None
+        terminal.write_file(str(stage / runs.CONFIG), settings.to_yaml().encode())
         model.save(stage / runs.MODEL)
         if report:
             _write_report(model, parts, settings, stage, shown, time.perf_counter() - start)
@@ -156,14 +167,44 @@ def _tell(parts: Parts, shown: str) -> None:
     terminal.say(f"{kept}; {len(parts.gaps)} have gaps" if len(parts.gaps) else kept)
 
 
+def fit_chosen(
+    parts: Parts, settings: RunSettings, folder: Path, *, budget: float
+) -> tuple[DiffusionModel, RunSettings]:
+    """Fit networks that are chosen by folds, and return the model and the settings with what was chosen.
+
+    Rows with gaps are filled by a first model of the whole ones, once.
+    """
+    import pandas as pd
+
+    from pointdiffusion.config import TableConfig
+    from pointdiffusion.selection import fit_table
+
+    known = dict(settings.fit)
+    if settings.missing == "mask":
+        known.setdefault("mask", 0.5)
+    rows, labels, config = parts.rows(parts.training), parts.labels(parts.training), TableConfig.from_mapping(known)
+    common: dict[str, Any] = {"seed": settings.seed, "metadata": {"table": parts.table.schema.to_mapping()}}
+    if len(parts.gaps):
+        first = fit_table(rows, labels=labels, config=config, max_time=budget / 2, show_progress=True, **common)
+        holes, more = parts.rows(parts.gaps), parts.labels(parts.gaps)
+        filled = first.model.impute(holes, labels=more, seed=settings.seed).draws[0]
+        rows = pd.concat([rows, pd.DataFrame(filled, columns=rows.columns)], ignore_index=True)
+        labels = None if labels is None or more is None else [*labels, *more]
+        config = first.config  # chosen once
+    found = fit_table(rows, labels=labels, config=config, max_time=budget, show_progress=True, **common)
+    terminal.say(str(found))
+    terminal.write_file(str(folder / runs.CHOICES), f"{found}\n".encode())
+    return found.model, replace(settings, fit=found.config.to_mapping())
+
+
 def choose(parts: Parts, settings: RunSettings, *, budget: float | None, steps: int | None) -> RunSettings:
-    """Return the settings with what they leave open: the noise levels, and how many steps to train."""
+    """Return the settings of one network with what they leave open: the noise levels, and how many steps to train."""
     from pointdiffusion.config import InferenceConfig, TrainingConfig
     from pointdiffusion.evaluation.noise_range import choose_noise_range
 
     known = dict(settings.training)
     if known.get("noise_range", "fitted") == "fitted" and not {"sigma_min", "sigma_max"} & known.keys():
-        levels = choose_noise_range(parts.values[parts.training])
+        levels = choose_noise_range(parts.rows(parts.training))
         known |= {"sigma_min": levels.sigma_min, "sigma_max": levels.sigma_max}
     known["noise_range"] = "fixed"
     if settings.missing == "mask":
@@ -180,7 +221,7 @@ def choose(parts: Parts, settings: RunSettings, *, budget: float | None, steps: 
     training = TrainingConfig.from_mapping(known)
     levels_too = {"sigma_min": training.sigma_min, "sigma_max": training.sigma_max}
     inference = InferenceConfig.from_mapping({**levels_too, **settings.inference})
-    return replace(settings, training=training.to_mapping(), inference=inference.to_mapping())
+    return replace(settings, fit={}, training=training.to_mapping(), inference=inference.to_mapping())
 
 
 def affordable(parts: Parts, known: dict[str, Any], budget: float) -> int:
@@ -197,8 +238,8 @@ def affordable(parts: Parts, known: dict[str, Any], budget: float) -> int:
     return max(count, int(share * budget * count / (time.perf_counter() - start)))
 
 
-def fit(parts: Parts, settings: RunSettings, folder: Path, *, resume: bool, device: str) -> DiffusionModel:
-    """Train on the rows of a run; rows with gaps are filled by a first model of the whole ones, once."""
+def fit_one(parts: Parts, settings: RunSettings, folder: Path, *, resume: bool, device: str) -> DiffusionModel:
+    """Train one network on the rows of a run; rows with gaps are filled by a first one of the whole ones, once."""
     import pandas as pd
 
     from pointdiffusion.config import InferenceConfig, TrainingConfig

@@ -106,7 +106,7 @@ def explain(
     known = flow.known(1, labels)
     found = likelihood.log_prob_with_errors(flow.bound(known), x.to(flow.like), **flow.ends(1, known))
     error = float(found.solver_error + found.end_error / 8)  # an eighth of it is what is left, see `LogProb`
-    log_prob = float(found.log_prob) - model.standardiser.log_scale
+    log_prob = float(model.log_prob(values, labels=labels)[0])  # of the whole model, what it is mixed with included
     neighbours, less_likely = [], None
     if training is not None:
         rows = as_points(training)
