@@ -284,6 +284,6 @@ class TableConfig(_Config):
             )
         _require(self.sigma_max >= 2, f"sigma_max must be at least 2 standard deviations, got {self.sigma_max}")
         TrainingConfig(
-            batch_size=128 if self.batch_size is None else self.batch_size, noise_draws=self.noise_draws, learning_rate=self.learning_rate,
-            mask=self.mask,
+            batch_size=128 if self.batch_size is None else self.batch_size, noise_draws=self.noise_draws,
+            learning_rate=self.learning_rate, mask=self.mask,
         )  # fmt: skip

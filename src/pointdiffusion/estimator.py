@@ -155,7 +155,7 @@ class DiffusionEstimator(DensityMixin, BaseEstimator):
         """Return the mean log-density of rows, in nats."""
         return float(self.score_samples(X).mean())
 
-    @available_if(_knows_classes)
+    @available_if(_knows_classes)  # type: ignore[untyped-decorator]
     def predict_proba(self, X: Any) -> Points:  # noqa: N803
         """Return the probability of each class by Bayes' rule, shape `(n_samples, n_classes)`."""
         from scipy.special import softmax
@@ -167,7 +167,7 @@ class DiffusionEstimator(DensityMixin, BaseEstimator):
         joint = [model.log_prob(rows, labels=k) + math.log(share) for k, share in enumerate(shares)]
         return np.asarray(softmax(np.stack(joint, axis=1), axis=1))
 
-    @available_if(_knows_classes)
+    @available_if(_knows_classes)  # type: ignore[untyped-decorator]
     def predict(self, X: Any) -> NDArray[Any]:  # noqa: N803
         """Return the most probable class of each row, shape `(n_samples,)`."""
         return np.asarray(self.classes_[self.predict_proba(X).argmax(axis=1)])

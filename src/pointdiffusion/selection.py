@@ -15,8 +15,10 @@ which repeats the fit whatever time it takes.
 
 from __future__ import annotations
 
+import os
 import time
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -31,9 +33,9 @@ from pointdiffusion.data.tables import Standardiser, as_points, column_names
 from pointdiffusion.distributions import GaussianMixture
 from pointdiffusion.ensembles import ensemble
 from pointdiffusion.evaluation.noise_range import choose_noise_range
-from pointdiffusion.fitting import fit
+from pointdiffusion.fitting import CHECKPOINT, fit
 from pointdiffusion.flow import Companion
-from pointdiffusion.model import DiffusionModel
+from pointdiffusion.model import DiffusionModel, load
 from pointdiffusion.networks import FourierFeatures, ResidualMLP, default_network
 from pointdiffusion.randomness import SELECTION, generator_for
 
@@ -72,6 +74,7 @@ class Selection:
         scores: Mean log-density of rows left out, nats in standard units, by what was tried, in words.
         weights: Weight of the flow, of the mixture and of the Student t in the density.
         seconds: Time that it took.
+        folder: Where the first member keeps its logs, if a folder was given.
     """
 
     model: DiffusionModel
@@ -80,6 +83,7 @@ class Selection:
     scores: dict[str, float] = field(default_factory=dict)
     weights: dict[str, float] = field(default_factory=dict)
     seconds: float = 0.0
+    folder: Path | None = None
 
     @property
     def verdict(self) -> str:
@@ -112,8 +116,12 @@ class _Fold:
 class _Table:
     """The rows of a fit, what is known of them, and how members are made."""
 
-    def __init__(self, points: Points, labels: list[Any] | None, seed: int, metadata: dict[str, Any]) -> None:
+    def __init__(
+        self, points: Points, labels: list[Any] | None, seed: int, metadata: dict[str, Any],
+        folder: Path | None = None, resume: bool = False, device: str = "auto",
+    ) -> None:  # fmt: skip
         self.points, self.labels, self.seed, self.metadata = points, labels, seed, metadata
+        self.folder, self.resume, self.device = folder, resume, device
         self.standardiser = Standardiser.fit(points)
         self.x = self.standardiser.transform(points)
         self.columns = column_names(None, points.shape[1])
@@ -152,8 +160,18 @@ class _Table:
             found[1].append(student_t(whole.means[0].numpy(), whole.covariances[0].numpy()))
         return [joined(parts, shares, list(range(len(shares)))) for parts in found]
 
-    def train(self, rows: NDArray[np.int64], config: TableConfig, member: int) -> DiffusionModel:
-        """Return one member, trained on some of the rows."""
+    def place(self, config: TableConfig, member: int) -> Path | None:
+        """Return the folder of a member."""
+        return None if self.folder is None else self.folder / f"{config.base}-{config.num_steps}" / str(member)
+
+    def train(
+        self, rows: NDArray[np.int64], config: TableConfig, member: int, held: NDArray[np.int64] | None = None
+    ) -> DiffusionModel:  # fmt: skip
+        """Return one member, trained on some of the rows, or read from the folder that it was kept in."""
+        folder = self.place(config, member)
+        kept = None if folder is None else folder / "model.pt"
+        if self.resume and kept is not None and kept.exists():
+            return load(kept)
         steps = config.num_steps or PILOT
         epoch = next(size for size in range(min(steps, 200), 0, -1) if steps % size == 0)
         low, high = config.noise_min or 0.01, config.sigma_max
@@ -162,22 +180,27 @@ class _Table:
             noise_draws=config.noise_draws, learning_rate=config.learning_rate, sigma_min=low, sigma_max=high,
             mask=config.mask,
         )  # fmt: skip
-        known = {}
+        known: dict[str, Any] = {}
         if self.labels is not None:
             known["labels"] = [self.labels[row] for row in rows]
 
         def network(_metadata: Any) -> ResidualMLP:
             return _network(self.x.shape[1], config, len(set(self.labels or [])), self.x.shape[1] if config.mask else 0)
 
-        return fit(
+        model = fit(
             self.points[rows], training, inference=InferenceConfig(sigma_min=low, sigma_max=high),
             standardiser=self.standardiser, base=self.base(config.base, rows), backbone=network,
-            metadata=self.metadata, seed=self.seed_of(2, member), **known,
+            metadata=self.metadata, seed=self.seed_of(2, member), device=self.device, folder=folder,
+            resume=self.resume and folder is not None and (folder / "checkpoints" / CHECKPOINT).exists(),
+            validation=None if held is None or folder is None else self.points[held], **known,
         )  # fmt: skip
+        if kept is not None:
+            model.save(kept)
+        return model
 
     def judge(self, model: DiffusionModel, fold: _Fold, levels: Points) -> Points:
         """Return log-densities of a fold's rows in standard units at some blurs, shape `(N, K)`."""
-        rows, settings = self.points[fold.outside], {}
+        rows, settings = self.points[fold.outside], dict[str, Any]()
         if self.labels is not None:
             settings["labels"] = [self.labels[row] for row in fold.outside]
         if self.x.shape[1] > 8:
@@ -245,7 +268,7 @@ class _Race:
         """Train and judge the members of a setting, or the first few of them, and keep the better candidate."""
         start, members, values = time.monotonic(), [], []
         for member, fold in enumerate(self.folds[:first]):
-            members.append(self.table.train(fold.inside, config, member))
+            members.append(self.table.train(fold.inside, config, member, fold.outside))
             values.append(self.table.judge(members[-1], fold, self.levels))
             self.done += 1
             self.show(self.done, f"base {config.base}, {config.num_steps} steps")
@@ -274,7 +297,8 @@ class _Race:
 
 def fit_table(
     points: Any, *, labels: Any = None, config: TableConfig | None = None, max_time: float = 120.0, seed: int = 0,
-    metadata: dict[str, Any] | None = None, show_progress: bool = False,
+    metadata: dict[str, Any] | None = None, device: str = "auto", folder: str | os.PathLike[str] | None = None,
+    resume: bool = False, show_progress: bool = False,
 ) -> Selection:  # fmt: skip
     """Fit a model to a table, and choose on rows left out what its settings leave open.
 
@@ -285,6 +309,9 @@ def fit_table(
         max_time: Seconds after which nothing further is tried; a fit with everything chosen takes what it takes.
         seed: Seed of the folds, of training and of everything else.
         metadata: Plain values that travel with the model.
+        device: "auto", "cpu", "cuda" or "mps".
+        folder: Where each network keeps its checkpoints, its logs and its model; nothing is written without.
+        resume: Go on with what lies in `folder`: networks that are finished there are read, not trained again.
         show_progress: Show a progress bar.
 
     Raises:
@@ -296,11 +323,14 @@ def fit_table(
     names = column_names(points, np.shape(points)[1] if np.ndim(points) == 2 else 0)
     rows = as_points(points)
     classes = None if labels is None else as_labels(labels)
-    table = _Table(rows, classes, seed, metadata or {})
+    place = None if folder is None else Path(folder)
+    if resume and place is None:
+        raise ValueError("to resume, say where the networks lie: folder=...")
+    table = _Table(rows, classes, seed, metadata or {}, place, resume, device)
     config = _sized(config, table)
     with progress.show_progress("training", _most_trainings(config), quiet=not show_progress) as show:
         found = _plain(table, config) if not config.num_members else _chosen(table, config, start + max_time, show)
-    found.seconds = time.monotonic() - start
+    found.seconds, found.folder = time.monotonic() - start, table.place(found.config, 0)
     for model in (found.model, *found.members):
         model.columns = names
     return found
@@ -340,7 +370,8 @@ def _plain(table: _Table, config: TableConfig) -> Selection:
 
 def _ending(model: DiffusionModel, config: TableConfig, companion: Companion | None = None) -> DiffusionModel:
     """Return a model whose samples end at its blur, and follow the density that it states."""
-    inference = replace(model.inference, sigma_min=config.sigma_min, final_zero=False)
+    blur = config.sigma_min or model.inference.sigma_min
+    inference = replace(model.inference, sigma_min=blur, final_zero=False)
     return replace(model, inference=inference, companion=companion)
 
 

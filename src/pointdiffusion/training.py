@@ -273,7 +273,10 @@ class LightningDiffusion(LightningModule):
         if self.averaged.n_averaged == 0:
             self.averaged.update_parameters(self.denoiser)  # copies them, and the buffers
             return
-        self._average(*self._weights, self.averaged.n_averaged)  # update_parameters walks through all modules each time
+        averaged, current = self._weights
+        self._average(
+            averaged, current, self.averaged.n_averaged
+        )  # update_parameters walks through all modules each time
         self.averaged.n_averaged += 1
         for kept, buffer in zip(self.averaged.module.buffers(), self.denoiser.buffers(), strict=True):
             kept.copy_(buffer)

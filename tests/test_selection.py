@@ -1,0 +1,134 @@
+"""A model of a table by folds: what is chosen, that it is chosen on rows left out, and that it can be repeated."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import pointdiffusion as ptd
+
+RNG = np.random.default_rng(2)
+CORRELATED = RNG.normal(size=(80, 4)) @ RNG.normal(size=(4, 4)) + [0, 10, -1000, 0]
+QUICK = ptd.TableConfig(num_steps=30, num_members=2, base="gaussian", hidden_dim=16)
+
+
+def fitted(points: Any = CORRELATED, config: ptd.TableConfig = QUICK, **settings: Any) -> ptd.Selection:
+    return ptd.fit_table(points, config=config, seed=3, **settings)
+
+
+@pytest.fixture(scope="module")
+def quick() -> ptd.Selection:
+    return fitted()
+
+
+def test_everything_open_is_filled_in(quick: ptd.Selection) -> None:
+    """So the settings repeat the fit, to the bit, whatever time it is given."""
+    assert all(value is not None for value in quick.config.to_mapping().values())
+    again = fitted(config=quick.config, max_time=1e-3)
+    assert again.config == quick.config
+    assert again.weights == quick.weights
+    np.testing.assert_array_equal(again.model.sample(20, num_steps=5), quick.model.sample(20, num_steps=5))
+
+
+def test_another_seed_is_another_fit(quick: ptd.Selection) -> None:
+    other = ptd.fit_table(CORRELATED, config=QUICK, seed=4)
+    assert np.abs(other.model.sample(20, num_steps=5) - quick.model.sample(20, num_steps=5)).max() > 1e-3
+
+
+def test_the_density_is_of_the_users_units(quick: ptd.Selection) -> None:
+    """A column in other units moves the density by the logarithm of the factor."""
+    other = fitted(CORRELATED * [1.0, 1e6, 1.0, 1e-3])
+    moved = quick.model.log_prob(CORRELATED[:5]) - np.log(1e6 * 1e-3)
+    np.testing.assert_allclose(other.model.log_prob(CORRELATED[:5] * [1.0, 1e6, 1.0, 1e-3]), moved, atol=1e-3)
+
+
+def test_a_table_that_is_a_gaussian_is_left_to_the_closed_form() -> None:
+    """With a network that has learned nothing, the mixture gets nearly all, and the user is told in as many words."""
+    rows = RNG.normal(size=(300, 2))
+    found = fitted(rows, replace(QUICK, num_steps=1, base="isotropic", sigma_min=0.5))
+    assert found.weights["mixture"] > 0.6
+    assert sum(found.weights.values()) == pytest.approx(1)
+    blurred = replace(found.model, companion=None).log_prob(rows).mean()
+    assert found.model.log_prob(rows).mean() > blurred
+
+
+def test_a_few_outlying_rows_are_left_to_the_student_t() -> None:
+    """Rows a hundred widths out are worth more than a thousand nats less under anything without tails."""
+    rows = RNG.normal(size=(200, 2))
+    rows[::20] *= 20
+    found = fitted(rows)
+    assert found.weights["student-t"] > 0.01
+    far = np.array([[60.0, -60.0]])
+    assert found.model.log_prob(far)[0] > replace(found.model, companion=None).log_prob(far)[0] + 5
+
+
+def test_the_blur_is_chosen_on_rows_left_out() -> None:
+    """Few rows ask for more of it than many."""
+    few, many = (
+        fitted(CORRELATED[:, :2].repeat(k, axis=0)[: 60 * k], replace(QUICK, base="isotropic")) for k in (1, 4)
+    )
+    assert few.config.sigma_min is not None
+    assert many.config.sigma_min is not None
+    assert many.config.sigma_min <= few.config.sigma_min  # each row stands four times in the second table
+
+
+def test_a_mixture_wins_where_there_is_one() -> None:
+    """Two clusters far apart, too few steps for a network to find them."""
+    rows = np.concatenate([RNG.normal(size=(60, 2)), RNG.normal(size=(60, 2)) + 30])
+    found = fitted(rows, replace(QUICK, base="auto", num_steps=10))
+    assert found.config.base == "mixture"
+    assert {name.split(",")[0] for name in found.scores} >= {"base mixture", "base gaussian", "base isotropic"}
+
+
+def test_too_few_rows_for_folds_are_fitted_by_rule() -> None:
+    """A network on all of them, a bandwidth by Scott's rule, nothing weighed; and it says so."""
+    found = fitted(CORRELATED[:20], ptd.TableConfig(num_steps=10))
+    assert found.config.num_members == 0
+    assert found.model.companion is None
+    assert "too few rows" in str(found)
+
+
+def test_classes_have_densities_of_their_own() -> None:
+    """Network and companion both know them, in the order of the classes."""
+    labels = np.repeat(["b", "a"], 40)
+    rows = CORRELATED[:, :2] + 8 * (labels == "a")[:, None]
+    found = fitted(rows, labels=labels.tolist())
+    assert found.model.conditions is not None
+    assert found.model.conditions.classes == ["a", "b"]
+    own, other = (found.model.log_prob(rows, labels=each) for each in (labels.tolist(), np.roll(labels, 40).tolist()))
+    assert (own - other).mean() > 2
+    drawn = found.model.sample(300, labels="a", nfe=20, seed=1)
+    assert np.linalg.norm(drawn.mean(axis=0) - rows[labels == "a"].mean(axis=0)) < 2
+
+
+def test_a_folder_keeps_what_is_finished(tmp_path: Path, quick: ptd.Selection) -> None:
+    """A fit that goes on reads finished networks; the result is that of a fit in one go."""
+    found = fitted(folder=tmp_path)
+    assert found.folder is not None
+    assert (found.folder / "model.pt").exists()
+    assert list(found.folder.glob("lightning_logs/*/metrics.csv"))
+    stamp = (found.folder / "model.pt").stat().st_mtime_ns
+    again = fitted(folder=tmp_path, resume=True)
+    assert (found.folder / "model.pt").stat().st_mtime_ns == stamp
+    for other in (found, again):
+        np.testing.assert_array_equal(other.model.sample(5, num_steps=4), quick.model.sample(5, num_steps=4))
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"max_time": 0.0}, "max_time must be"),
+        ({"resume": True}, "folder="),
+        ({"points": CORRELATED[:5]}, "too few rows"),
+        ({"points": np.full((50, 2), np.nan)}, "NaN"),
+        ({"points": CORRELATED * [1, 0, 1, 1]}, "constant"),
+        ({"labels": ["a"] * 79}, "one row for each"),
+    ],
+)
+def test_what_cannot_be_fitted_is_refused(settings: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        fitted(**settings)
