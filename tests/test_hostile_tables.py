@@ -124,6 +124,14 @@ def test_a_table_without_rows_is_refused(form: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("form", EVERYWHERE)
+@pytest.mark.parametrize("missing", ["refuse", "drop", "keep"])
+def test_a_column_of_gaps_is_refused(form: str, missing: Any, tmp_path: Path) -> None:
+    text = refusal(lambda: read_as(form, plain_frame().assign(z=np.nan), tmp_path, missing=missing))
+    assert "column 'z'" in text
+    assert "holds nothing" in text
+
+
+@pytest.mark.parametrize("form", EVERYWHERE)
 def test_one_row_has_nothing_to_learn_from(form: str, tmp_path: Path) -> None:
     assert "one value only" in refusal(lambda: read_as(form, plain_frame(1), tmp_path))
 
@@ -538,6 +546,8 @@ def test_what_is_not_there_or_no_table_is_refused(tmp_path: Path) -> None:
         (5, "neither a data frame nor an array"),
         ("table.csv", "neither a data frame nor an array"),
         (None, "neither a data frame nor an array"),
+        (pd.Series([1.0, 2.0]), "neither a data frame nor an array, but a Series"),
+        (pl.Series([1.0, 2.0]), "neither a data frame nor an array, but a Series"),
         ([], "dimension"),
         ([1.0, 2.0], "1 dimension"),
         ([[1.0, 2.0], [3.0]], "different lengths"),

@@ -240,9 +240,10 @@ class Profile:
         return cells.values
 
     def _check(self, cells: Numbers, place: Place) -> None:
-        if not cells.dtype:
+        present = ~np.isnan(cells.values)
+        if not present.any():
             return
-        at = int((~np.isnan(cells.values)).argmax())
+        at = int(present.argmax())
         if self.seen and (cells.dtype, cells.text) != (self.dtype, self.text):
             if "str" in (self.dtype, cells.dtype):
                 first = self.dtype == "str"
