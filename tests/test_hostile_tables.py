@@ -249,6 +249,13 @@ def test_lists_in_cells_are_refused_by_name(form: str, tmp_path: Path) -> None:
     assert "column 'deep'" in text
 
 
+@pytest.mark.parametrize("deep", [[{"u": 1}, {"u": 2}], pl.Series([[1, 2], [3, 4]], dtype=pl.Array(pl.Int64, 2))])
+def test_cells_of_several_numbers_are_refused_by_name(deep: Any) -> None:
+    frame = pl.DataFrame({"x": [1.0, 2.0], "deep": deep})
+    for table in (frame, frame.to_arrow()):
+        assert "column 'deep' holds" in refusal(lambda table=table: table_of(table))
+
+
 @pytest.mark.parametrize("form", ["csv", "parquet", "npz", "pandas"])
 def test_a_fraction_is_no_class(form: str, tmp_path: Path) -> None:
     frame = plain_frame().assign(kind=[1.0, 2.0, 1.0, 2.5, 1.0, 2.0])

@@ -130,6 +130,8 @@ def plain_cells(name: str, raw: Raw, place: Place) -> NDArray[Any] | list[str]:
     values = raw.values
     if isinstance(values, list):
         return values
+    if values.ndim != 1:
+        raise ValueError(f"column {name!r} holds more than one number a cell; leave the column out, or split it")
     if values.dtype.kind in "biuf":
         return values
     if values.dtype.kind in _UNREADABLE:
