@@ -124,6 +124,14 @@ def test_a_table_without_rows_is_refused(form: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("form", EVERYWHERE)
+@pytest.mark.parametrize("missing", ["refuse", "drop", "keep"])
+def test_a_column_of_gaps_is_refused(form: str, missing: Any, tmp_path: Path) -> None:
+    text = refusal(lambda: read_as(form, plain_frame().assign(z=np.nan), tmp_path, missing=missing))
+    assert "column 'z'" in text
+    assert "holds nothing" in text
+
+
+@pytest.mark.parametrize("form", EVERYWHERE)
 def test_one_row_has_nothing_to_learn_from(form: str, tmp_path: Path) -> None:
     assert "one value only" in refusal(lambda: read_as(form, plain_frame(1), tmp_path))
 
@@ -239,6 +247,13 @@ def test_lists_in_cells_are_refused_by_name(form: str, tmp_path: Path) -> None:
     else:
         text = refusal(lambda: table_of(frame if form == "polars" else frame.to_pandas()))
     assert "column 'deep'" in text
+
+
+@pytest.mark.parametrize("deep", [[{"u": 1}, {"u": 2}], pl.Series([[1, 2], [3, 4]], dtype=pl.Array(pl.Int64, 2))])
+def test_cells_of_several_numbers_are_refused_by_name(deep: Any) -> None:
+    frame = pl.DataFrame({"x": [1.0, 2.0], "deep": deep})
+    for table in (frame, frame.to_arrow()):
+        assert "column 'deep' holds" in refusal(lambda table=table: table_of(table))
 
 
 @pytest.mark.parametrize("form", ["csv", "parquet", "npz", "pandas"])
@@ -538,6 +553,8 @@ def test_what_is_not_there_or_no_table_is_refused(tmp_path: Path) -> None:
         (5, "neither a data frame nor an array"),
         ("table.csv", "neither a data frame nor an array"),
         (None, "neither a data frame nor an array"),
+        (pd.Series([1.0, 2.0]), "neither a data frame nor an array, but a Series"),
+        (pl.Series([1.0, 2.0]), "neither a data frame nor an array, but a Series"),
         ([], "dimension"),
         ([1.0, 2.0], "1 dimension"),
         ([[1.0, 2.0], [3.0]], "different lengths"),

@@ -420,6 +420,10 @@ def test_nothing_is_overwritten_unasked(tmp_path: Path) -> None:
     assert path.read_text() == "precious"
     write_table(MIXED, path, force=True)
     assert path.read_text().startswith("whole,small")
+    with pytest.raises(ValueError, match="only data frames are written"):
+        write_table([[1, 2]], tmp_path / "u.csv")
+    with pytest.raises(ValueError, match="two columns have one name"):
+        write_table(pd.DataFrame([[1, 2]], columns=["a", "a"]), tmp_path / "u.csv")
     with pytest.raises(ValueError, match="does not say how to write it"):
         write_table(MIXED, tmp_path / "t.xlsx")
     with pytest.raises(ValueError, match=r"column 'kind' holds texts, and \.npy"):

@@ -130,6 +130,8 @@ def plain_cells(name: str, raw: Raw, place: Place) -> NDArray[Any] | list[str]:
     values = raw.values
     if isinstance(values, list):
         return values
+    if values.ndim != 1:
+        raise ValueError(f"column {name!r} holds more than one number a cell; leave the column out, or split it")
     if values.dtype.kind in "biuf":
         return values
     if values.dtype.kind in _UNREADABLE:
@@ -240,9 +242,10 @@ class Profile:
         return cells.values
 
     def _check(self, cells: Numbers, place: Place) -> None:
-        if not cells.dtype:
+        present = ~np.isnan(cells.values)
+        if not present.any():
             return
-        at = int((~np.isnan(cells.values)).argmax())
+        at = int(present.argmax())
         if self.seen and (cells.dtype, cells.text) != (self.dtype, self.text):
             if "str" in (self.dtype, cells.dtype):
                 first = self.dtype == "str"

@@ -176,7 +176,7 @@ def frame_source(frame: Any, title: str) -> Source:
     """
     import narwhals as nw
 
-    if type(frame).__module__.startswith("pandas"):
+    if type(frame).__module__.startswith("pandas") and hasattr(frame, "columns"):
         frame = frame.set_axis([str(name) for name in frame.columns], axis=1)  # pandas names columns by anything
     try:
         table = nw.from_native(frame, eager_only=True)

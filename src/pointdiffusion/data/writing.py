@@ -80,10 +80,12 @@ def _as_pandas(frame: Any) -> pd.DataFrame:
         if not table.columns.is_unique:
             raise ValueError("two columns have one name; rename one of them before writing")
         return table
-    table = nw.from_native(frame, eager_only=True)
-    return pd.DataFrame(
-        {name: table[name].to_list() if _is_text(table[name]) else table[name].to_numpy() for name in table.columns}
-    )
+    try:
+        given = nw.from_native(frame, eager_only=True)
+    except TypeError as error:
+        raise ValueError(f"only data frames are written, and this is a {type(frame).__name__}") from error
+    columns = {name: given[name] for name in given.columns}
+    return pd.DataFrame({name: each.to_list() if _is_text(each) else each.to_numpy() for name, each in columns.items()})
 
 
 def _payload(table: pd.DataFrame, kind: str) -> bytes:
@@ -119,10 +121,14 @@ def _text(table: pd.DataFrame, separator: str) -> str:
 def _parquet(table: pd.DataFrame) -> bytes:
     buffer = io.BytesIO()
     try:
-        import pyarrow  # noqa: F401
+        import pyarrow as pa
     except ImportError as error:
         raise no_pyarrow() from error
-    table.to_parquet(buffer, engine="pyarrow", index=False)
+    try:
+        table.to_parquet(buffer, engine="pyarrow", index=False)
+    except pa.ArrowException as error:
+        reason = " ".join(str(error).split())[:150]
+        raise ValueError(f"Parquet cannot hold this table ({reason}); write .csv") from error
     return buffer.getvalue()
 
 
