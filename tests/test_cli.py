@@ -26,6 +26,7 @@ from pointdiffusion.cli.train import seconds
 
 COMMANDS = ["datasets", "train", "sample", "score", "explain", "impute", "report", "diagnose", "certify", "info"]
 QUICK = ["--steps", "20", "--no-report"]
+LOGGED = {"selection.txt", "lightning_logs"}
 IRIS = ["iris.csv", "--label", "species"]
 
 
@@ -207,7 +208,7 @@ def test_what_is_chosen_by_folds_is_written_and_repeated(here: Path, tmp_path: P
     (tmp_path / "few.yaml").write_text("fit: {num_members: 2, num_steps: 20, hidden_dim: 16}\n")
     arguments = ["train", *IRIS, "--config", str(tmp_path / "few.yaml"), "-o", "folds", "--time-budget", "5m"]
     assert main([*arguments, "--no-report"]) == 0
-    assert {entry.name for entry in Path("folds").iterdir()} == {"model.pt", "config.yaml", "selection.txt"}
+    assert {entry.name for entry in Path("folds").iterdir()} == {"model.pt", "config.yaml", *LOGGED}
     chosen = yaml.safe_load(Path("folds/config.yaml").read_text())["fit"]
     assert chosen["base"] in ("isotropic", "gaussian", "mixture")
     assert None not in chosen.values()
@@ -302,9 +303,8 @@ def _started(here: Path, name: str, *more: str) -> subprocess.Popen[str]:
     """Start a long training, and wait until it has its first checkpoint."""
     command = [sys.executable, "-m", "pointdiffusion", "train", *IRIS, "-o", name, "--no-report", *more]
     process = subprocess.Popen(command, cwd=here, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    checkpoints = here / f".{name}.unfinished" / "checkpoints"
     deadline = time.monotonic() + 120
-    while not list(checkpoints.glob("*.ckpt")):
+    while not list((here / f".{name}.unfinished").rglob("*.ckpt")):
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline
         time.sleep(0.05)
@@ -334,6 +334,22 @@ def test_an_interrupted_run_can_be_resumed(here: Path, kind: int, capsys: pytest
     assert Path(name, "config.yaml").read_bytes() == (whole / "config.yaml").read_bytes()
     assert not list(here.glob(f".{name}*"))
     assert "nothing to go on with" in refused(capsys, "train", "--resume", "-o", name)
+
+
+def test_a_broken_choice_by_folds_can_be_resumed(here: Path, tmp_path: Path) -> None:
+    """Networks that are finished are kept, the one at work goes on, and the end is as if nothing had been."""
+    config = tmp_path / "few.yaml"
+    config.write_text("fit: {num_members: 2, num_steps: 400, hidden_dim: 16, base: gaussian}\n")
+    assert main(["train", *IRIS, "--config", str(config), "-o", "unbroken", "--no-report"]) == 0
+    process = _started(here, "folded", "--config", str(config))
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "--resume -o folded" in err
+    assert main(["train", "--resume", "-o", "folded", "--no-report"]) == 0
+    for part in ("model.pt", "config.yaml"):
+        assert Path("folded", part).read_bytes() == Path("unbroken", part).read_bytes()
+    assert {entry.name for entry in Path("folded").iterdir()} == {"model.pt", "config.yaml", *LOGGED}
 
 
 def test_a_killed_replacement_leaves_the_old_run(here: Path) -> None:

@@ -15,7 +15,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 MODEL, CONFIG, REPORT = "model.pt", "config.yaml", "report.html"
-LOGS, CHOICES = "lightning_logs", "selection.txt"  # of one network, and of networks that were chosen by folds
+LOGS, CHOICES = "lightning_logs", "selection.txt"
+NETWORKS = "networks"  # of a choice by folds, until it is made
 PARTS = (MODEL, CONFIG, LOGS, CHOICES, REPORT)
 """What a run holds; other files in its folder are the user's."""
 
@@ -42,7 +43,8 @@ def unfinished(folder: Path) -> Path:
 
 def has_checkpoint(folder: Path) -> bool:
     """Return whether an unfinished run can be gone on with."""
-    return any((folder / "checkpoints").glob("*.ckpt"))
+    places = ("checkpoints/*.ckpt", f"{NETWORKS}/*/*/checkpoints/*.ckpt", f"{NETWORKS}/*/*/{MODEL}")
+    return any(True for place in places for _ in folder.glob(place))
 
 
 def check_place(target: str, *, force: bool, resume: bool) -> Path:
@@ -98,7 +100,8 @@ def staged(folder: Path, *, resume: bool) -> Iterator[Path]:
             if unusable or not has_checkpoint(stage):
                 shutil.rmtree(stage, ignore_errors=True)
             raise
-        shutil.rmtree(stage / "checkpoints", ignore_errors=True)
+        for part in ("checkpoints", NETWORKS):
+            shutil.rmtree(stage / part, ignore_errors=True)
         _publish(stage, folder)
     finally:
         os.close(handle)

@@ -91,7 +91,7 @@ def train(
 
     A part of the rows is kept from training, to judge by. Networks, their size of steps and of blur are chosen by folds
     of the others, as far as --config leaves it open, and what was chosen is written into config.yaml, which repeats the
-    run. With --steps one network is trained, with a checkpoint after every epoch that --resume goes on from.
+    run. With --steps one network is trained, and nothing is chosen by folds.
     """
     if drop_missing and mask:
         raise ValueError("--drop-missing leaves out the rows that --mask would learn from; give one of the two")
@@ -100,7 +100,7 @@ def train(
     budget = None if time_budget is None else seconds(time_budget)
     folder = runs.check_place(output, force=force, resume=resume)
     if resume:
-        if config is not None or budget is not None or steps is not None:
+        if config is not None or steps is not None:
             raise ValueError("--resume goes on with the settings of the unfinished run; leave the others out")
         base = RunSettings.from_yaml(runs.unfinished(folder) / runs.CONFIG)
     else:
@@ -140,7 +140,7 @@ def _run(
             if alone:
                 model = fit_one(parts, settings, stage, resume=resume, device=device)
             else:
-                model, settings = fit_chosen(parts, settings, stage, budget=budget or DEFAULT_BUDGET)
+                model, settings = fit_chosen(parts, settings, stage, budget or DEFAULT_BUDGET, resume, device)
         except KeyboardInterrupt:
             kept = runs.has_checkpoint(stage)
             hint = f"; what was learned is kept: pointdiffusion train --resume -o {shown}" if kept else ""
@@ -168,7 +168,7 @@ def _tell(parts: Parts, shown: str) -> None:
 
 
 def fit_chosen(
-    parts: Parts, settings: RunSettings, folder: Path, *, budget: float
+    parts: Parts, settings: RunSettings, folder: Path, budget: float, resume: bool, device: str
 ) -> tuple[DiffusionModel, RunSettings]:
     """Fit networks that are chosen by folds, and return the model and the settings with what was chosen.
 
@@ -183,16 +183,21 @@ def fit_chosen(
     if settings.missing == "mask":
         known.setdefault("mask", 0.5)
     rows, labels, config = parts.rows(parts.training), parts.labels(parts.training), TableConfig.from_mapping(known)
-    common: dict[str, Any] = {"seed": settings.seed, "metadata": {"table": parts.table.schema.to_mapping()}}
+    common: dict[str, Any] = {"seed": settings.seed, "device": device, "show_progress": True}
     if len(parts.gaps):
-        first = fit_table(rows, labels=labels, config=config, max_time=budget / 2, show_progress=True, **common)
+        first = fit_table(rows, labels=labels, config=config, max_time=budget / 2, **common)
         holes, more = parts.rows(parts.gaps), parts.labels(parts.gaps)
         filled = first.model.impute(holes, labels=more, seed=settings.seed).draws[0]
         rows = pd.concat([rows, pd.DataFrame(filled, columns=rows.columns)], ignore_index=True)
         labels = None if labels is None or more is None else [*labels, *more]
         config = first.config  # chosen once
-    found = fit_table(rows, labels=labels, config=config, max_time=budget, show_progress=True, **common)
+    found = fit_table(
+        rows, labels=labels, config=config, max_time=budget, metadata={"table": parts.table.schema.to_mapping()},
+        folder=folder / runs.NETWORKS, resume=resume, **common,
+    )  # fmt: skip
     terminal.say(str(found))
+    if found.folder is not None and (found.folder / runs.LOGS).is_dir():
+        (found.folder / runs.LOGS).rename(folder / runs.LOGS)  # of the first network, to stand for all
     terminal.write_file(str(folder / runs.CHOICES), f"{found}\n".encode())
     return found.model, replace(settings, fit=found.config.to_mapping())
 
