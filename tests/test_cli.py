@@ -585,7 +585,7 @@ def test_info_does_not_trust_a_file(here: Path, capsys: pytest.CaptureFixture[st
 def test_data_sets_are_listed_and_written(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The table is that of the library."""
     assert main(["datasets"]) == 0
-    assert all(name in capsys.readouterr().out or True for name in ptd.DATASETS)
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == ["name", *ptd.DATASETS]
     assert main(["datasets", "rings", "-n", "30", "--labels", "--seed", "2", "-o", "rings.csv"]) == 0
     found = pd.read_csv("rings.csv")
     points, labels = ptd.DATASETS["rings"].sample_with_labels(30, random_state=2)
@@ -757,6 +757,7 @@ def test_no_colours_where_none_are_wanted(here: Path) -> None:
         done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
         shown[name] = done.stdout
     assert "moons" in shown["plain"]
+    assert "\x1b[" in shown["colour"]
     assert not re.search(r"\x1b\[[0-9;]*3[0-9]m", shown["plain"])
 
 

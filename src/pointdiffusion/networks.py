@@ -76,6 +76,8 @@ def specification_of(network: nn.Module) -> dict[str, Any] | None:
 
 def _normal(*shape: int, std: float = 1.0) -> Tensor:
     """Return normal numbers; on the meta device nothing is drawn, since that would import the compiler for seconds."""
+    if not math.isfinite(std):
+        raise ValueError(f"std must be finite, got {std}")
     numbers = torch.empty(*shape)
     return numbers if numbers.is_meta else numbers.normal_() * std
 
