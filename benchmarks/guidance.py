@@ -38,7 +38,7 @@ from problems import random
 from torch import Tensor
 
 from pointdiffusion.distributions import GaussianMixture
-from pointdiffusion.evaluation.metrics import wasserstein2
+from pointdiffusion.evaluation.distances import sliced_wasserstein2, wasserstein2
 from pointdiffusion.guidance import autoguidance, bind, classifier_free, classifier_guidance
 from pointdiffusion.noise import KarrasSchedule
 from pointdiffusion.particles import Particles, feynman_kac, tilted_gaussian
@@ -145,8 +145,7 @@ def draw(column: str, mixture: GaussianMixture, scale: float, draws: int, name: 
 def sliced(a: Tensor, b: Tensor) -> float:
     """Return the root mean square, over 200 fixed directions, of the 2-Wasserstein distance of the projections."""
     directions = torch.randn(a.shape[1], 200, generator=seeded("directions"), dtype=torch.float64)
-    directions = directions / directions.norm(dim=0)
-    return float(((a @ directions).sort(dim=0).values - (b @ directions).sort(dim=0).values).square().mean().sqrt())
+    return sliced_wasserstein2(a, b, directions=(directions / directions.norm(dim=0)).T)
 
 
 def distances(a: Tensor, b: Tensor) -> Any:

@@ -37,6 +37,7 @@ from scipy.stats import chisquare
 from torch import Tensor
 
 from pointdiffusion.distributions import GaussianMixture
+from pointdiffusion.evaluation.distances import sliced_wasserstein2
 from pointdiffusion.noise import KarrasSchedule, sigma_rows
 from pointdiffusion.observation import Observed
 from pointdiffusion.randomness import generator_for
@@ -148,8 +149,8 @@ def methods(num_steps: int) -> dict[str, Callable[[Problem], Tensor]]:
 
 def sliced(a: Tensor, b: Tensor, directions: Tensor) -> Draws:
     """Return the sliced 2-Wasserstein distance of each pair, shape `(K,)`, in standard deviations of a component."""
-    one, other = ((part @ directions.T).sort(dim=1).values for part in (a, b))
-    return ((one - other).square().mean(dim=(1, 2)).sqrt() / UNIT).numpy()
+    pairs = zip(a.numpy(), b.numpy(), strict=True)
+    return np.array([sliced_wasserstein2(*pair, directions=directions) for pair in pairs]) / UNIT
 
 
 def judge(draws: Tensor, reference: Tensor, problem: Problem) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 import pointdiffusion as ptd
 from pointdiffusion.evaluation.diagnose import ADVICE, BLOCKS, Diagnosis, _energies, _from, diagnose
-from pointdiffusion.evaluation.metrics import energy_distance
+from pointdiffusion.evaluation.distances import energy_distance
 from pointdiffusion.evaluation.noise_range import choose_noise_range, start_divergence
 from pointdiffusion.evaluation.optima import (
     Estimate,

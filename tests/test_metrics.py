@@ -6,8 +6,25 @@ import numpy as np
 import ot
 import pytest
 
-from pointdiffusion import compare_wasserstein2, copy_share, nearest_distances, wasserstein2
-from pointdiffusion.evaluation.metrics import copies_test, energy_distance, energy_test
+from pointdiffusion import (
+    METRICS,
+    classifier_test,
+    compare_wasserstein2,
+    copies_test,
+    copy_share,
+    energy_distance,
+    energy_test,
+    holm,
+    marginal_errors,
+    mmd,
+    mmd_test,
+    nearest_distances,
+    pairwise_errors,
+    precision_recall,
+    sliced_wasserstein2,
+    wasserstein2,
+)
+from pointdiffusion.evaluation import distances, relabelling
 
 
 def _normal(*shape: int, seed: int = 0) -> np.ndarray:
@@ -53,11 +70,58 @@ def test_wasserstein2_takes_single_precision_and_lists() -> None:
     assert wasserstein2(a.tolist(), b) == wasserstein2(a.astype(np.float64), b.astype(np.float64))
 
 
-@pytest.mark.parametrize(("a", "b"), [((3, 2), (4, 2)), ((3, 2), (3, 1)), ((3,), (3,)), ((0, 2), (0, 2))])
-def test_wasserstein2_refuses_what_cannot_be_assigned(a: tuple[int, ...], b: tuple[int, ...]) -> None:
-    """Both tables have the same shape and at least one row; the message tells both shapes."""
+@pytest.mark.parametrize(("n", "m"), [(1, 5), (30, 20), (17, 40)])
+def test_wasserstein2_of_unequal_numbers(n: int, m: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """POT and SciPy agree, and so does the assignment of rows repeated to one number."""
+    a, b = _normal(n, 2), 1 + 2 * _normal(m, 2, seed=1)
+    repeated = wasserstein2(np.repeat(a, m, axis=0), np.repeat(b, n, axis=0))
+    assert wasserstein2(a, b) == pytest.approx(repeated, rel=1e-9)
+    monkeypatch.setattr(distances, "_transport", distances._transport_by_scipy)
+    assert wasserstein2(a, b) == pytest.approx(repeated, rel=1e-9)
+
+
+def test_without_pot_scipy_takes_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where POT is not installed, the answer is the same."""
+    a, b = _normal(12, 2), _normal(9, 2, seed=1)
+    expected = wasserstein2(a, b)
+    monkeypatch.setitem(__import__("sys").modules, "ot", None)
+    assert wasserstein2(a, b) == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.parametrize(("a", "b"), [((3, 2), (3, 1)), ((3,), (3,)), ((0, 2), (0, 2)), ((0, 2), (3, 2))])
+def test_wasserstein2_refuses_what_cannot_be_moved(a: tuple[int, ...], b: tuple[int, ...]) -> None:
+    """Both tables have the same columns and at least one row; the message tells both shapes."""
     with pytest.raises(ValueError, match="shape"):
         wasserstein2(np.zeros(a), np.zeros(b))
+
+
+# ----------------------------------------------------------------------------------------------------------- sliced W2
+
+
+@pytest.mark.parametrize(("n", "m"), [(50, 50), (50, 31)])
+def test_sliced_wasserstein2_agrees_with_pot(n: int, m: int) -> None:
+    """POT's own, along the same directions."""
+    a, b = _normal(n, 3), 1 + _normal(m, 3, seed=1) ** 3
+    units = distances.unit_vectors(3, 40, 7)
+    expected = ot.sliced_wasserstein_distance(a, b, projections=units.T)
+    assert sliced_wasserstein2(a, b, directions=units) == pytest.approx(expected, rel=1e-9)
+    assert sliced_wasserstein2(a, b, directions=40, random_state=7) == pytest.approx(expected, rel=1e-9)
+
+
+def test_sliced_wasserstein2_of_a_shift_is_known() -> None:
+    """The mean square of a unit vector along one axis is 1 / D, so a shift by s is s / sqrt(D) away."""
+    a = _normal(20, 5)
+    found = sliced_wasserstein2(a, a + np.array([3.0, 0, 0, 0, 0]), directions=20_000)
+    # The square of a coordinate on the sphere has variance 2 (D - 1) / D^2 (D + 2) = 0.0457; 4 errors of its mean.
+    assert found**2 / 9 == pytest.approx(0.2, abs=4 * np.sqrt(0.0457 / 20_000))
+
+
+def test_sliced_wasserstein2_refuses_other_directions() -> None:
+    for directions in (np.ones((3, 2)), np.eye(3), np.ones(2)):
+        with pytest.raises(ValueError, match="unit vectors"):
+            sliced_wasserstein2(np.zeros((2, 2)), np.zeros((2, 2)), directions=directions)
+    with pytest.raises(ValueError, match="at least 1"):
+        sliced_wasserstein2(np.zeros((2, 2)), np.zeros((2, 2)), directions=0)
 
 
 # ----------------------------------------------------------------------------------------------------------- comparison
@@ -217,6 +281,189 @@ def test_energy_test_keeps_its_level() -> None:
     rng = np.random.default_rng(0)
     found = [energy_test(*rng.normal(size=(2, 40, 2)), permutations=99, random_state=k) for k in range(300)]
     assert abs(np.mean(np.array(found) <= 0.05) - 0.05) < 4 * np.sqrt(0.05 * 0.95 / 300)
+
+
+# ------------------------------------------------------------------------------------------------------------------ MMD
+
+
+def test_mmd_of_gaussians_is_known() -> None:
+    """Of normal points under a Gaussian kernel each expectation is a Gaussian integral; the estimate has no bias."""
+    rng, h, shift, n_dims = np.random.default_rng(0), 1.5, 0.7, 2
+    found = [
+        mmd(rng.normal(size=(12, n_dims)), shift + rng.normal(size=(9, n_dims)), bandwidths=h) for _ in range(2500)
+    ]
+    # E exp(-|z|^2 / 2 h^2) for z normal of variance 2 and mean m, a dimension at a time.
+    overlap = lambda m: (h / np.sqrt(h**2 + 2) * np.exp(-(m**2) / 2 / (h**2 + 2))) ** n_dims  # noqa: E731
+    assert abs(np.mean(found) - 2 * (overlap(0) - overlap(shift))) < 4 * np.std(found) / 50
+
+
+def test_mmd_by_hand() -> None:
+    """Two kernels are averaged; equal rows are left out of the median, unequal ones are not."""
+    from sklearn.metrics.pairwise import rbf_kernel
+
+    a, b = _normal(15, 3), 0.5 + _normal(11, 3, seed=1)
+    kernels = [sum(rbf_kernel(x, y, gamma=1 / 2 / h**2) for h in (0.8, 2.0)) / 2 for x, y in ((a, a), (b, b), (a, b))]
+    aa, bb = (k[~np.eye(len(k), dtype=bool)].mean() for k in kernels[:2])
+    assert mmd(a, b, bandwidths=[0.8, 2.0]) == pytest.approx(aa + bb - 2 * kernels[2].mean(), rel=1e-9)
+    assert mmd([[0.0], [0.0]], [[1.0], [1.0]]) == pytest.approx(
+        2 - 2 * np.mean([np.exp(-0.5 / f**2) for f in distances.BANDWIDTH_FACTORS]), rel=1e-12
+    )
+    with pytest.raises(ValueError, match="positive"):
+        mmd(a, b, bandwidths=0.0)
+
+
+# ------------------------------------------------------------------------------------------------------ classifier test
+
+
+def test_classifier_keeps_its_level_and_sees_a_shift() -> None:
+    """Of equal distributions at most one in twenty is called different; a shift by one is seen, and its AUC known."""
+    rng = np.random.default_rng(0)
+    found = [
+        classifier_test(*rng.normal(size=(2, 60, 2)), permutations=99, random_state=k, max_iter=10).p_value
+        for k in range(120)
+    ]
+    assert np.mean(np.array(found) <= 0.05) < 0.05 + 3 * np.sqrt(0.05 * 0.95 / 120)
+    a, b = rng.normal(size=(2, 1500, 2))
+    shifted = classifier_test(a + np.array([1.0, 0.0]), b)
+    assert shifted.p_value == pytest.approx(0.002)  # twice the least of a half
+    best = 0.7602499389065233  # Phi(1 / sqrt 2): of two normal variables one apart, the larger is the shifted one
+    assert best - 0.06 < shifted.auc < best + 4 * shifted.standard_error
+    assert 0.6 < shifted.accuracy < 0.72  # of the best rule: Phi(1/2) = 0.69
+
+
+def test_area_under_the_curve_is_that_of_scikit_learn() -> None:
+    """With ties, too."""
+    from sklearn.metrics import roc_auc_score
+
+    from pointdiffusion.evaluation.two_sample import _auc_test
+
+    rng = np.random.default_rng(0)
+    scores, first = rng.integers(0, 6, 80) / 6, rng.random(80) < 0.4
+    assert _auc_test(scores, first, 19, rng)[0] == pytest.approx(roc_auc_score(first, scores), rel=1e-12)
+
+
+def test_holm_by_hand() -> None:
+    """The smallest is multiplied by the number of tests, and no corrected value falls below the one before it."""
+    np.testing.assert_allclose(holm([0.02, 0.5, 0.01, 0.015]), [0.045, 0.5, 0.04, 0.045])
+    assert holm([]).shape == (0,)
+    assert holm([0.9, 0.8]).tolist() == [1.0, 1.0]
+
+
+# ------------------------------------------------------------------------------------------------- columns and manifold
+
+
+def test_marginal_errors_agree_with_scipy() -> None:
+    """KS and W1 of each column, with ties and unequal numbers."""
+    from scipy.stats import ks_2samp, wasserstein_distance
+
+    rng = np.random.default_rng(0)
+    a = np.column_stack([rng.normal(size=70), rng.integers(0, 4, 70), np.full(70, 2.0)])
+    b = np.column_stack([rng.normal(size=55) ** 3, rng.integers(0, 5, 55), np.full(55, 5.0)])
+    found = marginal_errors(a, b)
+    np.testing.assert_allclose(found.ks, [ks_2samp(x, y).statistic for x, y in zip(a.T, b.T, strict=True)], rtol=1e-12)
+    scale = [b[:, 0].std(), b[:, 1].std(), 1.0]
+    expected = [wasserstein_distance(x, y) / s for x, y, s in zip(a.T, b.T, scale, strict=True)]
+    np.testing.assert_allclose(found.w1, expected, rtol=1e-12)
+
+
+def test_pairwise_errors_agree_with_scipy() -> None:
+    """Both correlations, with ties; a constant column has none."""
+    from scipy.stats import spearmanr
+
+    rng = np.random.default_rng(0)
+    a = np.column_stack([rng.normal(size=(60, 2)) @ [[1, 0.8], [0, 0.6]], rng.integers(0, 4, 60), np.ones(60)])
+    b = np.column_stack([rng.normal(size=(40, 2)), rng.integers(0, 4, 40), np.ones(40)])
+    found = pairwise_errors(a, b)
+    np.testing.assert_allclose(found.correlation[:3, :3], np.corrcoef(a[:, :3].T) - np.corrcoef(b[:, :3].T), atol=1e-12)
+    expected = spearmanr(a[:, :3]).statistic - spearmanr(b[:, :3]).statistic
+    np.testing.assert_allclose(found.spearman[:3, :3], expected, atol=1e-12)
+    assert not found.correlation[3].any()
+
+
+def test_precision_and_recall_by_brute_force() -> None:
+    """The definitions of the papers, point by point."""
+    rng, k = np.random.default_rng(0), 3
+    a, b = 0.6 * rng.normal(size=(40, 2)), rng.normal(size=(30, 2))
+
+    def radius(x: np.ndarray) -> np.ndarray:
+        return np.array([np.sort(np.linalg.norm(x - row, axis=1))[k] for row in x])
+
+    own, other, apart = radius(a), radius(b), np.linalg.norm(a[:, None] - b, axis=-1)
+    found = precision_recall(a, b, neighbours=k)
+    assert found.precision == np.mean([any(apart[i, j] <= other[j] for j in range(30)) for i in range(40)])
+    assert found.recall == np.mean([any(apart[i, j] <= own[i] for i in range(40)) for j in range(30)])
+    assert found.density == pytest.approx(sum(apart[i, j] <= other[j] for i in range(40) for j in range(30)) / k / 40)
+    assert found.coverage == np.mean([any(apart[i, j] <= other[j] for i in range(40)) for j in range(30)])
+    assert found.precision > found.recall  # samples that are too narrow
+    with pytest.raises(ValueError, match="4 rows"):
+        precision_recall(a, b[:3], neighbours=3)
+    with pytest.raises(ValueError, match="neighbours"):
+        precision_recall(a, b, neighbours=0)
+
+
+# ------------------------------------------------------------------------------------------------- the registry as such
+
+BY_HAND = {
+    "energy distance": energy_distance,
+    "MMD": mmd,
+    "sliced W2": lambda a, b: sliced_wasserstein2(a, b, directions=relabelling.DIRECTIONS),
+    "W2": wasserstein2,
+    "largest KS": lambda a, b: marginal_errors(a, b).ks.max(),
+    "mean W1": lambda a, b: marginal_errors(a, b).w1.mean(),
+    "correlations": lambda a, b: _rms(pairwise_errors(a, b).correlation),
+    "rank correlations": lambda a, b: _rms(pairwise_errors(a, b).spearman),
+    "precision": lambda a, b: precision_recall(a, b).precision,
+    "recall": lambda a, b: precision_recall(a, b).recall,
+    "density": lambda a, b: precision_recall(a, b).density,
+    "coverage": lambda a, b: precision_recall(a, b).coverage,
+}
+
+
+def _rms(matrix: np.ndarray) -> float:
+    return float(np.sqrt(np.mean(matrix[np.triu_indices(len(matrix), 1)] ** 2)))
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_each_metric_is_its_public_function(name: str) -> None:
+    """In standard deviations of the fresh rows: for many relabellings at once and for one table, the same number."""
+    a, b = _normal(40, 3) * [1, 10, 100], (1 + _normal(40, 3, seed=1)) * [1, 20, 100]
+    rows = (np.concatenate([a, b]) - b.mean(axis=0)) / b.std(axis=0)
+    assert METRICS[name](a, b) == pytest.approx(BY_HAND[name](rows[:40], rows[40:]), rel=1e-9, abs=1e-12)
+    # Of three sets of rows, two are compared, and two ways to label them are.
+    pool = relabelling.Pool(np.concatenate([rows, rows[:5] + 3]))
+    pool.rows[:, 2] = np.round(pool.rows[:, 2])  # ties
+    signs = np.zeros((85, 2), dtype=np.int8)
+    order = np.random.default_rng(0).permutation(85)
+    signs[order[:35], 0], signs[order[35:70], 0], signs[:35, 1], signs[40:75, 1] = 1, -1, 1, -1
+    found = METRICS[name].statistic(pool, signs)
+    for k in (0, 1):
+        if name != "MMD":  # its bandwidths are those of the pool
+            one, other = (pool.rows[signs[:, k] == sign] for sign in (1, -1))
+            expected = BY_HAND[name](one, other)
+            if name == "mean W1":
+                expected = (marginal_errors(one, other).w1 * other.std(axis=0)).mean()
+            assert found[k] == pytest.approx(expected, rel=1e-9, abs=1e-12)
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_each_metric_refuses_what_it_cannot_say(name: str) -> None:
+    with pytest.raises(ValueError, match="are needed"):
+        METRICS[name](np.zeros((5, 2)), np.zeros((5, 2)))
+    with pytest.raises(ValueError, match="are needed"):
+        METRICS[name](_normal(40, 2), _normal(41, 2))
+
+
+def test_mmd_test_by_brute_force() -> None:
+    """The share of relabellings with a discrepancy as large."""
+    a, b = _normal(25, 2), _normal(25, 2, seed=1) + 0.3
+    pool, shuffle, count = np.concatenate([a, b]), np.random.default_rng(0), 0
+    for _ in range(99):
+        signs = shuffle.permutation(np.repeat([1.0, -1.0], 25))
+        count += mmd(pool[signs > 0], pool[signs < 0]) >= mmd(a, b)
+    assert mmd_test(a, b, permutations=99) == pytest.approx((count + 1) / 100)
+    assert mmd_test(a, b + 5, permutations=99) == pytest.approx(0.01)
+    with pytest.raises(ValueError, match="of one shape"):
+        mmd_test(a, b[:-1])
 
 
 def test_tests_refuse_what_they_cannot_compare() -> None:

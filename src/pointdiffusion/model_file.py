@@ -15,6 +15,7 @@ import json
 import math
 import os
 import pickle
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -142,6 +143,17 @@ def _check(payload: Any) -> None:
     _require(bool(variances.min() >= -1e-6 * variances.abs().max()), "covariance has a negative variance")
 
 
+def _canonical(value: Any) -> Any:
+    """Return plain values such that equal ones give equal bytes: pickle writes one text once if it is one object."""
+    if type(value) is str:
+        return sys.intern(value)
+    if type(value) is dict:
+        return {_canonical(key): _canonical(each) for key, each in value.items()}
+    if type(value) in (list, tuple):
+        return type(value)(map(_canonical, value))
+    return value
+
+
 def write_payload(path: str | os.PathLike[str], payload: dict[str, Any]) -> None:
     """Write the parts of a model to a file, whole or not at all.
 
@@ -154,7 +166,7 @@ def write_payload(path: str | os.PathLike[str], payload: dict[str, Any]) -> None
     except (TypeError, ValueError) as error:
         raise ValueError(f"metadata must be numbers, texts, lists and dictionaries: {error}") from error
     archive = io.BytesIO()
-    torch.save({"format": FORMAT, **payload}, archive)
+    torch.save(_canonical({"format": FORMAT, **payload}), archive)
     write_atomic(path, seal(archive.getvalue()))
 
 

@@ -74,6 +74,14 @@ def specification_of(network: nn.Module) -> dict[str, Any] | None:
     return specification if shapes[0] == shapes[1] else None  # else it was changed after it was made
 
 
+def _normal(*shape: int, std: float = 1.0) -> Tensor:
+    """Return normal numbers; on the meta device nothing is drawn, since that would import the compiler for seconds."""
+    if not math.isfinite(std):
+        raise ValueError(f"std must be finite, got {std}")
+    numbers = torch.empty(*shape)
+    return numbers if numbers.is_meta else numbers.normal_() * std
+
+
 def _zeroed(layer: nn.Linear) -> nn.Linear:
     """Return the layer with all its weights at zero, so that what it adds begins as nothing."""
     nn.init.zeros_(layer.weight)
@@ -103,7 +111,7 @@ class FourierFeatures(Part):
         super().__init__(n_dims=n_dims, num_frequencies=num_frequencies, std=std)
         _check_counts(n_dims=n_dims, num_frequencies=num_frequencies)
         self.out_features = n_dims + 2 * num_frequencies
-        self.register_buffer("frequencies", torch.empty(n_dims, num_frequencies).normal_() * std)
+        self.register_buffer("frequencies", _normal(n_dims, num_frequencies, std=std))
 
     def forward(self, x: Tensor) -> Tensor:
         """Map `(B, D)` to `(B, D + 2 * num_frequencies)`."""
@@ -169,7 +177,7 @@ class ConditionEmbedding(Part):
         )  # fmt: skip
         self.num_classes, self.num_context = num_classes, num_context
         width = num_features + num_classes + 2 * num_context * (1 + num_frequencies)
-        self.register_buffer("frequencies", torch.empty(num_context, num_frequencies).normal_())
+        self.register_buffer("frequencies", _normal(num_context, num_frequencies))
         self.first = nn.Linear(width, hidden_dim)
         self.second = _zeroed(nn.Linear(hidden_dim, num_features))
 

@@ -10,6 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from pointdiffusion.data.schema import default_names
+
 Points = NDArray[np.float64]
 
 FEWEST_ROWS = 10
@@ -21,7 +23,7 @@ def column_names(data: Any, n_dims: int) -> list[str]:
     names = getattr(data, "columns", None)
     if names is not None:
         return [str(name) for name in names]
-    return ["x", "y", "z"][:n_dims] if n_dims <= 3 else [f"x{i + 1}" for i in range(n_dims)]
+    return default_names(n_dims)
 
 
 def _is_number(value: Any) -> bool:

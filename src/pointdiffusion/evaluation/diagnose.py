@@ -35,9 +35,11 @@ from scipy.spatial.distance import cdist
 from torch import Tensor
 
 from pointdiffusion import sampling
-from pointdiffusion.evaluation.metrics import Copies, copies_test, energy_test, wasserstein2
+from pointdiffusion.evaluation.distances import wasserstein2
+from pointdiffusion.evaluation.neighbours import Copies, copies_test
 from pointdiffusion.evaluation.optima import Estimate, OptimumProbe, Profile
 from pointdiffusion.evaluation.truth import FEWEST_ROWS, held_out_rows, known_rows
+from pointdiffusion.evaluation.two_sample import energy_test
 from pointdiffusion.model import DiffusionModel
 from pointdiffusion.randomness import CHUNK, DIAGNOSIS, SAMPLING, chunks, generator_for
 from pointdiffusion.solvers import AdaptiveRungeKutta

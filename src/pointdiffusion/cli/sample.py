@@ -1,0 +1,89 @@
+"""`pointdiffusion sample`: new rows."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from pointdiffusion.cli import options, terminal
+
+if TYPE_CHECKING:
+    from pointdiffusion.model import DiffusionModel
+
+EXAMPLES = """\b
+Examples:
+  pointdiffusion sample run/model.pt -n 1000 -o new.parquet
+  pointdiffusion sample run/ -n 50 --label setosa --guidance 2 --seed 1
+  pointdiffusion sample run/ -n 100000 --nfe 20 --within-bounds -o new.csv.gz
+"""
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("sample", short_help="Draw new rows.", epilog=EXAMPLES)(sample)
+
+
+def sample(
+    model: options.Model,
+    count: Annotated[int, typer.Option("-n", "--rows", min=1, max=10**8, metavar="N", help="Rows to draw.")] = 1000,
+    output: options.Rows = terminal.STREAM,
+    label: Annotated[
+        str | None, typer.Option("--label", metavar="CLASS", help="Class of all rows; without it, as in the table.")
+    ] = None,
+    guidance: Annotated[
+        float, typer.Option("--guidance", metavar="W", help="Strength of classifier-free guidance; 1 is none.")
+    ] = 1.0,
+    nfe: Annotated[
+        int | None, typer.Option("--nfe", min=1, max=10**6, metavar="N", help="Calls of the network for a row.")
+    ] = None,
+    solver: Annotated[
+        str | None, typer.Option("--solver", metavar="NAME", help="How the flow is integrated, see docs/solvers.md.")
+    ] = None,
+    num_steps: Annotated[
+        int | None, typer.Option("--num-steps", min=1, max=10**5, metavar="N", help="Steps of the solver.")
+    ] = None,
+    within_bounds: Annotated[
+        bool, typer.Option("--within-bounds", help="Move values beyond those of the table to its least and greatest.")
+    ] = False,
+    seed: options.Seed = 0,
+    device: options.Device = "auto",
+    force: options.Force = False,
+) -> None:
+    """Draw new rows, with the columns, the order, the units and the types of the table.
+
+    Integers are rounded, constant columns are put back. Where the table has a column of classes, rows of all classes
+    are drawn in the shares of the training rows, unless --label asks for one.
+    """
+    if nfe is not None and num_steps is not None:
+        raise ValueError("--nfe and --num-steps both say how long to take; give one of the two")
+    terminal.check_table_target(output, force=force)
+    from pointdiffusion.cli import tables
+    from pointdiffusion.data.writing import write_table
+    from pointdiffusion.sampling import make_solver
+
+    found, schema = tables.open_model(model, device)
+    settings: dict[str, Any] = {"nfe": nfe, "num_steps": num_steps}
+    if solver is not None:
+        make_solver(solver)  # a wrong name is told before anything is drawn
+        settings["solver"] = solver
+    settings = {name: value for name, value in settings.items() if value is not None}
+    labels = [tables.class_of(found, label)] * count if label is not None else _drawn_classes(found, count, seed)
+    if labels is not None:
+        settings["labels"] = labels
+    if guidance != 1:
+        settings["guidance"] = guidance
+    points = found.sample(count, seed=seed, **settings)
+    frame = schema.decode(points, labels if schema.label else None, within_bounds=within_bounds)
+    write_table(frame, output, force=force)
+
+
+def _drawn_classes(model: DiffusionModel, count: int, seed: int) -> list[Any] | None:
+    """Return classes in the shares of the training rows; None for a model without."""
+    if model.conditions is None or not model.conditions.classes:
+        return None
+    import numpy as np
+
+    shares = np.array(model.conditions.shares)
+    places = np.random.default_rng(seed).choice(len(shares), size=count, p=shares / shares.sum())
+    return [model.conditions.classes[place] for place in places]

@@ -1,0 +1,90 @@
+"""`pointdiffusion score`: how likely rows are, and which are the least likely ones."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from pointdiffusion.cli import options, terminal
+
+if TYPE_CHECKING:
+    from pointdiffusion.data.schema import Schema
+
+EXAMPLES = """\b
+Examples:
+  pointdiffusion score run/model.pt new.csv -o scores.csv
+  pointdiffusion score run/ iris.csv --anomalies 10
+  pointdiffusion score run/ iris.csv --by-label -o scores.parquet
+  cat new.csv | pointdiffusion score run/ - | sort -t, -k2 -g | head
+"""
+
+NAMED = 3
+"""Columns at most that are named of an unlikely row."""
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("score", short_help="Say how likely rows are.", epilog=EXAMPLES)(score)
+
+
+def score(
+    model: options.Model,
+    table: options.TableFile,
+    output: options.Rows = terminal.STREAM,
+    anomalies: Annotated[
+        int | None, typer.Option("--anomalies", min=1, max=1000, metavar="N", help="The N least likely rows alone.")
+    ] = None,
+    by_label: Annotated[
+        bool, typer.Option("--by-label", help="Density of each row within its class, by the table's column of classes.")
+    ] = False,
+    drop_missing: options.DropMissing = False,
+    seed: options.Seed = 0,
+    device: options.Device = "auto",
+    force: options.Force = False,
+) -> None:
+    """Write the log-likelihood of each row, in nats, as the columns row and log_prob.
+
+    With --anomalies, the least likely rows alone, and what is unusual about them: each column against what the others
+    say of it. The likelihood of integer columns is that of the value plus uniform noise from -1/2 to 1/2, drawn by the
+    seed; constant columns are left out of it.
+    """
+    terminal.check_table_target(output, force=force)
+    import numpy as np
+    import pandas as pd
+
+    from pointdiffusion.cli import tables
+    from pointdiffusion.data.reading import read_table
+    from pointdiffusion.data.writing import write_table
+    from pointdiffusion.evaluation.unusual import unusual
+
+    found, schema = tables.open_model(model, device)
+    if by_label and schema.label is None:
+        raise ValueError("--by-label needs a model with classes; train one with --label COLUMN")
+    label = schema.label.name if by_label and schema.label else None
+    read = read_table(table, schema=schema, label=label, missing="drop" if drop_missing else "refuse", seed=seed)
+    values = schema.dequantise(read.values, seed)
+    labels = None if read.labels is None or not by_label else read.labels.tolist()
+    tell_what_it_is(schema)
+    if read.departs is not None and read.departs.any():
+        odd = (read.rows[read.departs] + 1).tolist()
+        shown = ", ".join(map(str, odd[:5])) + (", ..." if len(odd) > 5 else "")
+        terminal.say(f"other values than ever before in constant columns, which log_prob does not see: rows {shown}")
+    log_prob = found.log_prob(values, labels=labels)
+    frame = pd.DataFrame({"row": read.rows + 1, "log_prob": log_prob})
+    if anomalies is not None:
+        places = np.argsort(log_prob, kind="stable")[:anomalies]
+        some: Any = None if labels is None else [labels[place] for place in places]
+        why = ["; ".join(map(str, each[:NAMED])) for each in unusual(found, values[places], labels=some)]
+        frame = frame.iloc[places].assign(unusual=why)
+    write_table(frame, output, force=force)
+
+
+def tell_what_it_is(schema: Schema) -> None:
+    """Say on standard error what a likelihood is about, where that is not all columns as they are."""
+    discrete = [column.name for column in schema.modelled if column.kind != "real"]
+    if discrete:
+        terminal.say(f"log_prob is that of the dequantised value in the integer columns {', '.join(discrete)}")
+    constant = [column.name for column in schema.columns if column.kind == "constant"]
+    if constant:
+        terminal.say(f"log_prob leaves out the constant columns {', '.join(constant)}")

@@ -1,0 +1,131 @@
+"""What the commands say, and to whom.
+
+Results go to standard output or to a file, talk goes to standard error, so that a command can stand in a pipe. What
+comes out of a file that may be hostile is shown without its control characters, which could rewrite a terminal.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import typer
+
+STREAM = "-"
+"""Stands for standard input where a table is read, and for standard output where one is written."""
+
+
+def say(text: str) -> None:
+    """Print a line of talk to standard error."""
+    print(plain(text, lines=True), file=sys.stderr, flush=True)
+
+
+def show(text: str) -> None:
+    """Print a result to standard output."""
+    print(plain(text, lines=True), flush=True)
+
+
+def plain(text: object, *, lines: bool = False) -> str:
+    r"""Return a text with what a terminal would obey written out, as in `\x1b`; line ends are kept with `lines`."""
+    kept = "\n\t" if lines else ""
+    return "".join(
+        letter if letter.isprintable() or letter in kept else letter.encode("unicode_escape").decode()
+        for letter in str(text)
+    )
+
+
+def show_table(headers: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """Print a table to standard output: framed on a terminal, in aligned columns elsewhere."""
+    cells = [[plain(cell) for cell in row] for row in rows]
+    if sys.stdout.isatty():
+        from rich import box
+        from rich.console import Console
+        from rich.table import Table
+        from rich.text import Text
+
+        table = Table(*headers, box=box.SIMPLE_HEAD)
+        for row in cells:
+            table.add_row(*map(Text, row))
+        Console().print(table)
+        return
+    widths = [max(map(len, column)) for column in zip(headers, *cells, strict=True)]
+    for row in [list(headers), *cells]:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def check_target(target: str, *, force: bool) -> None:
+    """Refuse a file that is there already, or cannot be, before any work is done.
+
+    Raises:
+        ValueError: If it exists and `force` is not given, or if its folder cannot hold it.
+    """
+    path = Path(target)
+    if target == STREAM:
+        return
+    if path.is_dir():
+        raise ValueError(f"{target} is a folder; give the name of a file in it")
+    if path.exists() and not force:
+        raise ValueError(f"{target} exists already; give another name with -o, or --force to replace it")
+    nearest = path.parent
+    while not nearest.exists() and nearest != nearest.parent:
+        nearest = nearest.parent
+    if not nearest.is_dir():
+        raise ValueError(f"{target} cannot be written, since {nearest} is a file; give another name with -o")
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        raise ValueError(f"{target} cannot be written, since {nearest} is write-protected; give another name with -o")
+
+
+def check_table_target(target: str, *, force: bool) -> None:
+    """Refuse a table to be written as `check_target` does, and a name that does not say a format."""
+    from pointdiffusion.data.writing import check_target as check_format
+
+    check_target(target, force=force)
+    check_format(target, force=force)
+
+
+def write_file(target: str, payload: bytes) -> None:
+    """Write a result to a file, whole or not at all, or to standard output."""
+    from pointdiffusion.files import write_atomic
+
+    if target == STREAM:
+        sys.stdout.buffer.write(payload)
+        sys.stdout.buffer.flush()
+    else:
+        write_atomic(target, payload)
+
+
+FULL = {
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "the disk quota is used up",
+    errno.EFBIG: "the file grew beyond what the system allows",
+}
+OF_THE_MACHINE = (errno.EIO, errno.ENOMEM, errno.EMFILE, errno.ENFILE)
+
+
+def outcome(error: BaseException) -> tuple[int, str] | None:
+    """Return the exit code and the one sentence of an error; None for one that is a fault of ours.
+
+    2 stands for what the user gave or asked, 1 for the machine, 130 for Ctrl-C, 0 for a reader that went away.
+    """
+    if isinstance(error, typer.TyperException):
+        context = getattr(error, "ctx", None)
+        command = "pointdiffusion" if context is None else context.command_path
+        return 2, f"{error.format_message().rstrip('.')}; see {command} --help"
+    if isinstance(error, KeyboardInterrupt):
+        return 130, str(error) or "interrupted"
+    if isinstance(error, BrokenPipeError):
+        return 0, ""
+    if isinstance(error, OSError):
+        if error.errno in FULL:
+            return 1, f"{FULL[error.errno]}; what was there before is untouched, make room and try again"
+        if error.errno in OF_THE_MACHINE:
+            return 1, f"the machine failed ({error.strerror}); what was there before is untouched"
+        return 2, f"{error.filename or 'a file'} cannot be used ({error.strerror or error}); check the path"
+    if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "memory" in str(error)):
+        return 1, "not enough memory; ask for fewer rows, or give a smaller table"
+    if isinstance(error, (ValueError, ImportError)):
+        return 2, str(error)
+    return None

@@ -1,0 +1,293 @@
+"""Cells of a table, column by column, turned into numbers or classes; whatever is neither is refused by name."""
+
+from __future__ import annotations
+
+import math
+import numbers
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pointdiffusion.data.schema import FLOATS, LARGEST_INTEGER, Column, Points
+
+MISSING = frozenset({"", "na", "n/a", "#n/a", "nan", "-nan", "null", "none", "<na>", "?"})
+"""Texts that stand for a missing number, in small letters; of a class, only the empty text does."""
+
+_UNREADABLE = {"M": "dates", "m": "durations", "c": "complex numbers", "S": "bytes", "V": "records"}
+_SPREADSHEET = r"'*[=+\-@＝＋－＠\t\r]"
+_GUARD = re.compile(rf"(^|[,;|\t\r\n])(?={_SPREADSHEET})")
+_GUARDED = re.compile(rf"(^|[,;|\t\r\n])'(?={_SPREADSHEET})")
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
+
+Place = Callable[[int], str]
+"""How to call a row of a batch in messages: the place in the batch goes in, "row 3 (line 4)" comes out."""
+
+
+@dataclass(frozen=True)
+class Raw:
+    """Some cells of one column as they were read.
+
+    Args:
+        values: An array of any type, or the texts of a text file.
+        dtype: Type of the column where the array cannot say so: integers with gaps arrive as floats.
+        comma: Whether the texts have decimal commas.
+    """
+
+    values: NDArray[Any] | list[str]
+    dtype: str = ""
+    comma: bool = False
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """Some cells of one column as numbers.
+
+    Args:
+        values: The numbers, NaN where one is missing, shape `(N,)`.
+        dtype: Their type in the table; empty where all are missing, `"str"` where they are one text N times.
+        text: That text; its cells count as 0.
+    """
+
+    values: Points
+    dtype: str
+    text: str = ""
+
+
+def shown(value: Any) -> str:
+    """Return a cell as messages show it: in quotes, short, and without what a terminal would obey."""
+    text = str(value)
+    return repr(text if len(text) <= 40 else text[:40] + "...")
+
+
+def is_number(text: str) -> bool:
+    """Return whether a text spells a finite number, with a decimal point if any."""
+    return _NUMBER.fullmatch(text.strip()) is not None
+
+
+def guard_formula(text: str) -> str:
+    """Return a text that no spreadsheet takes for a formula: an apostrophe stands before what could begin one.
+
+    A formula begins with =, +, -, @, a tab or a carriage return, at the start or behind what another program may take
+    for a separator. Texts that are plain numbers stay as they are.
+    """
+    return text if is_number(text) else _GUARD.sub(r"\1'", text)
+
+
+def unguard_formula(text: str) -> str:
+    """Return what `guard_formula` was given."""
+    return _GUARDED.sub(r"\1", text)
+
+
+def to_numbers(name: str, raw: Raw, place: Place) -> Numbers:
+    """Return some cells of a column as numbers.
+
+    Args:
+        name: Name of the column.
+        raw: The cells.
+        place: How to call a row of them.
+
+    Raises:
+        ValueError: If one is neither a number nor missing, is infinite, or an integer that float64 cannot hold.
+    """
+    cells = plain_cells(name, raw, place)
+    if isinstance(cells, list):
+        found = _parse_all(name, cells, raw.comma, place)
+    else:
+        with np.errstate(over="ignore"):  # beyond float64 is infinite, and refused below
+            values = np.asarray(cells, dtype=np.float64)
+        dtype = raw.dtype or cells.dtype.name
+        found = Numbers(values, "float64" if dtype.startswith("longdouble") or dtype == "float128" else dtype)
+    infinite = np.isinf(found.values)
+    if infinite.any():
+        at = int(infinite.argmax())
+        raise ValueError(f"column {name!r} holds an infinite value in {place(at)}; remove or replace it")
+    if "int" in found.dtype and (np.abs(found.values) >= LARGEST_INTEGER).any():
+        at = int((np.abs(found.values) >= LARGEST_INTEGER).argmax())
+        raise ValueError(
+            f"column {name!r} holds {found.values[at]:.0f} in {place(at)}, and integers from 2^53 on run together "
+            "in float64; leave the column out, or subtract a constant from it"
+        )
+    return found
+
+
+def to_texts(name: str, raw: Raw, place: Place) -> list[str]:
+    """Return some cells of a column as texts, missing ones empty.
+
+    Raises:
+        ValueError: If one is of a type that is neither a text nor a number.
+    """
+    cells = plain_cells(name, raw, place)
+    return cells if isinstance(cells, list) else ["" if value != value else str(value) for value in cells.tolist()]
+
+
+def plain_cells(name: str, raw: Raw, place: Place) -> NDArray[Any] | list[str]:
+    """Return numbers as an array and all else as texts, missing ones empty."""
+    values = raw.values
+    if isinstance(values, list):
+        return values
+    if values.ndim != 1:
+        raise ValueError(f"column {name!r} holds more than one number a cell; leave the column out, or split it")
+    if values.dtype.kind in "biuf":
+        return values
+    if values.dtype.kind in _UNREADABLE:
+        kind = _UNREADABLE[values.dtype.kind]
+        raise ValueError(f"column {name!r} holds {kind}, which are no real numbers; leave the column out")
+    texts = []
+    for at, value in enumerate(values.tolist()):
+        if _is_missing(value):
+            texts.append("")
+        elif isinstance(value, (str, bool, np.bool_, numbers.Real, Decimal)):
+            texts.append(str(value))
+        else:
+            kind = type(value).__name__
+            raise ValueError(
+                f"column {name!r} holds a value of the type {kind} in {place(at)}, which is no number; "
+                "leave the column out"
+            )
+    return texts
+
+
+def _is_missing(value: Any) -> bool:
+    return value is None or type(value).__name__ == "NAType" or (isinstance(value, (float, Decimal)) and value != value)
+
+
+def _parse(texts: list[str], comma: bool) -> tuple[Points, bool]:
+    """Return texts as numbers, and whether all are written as integers.
+
+    Raises:
+        ValueError: If one of them is no number.
+    """
+    joined = "\n".join(texts)
+    # float() takes the digits of every script, and underscores between them.
+    if "_" in joined or not joined.isascii() or (comma and "." in joined):
+        raise ValueError
+    if comma:
+        texts = [text.replace(",", ".") for text in texts]
+    return np.array(list(map(float, texts)), dtype=np.float64), not any(sign in joined for sign in ".,eEnN")
+
+
+def _parse_all(name: str, texts: list[str], comma: bool, place: Place) -> Numbers:
+    """Return texts as numbers, or as one text that all of them are."""
+    try:
+        values, whole = _parse(texts, comma)
+        return Numbers(values, "int64" if whole else "float64")
+    except ValueError:
+        pass  # gaps, truth values or texts
+    values = np.full(len(texts), np.nan)
+    present = [at for at, text in enumerate(texts) if text.strip().lower() not in MISSING]
+    found = [texts[at].strip() for at in present]
+    if not found:
+        return Numbers(values, "")
+    if {text.lower() for text in found} <= {"true", "false"}:
+        values[present] = [text.lower() == "true" for text in found]
+        return Numbers(values, "bool")
+    try:
+        values[present], whole = _parse(found, comma)
+        return Numbers(values, "int64" if whole else "float64")
+    except ValueError:
+        if len(set(found)) == 1:
+            values[present] = 0
+            return Numbers(values, "str", found[0])
+    for at, text in zip(present, found, strict=True):
+        try:
+            _parse([text], comma)
+        except ValueError as error:
+            raise no_number(name, text, place(at)) from error
+    raise AssertionError("texts that are numbers one by one are numbers together")
+
+
+def no_number(name: str, text: str, where: str) -> ValueError:
+    """Return the error for a text where a number should be."""
+    return ValueError(
+        f"column {name!r} holds {shown(text)} in {where}, which is no number; "
+        "leave the column out, or name it as the label"
+    )
+
+
+@dataclass
+class Profile:
+    """What is known of a column after some of its rows.
+
+    Args:
+        name: Name of the column.
+    """
+
+    name: str
+    dtype: str = ""
+    text: str = ""
+    text_place: str = ""
+    low: float = math.inf
+    high: float = -math.inf
+    decimals: int = 0
+    seen: bool = False
+
+    def numbers(self, raw: Raw, place: Place) -> Points:
+        """Return the next cells of the column as numbers.
+
+        Raises:
+            ValueError: If they are none, or do not belong to those before: texts and numbers do not mix.
+        """
+        try:
+            cells = to_numbers(self.name, raw, place)
+        except ValueError as error:
+            if self.dtype == "str":  # the first of the texts stood in an earlier batch
+                raise no_number(self.name, self.text, self.text_place) from error
+            raise
+        self._check(cells, place)
+        return cells.values
+
+    def _check(self, cells: Numbers, place: Place) -> None:
+        present = ~np.isnan(cells.values)
+        if not present.any():
+            return
+        at = int(present.argmax())
+        if self.seen and (cells.dtype, cells.text) != (self.dtype, self.text):
+            if "str" in (self.dtype, cells.dtype):
+                first = self.dtype == "str"
+                raise no_number(self.name, self.text if first else cells.text, self.text_place if first else place(at))
+            if "bool" in (self.dtype, cells.dtype):
+                raise ValueError(
+                    f"column {self.name!r} mixes truth values and numbers, as in {place(at)}; use one of them"
+                )
+        if cells.dtype == "str" and not self.seen:
+            self.text, self.text_place = cells.text, place(at)
+        self.seen = True
+        self.dtype = cells.dtype if self.dtype in ("", cells.dtype) else "float64"
+
+    def add(self, values: Points) -> None:
+        """Take in the numbers of some rows, NaN where one is missing."""
+        values = values[~np.isnan(values)]
+        if len(values):
+            self.low, self.high = min(self.low, float(values.min())), max(self.high, float(values.max()))
+        narrow = np.dtype(self.dtype if self.dtype in FLOATS else "float64")
+        with np.errstate(over="ignore", invalid="ignore"):
+            while self.decimals <= 15 and not np.array_equal(np.round(values, self.decimals).astype(narrow), values):
+                self.decimals += 1
+
+    def column(self) -> Column:
+        """Return the column that these rows are of."""
+        largest = max(abs(self.low), abs(self.high))
+        if self.low == self.high:
+            value = {"str": str, "bool": bool}.get(self.dtype, float if self.dtype in FLOATS else int)
+            plain = self.text if self.dtype == "str" else value(self.low)
+            return Column(self.name, "constant", self.dtype, self.low, self.high, None, plain)
+        if self.dtype == "bool":
+            return Column(self.name, "boolean", "bool", self.low, self.high)
+        # As many digits as the type has are no rounding, and its large floats are all whole.
+        info = np.finfo(self.dtype if self.dtype in FLOATS else "float64")
+        digits = info.precision
+        whole = self.decimals == 0 and largest < 2.0 ** (info.nmant + 1)
+        few = self.decimals + math.ceil(math.log10(largest)) < digits
+        return Column(
+            self.name,
+            "integer" if whole else "real",
+            self.dtype,
+            self.low,
+            self.high,
+            self.decimals if few and not whole and self.decimals <= 15 else None,
+        )

@@ -1,0 +1,329 @@
+"""Rows are collected batch by batch: columns chosen, gaps noted, classes numbered, a bounded number of rows kept.
+
+Where a table holds more numbers than may be kept, each row draws a key from the seed, and the rows with the least keys
+stay: every subset of that size is equally likely, and memory is bounded however long the table is. What the schema says
+(types, bounds, decimals, classes) is of all rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pointdiffusion.config import unknown_name
+from pointdiffusion.data.cells import Place, Profile, Raw, no_number, shown, to_numbers, to_texts
+from pointdiffusion.data.classes import Classes
+from pointdiffusion.data.schema import (
+    MOST_COLUMNS,
+    Column,
+    Points,
+    Schema,
+    default_names,
+)  # fmt: skip
+from pointdiffusion.data.sources import Batch, Source
+
+MISSING_RULES = ("refuse", "drop", "keep")
+_SHOWN_ROWS = 3
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table as points.
+
+    Args:
+        values: The modelled columns, shape `(N, D)`: constant ones are left out, integers are as they are, NaN stands
+            where a value is missing and was to be kept.
+        labels: Class of each row, texts or integers, shape `(N,)`; None without a label column.
+        schema: What the columns are.
+        rows: Number of each row in the table, from 0, increasing, shape `(N,)`.
+        total_rows: Rows of the table, before any was dropped or left out.
+        departs: Whether a column that was constant in the table of a given schema holds another value in the row,
+            shape `(N,)`; None without a given schema.
+    """
+
+    values: Points
+    labels: NDArray[Any] | None
+    schema: Schema
+    rows: NDArray[np.int64]
+    total_rows: int
+    departs: NDArray[np.bool_] | None = None
+
+
+@dataclass
+class _Subset:
+    """A random subset of rows, all equally likely, of those that were added.
+
+    Args:
+        most: How many rows it may hold.
+        seed: Of the choice.
+    """
+
+    most: int
+    seed: int
+    parts: list[tuple[NDArray[Any], ...]] = field(default_factory=list)
+    held: int = 0
+    threshold: float = np.inf
+
+    def __post_init__(self) -> None:
+        self.draw = np.random.default_rng(self.seed)
+
+    def add(self, *part: NDArray[Any]) -> None:
+        """Add rows: arrays of one length."""
+        keys = self.draw.random(len(part[0]))
+        chosen = keys < self.threshold
+        self.parts.append(tuple(array[chosen] for array in (keys, *part)))
+        self.held += int(chosen.sum())
+        if self.held > self.most + self.most // 4 + 1024:
+            self._thin()
+
+    def _thin(self) -> None:
+        joined = [np.concatenate(arrays) for arrays in zip(*self.parts, strict=True)]
+        self.parts.clear()
+        if self.held > self.most:
+            last = np.partition(joined[0], self.most)[self.most]
+            stays = joined[0] < last
+            joined = [array[stays] for array in joined]
+            self.threshold = float(last)
+        self.parts.append(tuple(joined))
+        self.held = len(joined[0])
+
+    def take(self) -> tuple[NDArray[Any], ...]:
+        """Return the rows that are left, in the order in which they were added."""
+        self._thin()
+        return self.parts[0][1:]
+
+
+# ------------------------------------------------------------------------------------------------------- which columns
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The columns of a source that are to be read.
+
+    Args:
+        every: Names of all columns of the source.
+        modelled: Names of those that become points, in order.
+        label: Name of the label column.
+        schema: The schema that they must fit.
+        constants: Columns of the schema that are constant and that the source has.
+    """
+
+    every: list[str]
+    modelled: list[str]
+    label: str | None = None
+    schema: Schema | None = None
+    constants: tuple[Column, ...] = ()
+
+    @property
+    def wanted(self) -> list[str]:
+        """Names of all columns that are read."""
+        constants = [column.name for column in self.constants]
+        return [*self.modelled, *constants, *([self.label] if self.label is not None else [])]
+
+
+def choose_columns(source: Source, columns: Sequence[str] | None, label: str | None, schema: Schema | None) -> Choice:
+    """Return what is to be read of a source.
+
+    Raises:
+        ValueError: If a column is not there, has no name or that of another, or there are too many or none.
+    """
+    every = _all_names(source, schema)
+    for name in [*(columns or []), *([label] if label is not None else [])]:
+        if name not in every:
+            raise unknown_name("column", name, every)
+    if schema is not None:
+        choice = _fitting(source, every, label, schema)
+    else:
+        asked = set(every if columns is None else columns)
+        choice = Choice(every, [name for name in every if name in asked and name != label], label)
+        if not choice.modelled:
+            raise ValueError(f"no column of {source.title} is left to model besides the label; choose some")
+        if len(choice.modelled) > MOST_COLUMNS:
+            raise ValueError(
+                f"{source.title} has {len(choice.modelled)} columns to model, and at most {MOST_COLUMNS} can be; "
+                "choose some with --columns (columns=)"
+            )
+    _check_names(source, every, set(choice.wanted))
+    return choice
+
+
+def _all_names(source: Source, schema: Schema | None) -> list[str]:
+    """Return the names of all columns; where there are none, those of the schema by position."""
+    if source.names is not None:
+        return source.names
+    if schema is None:
+        return default_names(source.n_columns)
+    without_label = [column.name for column in schema.columns]
+    with_label = list(without_label)
+    if schema.label is not None:
+        with_label.insert(schema.label.position, schema.label.name)
+    for names in (with_label, without_label, schema.names):
+        if len(names) == source.n_columns:
+            return names
+    raise ValueError(
+        f"{source.title} has {source.n_columns} columns without names, and the model has {len(schema.names)} "
+        f"({', '.join(schema.names)}); give these in this order"
+    )
+
+
+def _fitting(source: Source, every: list[str], label: str | None, schema: Schema) -> Choice:
+    """Return the columns of a schema, which the source must have but for constants and the label."""
+    absent = [name for name in schema.names if name not in every]
+    if absent:
+        raise ValueError(
+            f"{source.title} lacks the {'column' if len(absent) == 1 else 'columns'} {', '.join(map(repr, absent))} "
+            f"that the model was trained on; it has {', '.join(map(repr, every[:MOST_COLUMNS]))}"
+        )
+    if label is None and schema.label is not None and schema.label.name in every:
+        label = schema.label.name
+    constants = tuple(column for column in schema.columns if column.kind == "constant" and column.name in every)
+    return Choice(every, schema.names, label, schema, constants)
+
+
+def _check_names(source: Source, every: list[str], wanted: set[str]) -> None:
+    """Raise a ValueError if one of the wanted columns has no name, or that of another."""
+    for place, name in enumerate(every):
+        if name in wanted and not name:
+            raise ValueError(
+                f"column {place + 1} of {source.title} has no name; name it, or choose others with --columns (columns=)"
+            )
+        if name in wanted and every.index(name) != place:
+            raise ValueError(
+                f"columns {every.index(name) + 1} and {place + 1} of {source.title} are both called {shown(name)}; "
+                "rename one of them"
+            )
+
+
+# ---------------------------------------------------------------------------------------------------------- row by row
+
+
+class Collector:
+    """Takes the rows of a source.
+
+    Args:
+        source: Where they come from.
+        choice: Which columns are read.
+        missing: What is done with rows that lack a value, one of `MISSING_RULES`.
+        max_values: How many numbers are kept.
+        seed: Of the choice of rows, where there are more.
+
+    Raises:
+        ValueError: If a setting is unknown or out of range.
+    """
+
+    def __init__(self, source: Source, choice: Choice, missing: str, max_values: int, seed: int) -> None:
+        if missing not in MISSING_RULES:
+            raise unknown_name("missing", missing, MISSING_RULES)
+        if max_values < 1:
+            raise ValueError(f"max_values must be at least 1, got {max_values}")
+        self._source, self._choice, self._missing = source, choice, missing
+        self._profiles = [Profile(name) for name in choice.modelled]
+        self._subset = _Subset(max(1, max_values // len(choice.modelled)), seed)
+        self._gaps: dict[str, tuple[int, list[str]]] = {}
+        known = choice.schema.label if choice.schema is not None else None
+        self._classes = Classes(choice.label, known, is_text=source.is_text) if choice.label is not None else None
+
+    def table(self) -> Table:
+        """Read all rows.
+
+        Raises:
+            ValueError: If they are no table of numbers.
+        """
+        total, title, choice = 0, self._source.title, self._choice
+        for batch in self._source.read([choice.every.index(name) for name in choice.wanted]):
+            self._take(batch)
+            total += len(batch)
+        if not total:
+            raise ValueError(f"{title} has no rows; give a table with some")
+        empty = [profile.name for profile in self._profiles if choice.schema is None and not profile.seen]
+        if empty:
+            raise ValueError(f"column {empty[0]!r} of {title} holds nothing; leave it out")
+        if self._gaps:
+            raise ValueError(self._about_gaps())
+        if not self._subset.held:
+            raise ValueError(f"every row of {title} lacks a value, so none is left when these are dropped")
+        values, codes, rows, departs = self._subset.take()
+        if choice.schema is not None:
+            return Table(values, self._labels(codes), choice.schema, rows, total, departs)
+        schema = self._schema()
+        places = [place for place, column in enumerate(schema.columns) if column.kind != "constant"]
+        if len(places) < values.shape[1]:
+            values = values[:, places]
+        return Table(values, self._labels(codes), schema, rows, total)
+
+    def _take(self, batch: Batch) -> None:
+        """Take the rows of a batch."""
+        place = self._source.place(batch)
+        cells = dict(zip(self._choice.wanted, batch.columns, strict=True))
+        values = np.empty((len(batch), len(self._choice.modelled)))  # (N, D)
+        for index, name in enumerate(self._choice.modelled):
+            values[:, index] = self._profiles[index].numbers(cells[name], place)
+            if self._choice.schema is not None and self._profiles[index].dtype == "str":
+                raise no_number(name, self._profiles[index].text, self._profiles[index].text_place)
+        codes = np.zeros(len(batch), dtype=np.int64)
+        if self._classes is not None:
+            codes = self._classes.codes(cells[self._choice.wanted[-1]], place)
+        departs = np.zeros(len(batch), dtype=bool)
+        for column in self._choice.constants:
+            departs |= _departing(column, cells[column.name], place)
+        rows = np.arange(batch.start, batch.start + len(batch))
+        gaps = np.isnan(values) if self._missing != "keep" else np.zeros(values.shape, dtype=bool)
+        if self._missing == "drop":
+            whole = ~gaps.any(axis=1) & (codes >= 0)
+            values, codes, rows, departs = values[whole], codes[whole], rows[whole], departs[whole]
+        else:
+            self._note_gaps(gaps, codes, place)
+        if self._choice.schema is None:
+            for profile, numbers in zip(self._profiles, values.T, strict=True):
+                profile.add(numbers)
+        if not self._gaps:  # else the table is refused, once all of its gaps are known
+            self._subset.add(values, codes, rows, departs)
+
+    def _note_gaps(self, gaps: NDArray[np.bool_], codes: NDArray[np.int64], place: Place) -> None:
+        """Remember in which rows which columns lack a value."""
+        lacking = dict(zip(self._choice.modelled, gaps.T, strict=True))
+        if self._choice.label is not None:
+            lacking[self._choice.label] = codes < 0
+        for name, column in lacking.items():
+            rows = np.flatnonzero(column)
+            if len(rows):
+                number, some = self._gaps.get(name, (0, []))
+                self._gaps[name] = number + len(rows), some + [place(int(at)) for at in rows[: _SHOWN_ROWS - len(some)]]
+
+    def _about_gaps(self) -> str:
+        """Say where values are missing, and what can be done."""
+        parts = [
+            f"column {name!r} in {', '.join(rows)}{f' and {number - len(rows)} more' if number > len(rows) else ''}"
+            for name, (number, rows) in list(self._gaps.items())[:_SHOWN_ROWS]
+        ]
+        more = f"; and {len(self._gaps) - len(parts)} more columns" if len(self._gaps) > len(parts) else ""
+        cure = "leave these rows out with --drop-missing (missing='drop')"
+        if set(self._gaps) != {self._choice.label}:
+            cure += ", or train with the gaps with --mask (missing='keep')"
+        return f"values are missing in {self._source.title}: {'; '.join(parts)}{more}; {cure}"
+
+    def _schema(self) -> Schema:
+        """Return what the columns turned out to be."""
+        columns = tuple(profile.column() for profile in self._profiles)
+        if all(column.kind == "constant" for column in columns):
+            what = f"column {columns[0].name!r}" if len(columns) == 1 else f"each of the {len(columns)} columns"
+            raise ValueError(f"{what} of {self._source.title} holds one value only, so there is nothing to learn")
+        if self._classes is None:
+            return Schema(columns)
+        place = [name for name in self._choice.every if name in self._choice.wanted].index(self._choice.wanted[-1])
+        return Schema(columns, self._classes.column(place))
+
+    def _labels(self, codes: NDArray[np.int64]) -> NDArray[Any] | None:
+        return None if self._classes is None else self._classes.labels(codes)
+
+
+def _departing(column: Column, raw: Raw, place: Place) -> NDArray[np.bool_]:
+    """Return in which rows a column that was constant holds another value."""
+    if column.dtype == "str":
+        return np.array([text not in ("", column.value) for text in to_texts(column.name, raw, place)], dtype=bool)
+    values = to_numbers(column.name, raw, place).values
+    return ~np.isnan(values) & (values != column.value)

@@ -1,0 +1,117 @@
+"""Tables in: files, frames and arrays as points, with what is needed to give rows of the same table back."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import numpy as np
+
+from pointdiffusion.data.collecting import Collector, Table, choose_columns
+from pointdiffusion.data.schema import Schema
+from pointdiffusion.data.sources import (
+    Source,
+    array_source,
+    checked_path,
+    frame_source,
+    npy_source,
+    npz_source,
+    parquet_source,
+)  # fmt: skip
+from pointdiffusion.data.text_files import text_source
+
+Missing = Literal["refuse", "drop", "keep"]
+
+TEXT_SUFFIXES = (".csv", ".tsv", ".txt", ".data", ".dat")
+BINARY_SUFFIXES = {".parquet": parquet_source, ".pq": parquet_source, ".npy": npy_source, ".npz": npz_source}
+
+
+def read_table(
+    source: str | os.PathLike[str],
+    *,
+    columns: Sequence[str] | None = None,
+    label: str | None = None,
+    missing: Missing = "refuse",
+    schema: Schema | None = None,
+    max_values: int = 2**25,
+    seed: int = 0,
+) -> Table:
+    """Read a file: CSV or TSV (gzip or not), Parquet, `.npy`, `.npz`; `-` is text from standard input.
+
+    Args:
+        source: Path of the file.
+        columns: Names of the columns to model; all but the label if None.
+        label: Name of the column that holds the class of each row, texts or whole numbers.
+        missing: What is done with rows that lack a number: `"refuse"` the table, `"drop"` them, or `"keep"` them with
+            NaN in the gap. Rows without a class are refused unless dropped.
+        schema: Columns of an earlier table that this one must have: by name, in any order and among others, or by
+            position where the file names none. Constant columns and the label may be absent.
+        max_values: Keep a random subset of the rows where all of them hold more numbers than this.
+        seed: Of that subset.
+
+    Raises:
+        ValueError: If the file cannot be read as a table of numbers, in one sentence that names row and column; rows
+            of files are counted from 1, the header aside.
+    """
+    origin = _source_of_file(source)
+    try:
+        return Collector(origin, choose_columns(origin, columns, label, schema), missing, max_values, seed).table()
+    finally:
+        origin.close()
+
+
+def table_of(
+    data: Any,
+    *,
+    columns: Sequence[str] | None = None,
+    label: str | None = None,
+    missing: Missing = "refuse",
+    schema: Schema | None = None,
+    max_values: int = 2**25,
+    seed: int = 0,
+) -> Table:
+    """Take a table that is in memory: a frame of any library that narwhals knows, an array, a tensor, nested lists.
+
+    The settings are those of `read_table`. Arrays without names have columns x, y, z, or x1, x2, ... beyond three.
+
+    Raises:
+        ValueError: If it is no table of numbers, in one sentence that names row and column; rows are counted from 0.
+    """
+    origin = _source_of_data(data)
+    return Collector(origin, choose_columns(origin, columns, label, schema), missing, max_values, seed).table()
+
+
+def _source_of_file(source: str | os.PathLike[str]) -> Source:
+    if os.fspath(source) == "-":
+        return text_source(None)
+    path = checked_path(source)
+    suffixes = [suffix.lower() for suffix in path.suffixes]
+    if suffixes[-1:] == [".gz"]:
+        suffixes.pop()
+        if suffixes[-1:] and suffixes[-1] in BINARY_SUFFIXES:
+            raise ValueError(f"{path.name} is compressed, which is read of text files only; unpack it first")
+    suffix = suffixes[-1] if suffixes else ""
+    if suffix in BINARY_SUFFIXES:
+        return BINARY_SUFFIXES[suffix](path)
+    if suffix in TEXT_SUFFIXES:
+        return text_source(path)
+    raise ValueError(
+        f"{path.name} does not say what it is; name it .csv, .tsv, .csv.gz, .tsv.gz, .parquet, .npy or .npz, as it is"
+    )
+
+
+def _source_of_data(data: Any) -> Source:
+    title = "the table"
+    if hasattr(data, "detach") and hasattr(data, "cpu"):  # a tensor
+        data = data.detach().cpu()
+        data = (data.float() if "bfloat16" in str(data.dtype) else data).numpy()
+    if isinstance(data, (list, tuple)):
+        try:
+            array = np.asarray(data)
+            data = array if array.dtype.kind in "biufc" else np.array(data, dtype=object)
+        except ValueError as error:
+            raise ValueError(f"{title} has rows of different lengths; give them all one length") from error
+    if isinstance(data, np.ndarray):
+        return array_source(data, title)
+    return frame_source(data, title)

@@ -1,0 +1,169 @@
+"""Tables out: text, Parquet and NumPy files, whole or not at all; nothing is overwritten unasked."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import os
+import sys
+import zipfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pointdiffusion.data.cells import guard_formula
+from pointdiffusion.data.sources import no_pyarrow
+from pointdiffusion.files import write_atomic
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+FORMATS = (".csv", ".tsv", ".csv.gz", ".tsv.gz", ".parquet", ".npy", ".npz")
+
+
+def write_table(frame: Any, target: str | os.PathLike[str], *, force: bool = False) -> None:
+    """Write a data frame to a file whose name says how: `.csv`, `.tsv`, either with `.gz`, `.parquet`, `.npy`, `.npz`.
+
+    Spreadsheets run a cell that begins like a formula. In text files, an apostrophe therefore stands before each name
+    and each text that begins with =, +, -, @, a tab or a carriage return, also behind what might be taken for a
+    separator; `read_table` takes it away again. Numbers stay numbers, negative ones too.
+
+    `.npy` holds one array `(N, D)` and no names; `.npz` an array for each column. Parquet and `.npz` keep all types,
+    text files keep each float to its last digit. The same frame gives the same bytes.
+
+    Args:
+        frame: A frame of any library that narwhals knows.
+        target: The file; `-` is standard output, as CSV.
+        force: Overwrite a file that is there.
+
+    Raises:
+        ValueError: If there is such a file, the name does not say a format, or the format cannot hold the frame.
+        OSError: If the disk is full or the folder cannot be written; an earlier file is then untouched.
+    """
+    kind = check_target(target, force=force)
+    table = _as_pandas(frame)
+    if kind == "-":
+        sys.stdout.write(_text(table, ","))
+        sys.stdout.flush()
+        return
+    write_atomic(target, _payload(table, kind))
+
+
+def check_target(target: str | os.PathLike[str], *, force: bool = False) -> str:
+    """Return the format that the name of a file says, before any work is done for it.
+
+    Raises:
+        ValueError: If it says none, or there is such a file and `force` does not allow to overwrite it.
+    """
+    if os.fspath(target) == "-":
+        return "-"
+    path = Path(target)
+    kind = next((suffix for suffix in reversed(FORMATS) if path.name.lower().endswith(suffix)), None)
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder; give the name of a file in it, as in {path / 'samples.csv'}")
+    if kind is None:
+        raise ValueError(f"{path.name} does not say how to write it; end the name in one of {', '.join(FORMATS)}")
+    if path.exists() and not path.is_file():
+        raise ValueError(f"{path} is a device or a pipe, no file; write to - for standard output")
+    if path.exists() and not force:
+        raise ValueError(f"{path} is there already; overwrite it with --force (force=True), or give another name")
+    return kind
+
+
+def _as_pandas(frame: Any) -> pd.DataFrame:
+    import narwhals as nw
+    import pandas as pd
+
+    if isinstance(frame, pd.DataFrame):
+        table = frame.set_axis([str(name) for name in frame.columns], axis=1)
+        if not table.columns.is_unique:
+            raise ValueError("two columns have one name; rename one of them before writing")
+        return table
+    try:
+        given = nw.from_native(frame, eager_only=True)
+    except TypeError as error:
+        raise ValueError(f"only data frames are written, and this is a {type(frame).__name__}") from error
+    columns = {name: given[name] for name in given.columns}
+    return pd.DataFrame({name: each.to_list() if _is_text(each) else each.to_numpy() for name, each in columns.items()})
+
+
+def _payload(table: pd.DataFrame, kind: str) -> bytes:
+    """Return the bytes of a file."""
+    if kind == ".parquet":
+        return _parquet(table)
+    buffer = io.BytesIO()
+    if kind == ".npy":
+        np.save(buffer, _matrix(table), allow_pickle=False)
+        return buffer.getvalue()
+    if kind == ".npz":
+        return _archive(table)
+    payload = _text(table, "\t" if kind.startswith(".tsv") else ",").encode()
+    return gzip.compress(payload, mtime=0) if kind.endswith(".gz") else payload
+
+
+def _text(table: pd.DataFrame, separator: str) -> str:
+    """Return a table as text that no spreadsheet runs."""
+    import csv
+
+    safe = table.copy(deep=False)
+    safe.columns = [guard_formula(name) for name in table.columns]
+    texts = list(safe.columns)
+    for name in safe.columns[[_is_text(table[name]) for name in table.columns]]:
+        safe[name] = safe[name].map(lambda value: guard_formula(value) if isinstance(value, str) else value)
+        texts += [value for value in safe[name].unique() if isinstance(value, str)]
+    # Readers drop spaces around a field that is not in quotes, and the writer does not put a lone \r into them.
+    quoted = any(text != text.strip() or "\r" in text for text in texts)
+    quoting: Any = csv.QUOTE_NONNUMERIC if quoted else csv.QUOTE_MINIMAL
+    return str(safe.to_csv(sep=separator, index=False, lineterminator="\n", quoting=quoting))
+
+
+def _parquet(table: pd.DataFrame) -> bytes:
+    buffer = io.BytesIO()
+    try:
+        import pyarrow as pa
+    except ImportError as error:
+        raise no_pyarrow() from error
+    try:
+        table.to_parquet(buffer, engine="pyarrow", index=False)
+    except pa.ArrowException as error:
+        reason = " ".join(str(error).split())[:150]
+        raise ValueError(f"Parquet cannot hold this table ({reason}); write .csv") from error
+    return buffer.getvalue()
+
+
+def _is_text(column: Any) -> bool:
+    return not str(column.dtype).lower().startswith(("int", "uint", "float", "bool"))
+
+
+def _matrix(table: pd.DataFrame) -> Any:
+    """Return a table as one array of numbers."""
+    texts = [name for name in table.columns if _is_text(table[name])]
+    if texts:
+        raise ValueError(f"column {texts[0]!r} holds texts, and .npy holds numbers only; write .npz, .csv or .parquet")
+    arrays = [_array(table[name]) for name in table.columns]
+    return np.column_stack(arrays)
+
+
+def _array(column: Any) -> Any:
+    """Return a column as an array that needs no pickling; numbers with gaps become floats with NaN."""
+    if _is_text(column):
+        return np.array(["" if value is None or value != value else str(value) for value in column], dtype=str)
+    if column.isna().any():
+        return column.to_numpy(dtype=np.float64, na_value=np.nan)
+    return column.to_numpy(dtype=str(column.dtype).lower().replace("boolean", "bool"))
+
+
+def _archive(table: pd.DataFrame) -> bytes:
+    """Return an archive of one array a column, as `numpy.savez` writes it, but for any names."""
+    wrong = [name for name in table.columns if not name or "\0" in name]
+    if wrong:
+        raise ValueError(f"column {wrong[0]!r} cannot be an array of an .npz file; rename it, or write .parquet")
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name in table.columns:
+            with archive.open(
+                zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True
+            ) as file:  # no time of writing in it
+                np.lib.format.write_array(file, _array(table[name]), allow_pickle=False)
+    return buffer.getvalue()
