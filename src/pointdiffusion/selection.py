@@ -51,7 +51,10 @@ LADDER = (400, 1600, 6400)
 """Training steps that are tried for small tables."""
 
 PILOT = 400
-"""Training steps by which bases are compared on large tables."""
+"""Training steps where nothing can be chosen."""
+
+TRIAL = 60
+"""Training steps by which the time of a step is measured on large tables."""
 
 BLURS = 6
 """Values of `sigma_min` that are tried."""
@@ -124,7 +127,7 @@ class _Table:
         self.folder, self.resume, self.device = folder, resume, device
         self.standardiser = Standardiser.fit(points)
         self.x = self.standardiser.transform(points)
-        self.columns = column_names(None, points.shape[1])
+        self._mixtures: dict[bytes, GaussianMixture] = {}
         classes = sorted(set(labels or []), key=lambda value: (str(type(value)), value))
         self.places = None if labels is None else np.array([classes.index(value) for value in labels])
 
@@ -142,11 +145,18 @@ class _Table:
         split = splitter.split(self.x, None if kind is KFold else self.places)
         return [_Fold(inside, outside[:JUDGED]) for inside, outside in split][:count]
 
+    def mixture(self, rows: NDArray[np.int64]) -> GaussianMixture:
+        """Return the mixture of some of the rows, fitted once."""
+        key = rows.tobytes()
+        if key not in self._mixtures:
+            self._mixtures[key] = fit_mixture(self.x[rows], self.seed_of(1))
+        return self._mixtures[key]
+
     def base(self, name: str, rows: NDArray[np.int64]) -> GaussianMixture | None:
         """Return the base of that name, fitted to some of the rows."""
         if name == "isotropic":
             return None
-        return fit_gaussian(self.x[rows]) if name == "gaussian" else fit_mixture(self.x[rows], self.seed_of(1))
+        return fit_gaussian(self.x[rows]) if name == "gaussian" else self.mixture(rows)
 
     def closed_forms(self, rows: NDArray[np.int64]) -> list[GaussianMixture]:
         """Return a mixture and a broad Student t, fitted to some of the rows, of each class where there are classes."""
@@ -154,9 +164,9 @@ class _Table:
         shares = np.bincount(places) / len(places)
         found: list[list[GaussianMixture]] = [[], []]
         for place in range(len(shares)):
-            x = self.x[rows[places == place]]
-            whole = fit_gaussian(x) if len(x) > 1 else fit_gaussian(self.x[rows])
-            found[0].append(fit_mixture(x, self.seed_of(1)) if len(x) > 1 else whole)
+            own = rows[places == place] if (places == place).sum() > 1 else rows
+            whole = fit_gaussian(self.x[own])
+            found[0].append(self.mixture(own))
             found[1].append(student_t(whole.means[0].numpy(), whole.covariances[0].numpy()))
         return [joined(parts, shares, list(range(len(shares)))) for parts in found]
 
@@ -247,6 +257,7 @@ class _Race:
         self.held = [self._closed(fold, forms) for fold, forms in zip(folds, self.forms, strict=True)]
         self.scores: dict[str, float] = {}
         self._best: _Candidate | None = None
+        self._trained: dict[tuple[TableConfig, int], tuple[DiffusionModel, Points]] = {}
         self.done = 0
 
     def _closed(self, fold: _Fold, forms: list[GaussianMixture]) -> Points:
@@ -268,8 +279,12 @@ class _Race:
         """Train and judge the members of a setting, or the first few of them, and keep the better candidate."""
         start, members, values = time.monotonic(), [], []
         for member, fold in enumerate(self.folds[:first]):
-            members.append(self.table.train(fold.inside, config, member, fold.outside))
-            values.append(self.table.judge(members[-1], fold, self.levels))
+            if (config, member) not in self._trained:
+                made = self.table.train(fold.inside, config, member, fold.outside)
+                self._trained[config, member] = made, self.table.judge(made, fold, self.levels)
+            model, value = self._trained[config, member]
+            members.append(model)
+            values.append(value)
             self.done += 1
             self.show(self.done, f"base {config.base}, {config.num_steps} steps")
         found = _Candidate(config, members, values, time.monotonic() - start)
@@ -290,9 +305,11 @@ class _Race:
         """Forget the best candidate: what follows is judged on more folds."""
         self._best = None
 
-    def per_step(self, found: _Candidate) -> float:
-        """Return the seconds that a step of a member took, judging included."""
-        return found.seconds / (len(found.members) * (found.config.num_steps or 1))
+    def seconds_a_step(self, config: TableConfig) -> float:
+        """Return the seconds that a step of training takes, by a trial."""
+        start = time.monotonic()
+        self.table.train(self.folds[0].inside, replace(config, num_steps=TRIAL), 0)
+        return (time.monotonic() - start) / TRIAL
 
 
 def fit_table(
@@ -434,12 +451,18 @@ def _climb(race: _Race, config: TableConfig) -> None:
 
 
 def _sprint(race: _Race, config: TableConfig) -> None:
-    """Choose the base on one fold by few steps, and spend the time that is left on the members."""
+    """Try bases on one fold, each for as many steps as the time allows, and train the other members from the best.
+
+    A short trial would not do: a network that starts from a mixture is ahead at first, and behind at last where the
+    data have edges.
+    """
     bases = [config.base] if config.base != "auto" else ["isotropic", "mixture"]
+    if config.num_steps is None:
+        trainings = len(bases) + len(race.folds) - 1
+        steps = int(0.8 * race.left() / (trainings * race.seconds_a_step(replace(config, base=bases[-1]))))
+        config = replace(config, num_steps=min(max(steps // 100 * 100, 100), MOST_STEPS))
     for base in bases:
-        if not race.done or race.left() > 1.2 * race.best.seconds:
-            race.run(replace(config, base=base, num_steps=config.num_steps or PILOT), first=1)
-    pilot = race.best
-    steps = config.num_steps or int(0.9 * race.left() / (len(race.folds) * race.per_step(pilot))) // 100 * 100
+        race.run(replace(config, base=base), first=1)
+    best = race.best.config
     race.forget()
-    race.run(replace(pilot.config, num_steps=min(max(steps, 100), MOST_STEPS)))
+    race.run(best)
