@@ -390,7 +390,9 @@ def _plain(table: _Table, config: TableConfig) -> Selection:
 def _ending(model: DiffusionModel, config: TableConfig, companion: Companion | None = None) -> DiffusionModel:
     """Return a model whose samples end at its blur, and follow the density that it states."""
     blur = config.sigma_min or model.inference.sigma_min
-    inference = replace(model.inference, sigma_min=blur, final_zero=False)
+    inference = replace(
+        model.inference, sigma_min=blur, final_zero=False, solver="unipc-3", schedule="log-linear", num_steps=40
+    )  # fmt: skip
     return replace(model, inference=inference, companion=companion)
 
 
