@@ -64,7 +64,7 @@ def mixture(rows: Points, seed: int) -> Density:
 
 
 def stacked(rows: Points, seed: int) -> Density:
-    """Return the weighted sum of a kernel density and a mixture, weights from five folds, or two tenths of many rows."""
+    """Return the weighted sum of a kernel density and a mixture, weights from five folds, or two tenths."""
     parts, held = (kernel_density, mixture), []
     folds = list(KFold(5 if len(rows) < 2000 else 10, shuffle=True, random_state=seed).split(rows))
     for inside, outside in folds if len(rows) < 2000 else folds[:2]:
