@@ -45,7 +45,15 @@ export class AdaptiveWalk {
         const wanted = Math.min(walk.width[row], left);
         return left - wanted < 1e-3 * wanted ? left : wanted; // no sliver at the end
       });
-      const tried = this.attempt(denoiser, rowsOf(x, active, dims), active, v, taken, sign, rowsOf(slope, active, dims));
+      const tried = this.attempt(
+        denoiser,
+        rowsOf(x, active, dims),
+        active,
+        v,
+        taken,
+        sign,
+        rowsOf(slope, active, dims),
+      );
       active.forEach((row, i) => {
         const error = tried.error[i];
         if (!Number.isFinite(error)) throw new Error('the denoiser returned numbers that are not finite');

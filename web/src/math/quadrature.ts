@@ -58,7 +58,7 @@ function density(form: Form, s: number, sigmaNext: number): number {
 }
 
 /** The interpolated quantity at points. */
-export function valueOf(form: Form, x: Float64Array, denoised: Float64Array, sigma: number): Float64Array {
+export function quantityOf(form: Form, x: Float64Array, denoised: Float64Array, sigma: number): Float64Array {
   if (form.quantity === 'denoised') return denoised;
   const d = form.sigmaData;
   const root = Math.hypot(sigma, d);

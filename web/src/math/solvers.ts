@@ -6,7 +6,7 @@
 import type { MultistepChoices, Registry, SolverSpec, Tableau } from '../registry.ts';
 import { AdaptiveWalk } from './adaptive.ts';
 import type { Denoiser } from './denoisers.ts';
-import { combine, type Form, noiseLevel, stepWeights, valueOf } from './quadrature.ts';
+import { combine, type Form, noiseLevel, quantityOf, stepWeights } from './quadrature.ts';
 
 export type Noise = (step: number) => Float64Array;
 
@@ -110,7 +110,7 @@ class Multistep implements Stepper {
     const { choices, form } = this;
     let x = given;
     const denoised = denoiser.call(x, sigma);
-    const value = valueOf(form, x, denoised, sigma);
+    const value = quantityOf(form, x, denoised, sigma);
     if (choices.corrector && this.before)
       x = combine(this.before, this.weights(this.sigmas[0], sigma, [sigma, ...this.sigmas]), [value, ...this.values]);
     const eps = choices.final === 'local' ? slopeOf(x, denoised, sigma) : null;
@@ -150,12 +150,12 @@ function singlestep(spec: SolverSpec & { family: 'singlestep' }, registry: Regis
       const denoised = denoiser.call(x, sigma);
       if (sigmaNext === 0) return land(x, denoised, spec.final);
       const ratio = sigmaNext / sigma;
-      const first = valueOf(form, x, denoised, sigma);
+      const first = quantityOf(form, x, denoised, sigma);
       const to = (share: number, values: Float64Array[], nodes: number[], rule = 'exact') =>
         combine(x, stepWeights(form, registry.quadrature, sigma, sigma * ratio ** share, nodes, rule), values);
       const value = (share: number, y: Float64Array) => {
         const level = sigma * ratio ** share;
-        return valueOf(form, y, denoiser.call(y, level), level);
+        return quantityOf(form, y, denoiser.call(y, level), level);
       };
       if (spec.stages === 2) {
         const half = value(0.5, to(0.5, [first], [sigma]));
@@ -222,9 +222,7 @@ export function makeStepper(spec: SolverSpec, registry: Registry, numSteps: numb
       const walk = new AdaptiveWalk(registry.pairs[spec.pair], { rtol, atol, maxSteps });
       return {
         step: (denoiser, x, sigma, sigmaNext) =>
-          sigmaNext === 0
-            ? land(x, denoiser.call(x, sigma), spec.final)
-            : walk.step(denoiser, x, sigma, sigmaNext),
+          sigmaNext === 0 ? land(x, denoiser.call(x, sigma), spec.final) : walk.step(denoiser, x, sigma, sigmaNext),
       };
     }
     default:
@@ -270,9 +268,10 @@ export function exactFlow(
   x: Float64Array,
   sigmaMax: number,
   registry: Registry,
+  pair = 'dop853',
   tolerance = 1e-8,
   floor = 1e-4,
 ): Float64Array {
-  const walk = new AdaptiveWalk(registry.pairs.dop853, { rtol: tolerance, atol: tolerance, maxSteps: 20000 });
+  const walk = new AdaptiveWalk(registry.pairs[pair], { rtol: tolerance, atol: tolerance, maxSteps: 20000 });
   return denoiser.call(walk.step(denoiser, x, sigmaMax, floor), floor);
 }
