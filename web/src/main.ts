@@ -2,7 +2,7 @@
 
 import './style.css';
 import { App } from './app.ts';
-import type { Registry } from './registry.ts';
+import { complete, type Registry } from './registry.ts';
 import type { RunFile } from './run.ts';
 import { WorkerSource } from './source.ts';
 import { defaults, fromAddress, type State, Store, toAddress } from './state.ts';
@@ -13,7 +13,7 @@ function boot(): void {
   const html = `<!doctype html>\n${document.documentElement.outerHTML}`; // before anything is changed
   const script = document.currentScript!.textContent!;
   const read = <T>(id: string): T => JSON.parse(document.getElementById(id)!.textContent!) as T;
-  const registry = read<Registry>('registry');
+  const registry = complete(read<Registry>('registry'));
   const run = read<{ run: RunFile | null; state: string | null } | null>('run');
   const given = location.hash.length > 1 ? location.hash : (run?.state ?? '');
   const { state, own } = fromAddress(given);

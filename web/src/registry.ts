@@ -85,6 +85,8 @@ export interface Registry {
   tableaus: Record<string, Tableau>;
   pairs: Record<string, Pair>;
   quadrature: { nodes: number[]; weights: number[] };
+  /** What a solver chooses where its entry says nothing. */
+  usual: Record<string, unknown>;
   solvers: Record<string, SolverSpec>;
   schedules: Record<string, ScheduleSpec>;
   datasets: Record<string, DatasetSpec>;
@@ -93,4 +95,10 @@ export interface Registry {
     learned: Record<string, { solver: string; sigmas: number[] }>;
     learned_on_networks: Record<string, number[]>;
   };
+}
+
+/** Fill in what the entries of solvers leave out. */
+export function complete(raw: Registry): Registry {
+  const solvers = Object.entries(raw.solvers).map(([name, spec]) => [name, { ...raw.usual, ...spec } as SolverSpec]);
+  return { ...raw, solvers: Object.fromEntries(solvers) };
 }

@@ -10,11 +10,11 @@ import { halfToNumber, Network, networkDenoiser, type Weights } from '../src/mat
 import { normals } from '../src/math/random.ts';
 import { grid } from '../src/math/schedules.ts';
 import { counted, exactFlow, trajectory } from '../src/math/solvers.ts';
-import type { Registry } from '../src/registry.ts';
+import { complete, type Registry } from '../src/registry.ts';
 
 assert.ok(process.env.FIXTURES, 'FIXTURES must name the file that tests/web_fixtures.py writes');
 const truth = JSON.parse(readFileSync(process.env.FIXTURES, 'utf8'));
-const registry: Registry = truth.registry;
+const registry: Registry = complete(truth.registry);
 const denoiser = new ExactDenoiser(Float64Array.from(truth.points), 2);
 const SINGLE = 1e-5; // float32, relative to numbers of size 1
 

@@ -43,6 +43,12 @@ from pointdiffusion.solvers.quadrature import _NODES, _WEIGHTS
 from pointdiffusion.solvers.runge_kutta import TABLEAUS
 from pointdiffusion.version import __version__
 
+USUAL: dict[str, Any] = {
+    "noises": 0, "final": "denoise", "calls": 1, "quantity": "denoised", "variable": "log-sigma", "eta": 0.0, "rho": 7.0,
+    "corrector": False, "rule": "exact", "start": "ramp", "lower_order_final": False,
+}  # fmt: skip
+"""Choices of solvers that are left out where they are these, to keep the page small."""
+
 SHAPES = ("SwissRoll", "SCurve", "Moons", "Spirals", "Circles", "Checkerboard", "Pinwheel", "Dots", "Mixture")
 """Kinds of point sets that the page can draw from."""
 
@@ -55,7 +61,8 @@ def registry() -> dict[str, Any]:
         "tableaus": {name: {"a": t.a, "b": t.b, "order": t.order} for name, t in TABLEAUS.items()},
         "pairs": {name: _pair_coefficients(name) for name in PAIRS},
         "quadrature": {"nodes": _NODES.tolist(), "weights": _WEIGHTS.tolist()},
-        "solvers": {name: found for name, make in SOLVERS.items() if (found := _solver(make()))},
+        "usual": USUAL,
+        "solvers": {name: _unusual(found) for name, make in SOLVERS.items() if (found := _solver(make()))},
         "schedules": {name: found for name, kind in SCHEDULES.items() if (found := _schedule(kind()))},
         "datasets": {name: found for name, kind in DATASETS.items() if (found := _dataset(name, kind))},
         "auto": {
@@ -78,6 +85,10 @@ def _pair_coefficients(name: str) -> dict[str, Any]:
         "a": pair.a, "b": pair.b, "c": pair.c, "errors": pair.errors, "order": pair.order,
         "error_order": pair.error_order,
     }  # fmt: skip
+
+
+def _unusual(facts: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in facts.items() if name not in USUAL or USUAL[name] != value}
 
 
 def _tableau(solver: RungeKutta) -> str:

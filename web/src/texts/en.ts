@@ -1,6 +1,9 @@
 /** English texts. `help.` is one sentence, `formula.` the formula that opens with it. */
 
+import { formulas } from './formulas.ts';
+
 export const en = {
+  ...formulas,
   title: 'pointdiffusion playground',
   playground: 'playground',
   menu: 'Page',
@@ -45,7 +48,7 @@ export const en = {
   'name.drawing': 'On the picture',
   'help.drawing':
     'Drag a point of noise and see its whole path; or spray, draw a line, erase. With the keyboard: focus the picture, move with the arrows, act with Space.',
-  'tool.drag': 'Drag a point',
+  'tool.drag': 'Drag',
   'tool.spray': 'Spray',
   'tool.line': 'Line',
   'tool.erase': 'Erase',
@@ -78,10 +81,8 @@ export const en = {
   'help.trails': 'The way that 120 of the samples have come.',
   'name.contours': 'Density',
   'help.contours': 'The data blurred by the current noise; lines hold 25, 50, 75 and 95 % of it.',
-  'formula.contours': 'p(x; σ) = 1/N Σᵢ N(x; xᵢ, σ² I)',
   'name.field': 'Score field',
   'help.field': 'Arrows point to the denoised point, along the score; their length is the size of the predicted noise.',
-  'formula.field': '∇ log p(x; σ) = (D(x; σ) − x) / σ²',
   'name.grid': 'Warped grid',
   'help.grid': 'A square grid of noise, carried along by the flow: no two lines ever cross.',
   'name.classes': 'Class colours',
@@ -93,7 +94,6 @@ export const en = {
   'name.view': 'Scale',
   'help.view':
     'Scaled divides everything at noise level σ by √(1 + σ²), so that noise fits the window; true leaves it, and noise starts outside.',
-  'formula.view': 'x / √(1 + σ²)',
   'view.scaled': 'scaled with the noise',
   'view.true': 'true',
   'name.axes': 'Columns',
@@ -105,7 +105,6 @@ export const en = {
   'name.start': 'Seed of the noise',
   'help.start':
     'Both panels start from the same noise; without noise in the solver, the start decides where a sample ends.',
-  'formula.start': 'x_T = μ + L z,  L Lᵀ = Cov + σ² I,  z ~ N(0, I)',
   'name.metric': 'Distance to the data',
   'help.metric':
     'Exact: the least mean squared way to move 500 samples onto 500 data points. Sliced: the mean over directions, of all points.',
@@ -119,7 +118,6 @@ export const en = {
   'help.smin': 'The last noise level above 0; from there one step leads to the data.',
   'name.rho': 'Curvature ρ',
   'help.rho': 'Of the schedule karras: a larger one spends more steps near the data.',
-  'formula.rho': 'σ(t) = (σ_min^(1/ρ) + t (σ_max^(1/ρ) − σ_min^(1/ρ)))^ρ',
 
   'name.class': 'Draw only the class',
   'help.class': 'The denoiser of a class is the mean over the points of that class alone.',
@@ -128,18 +126,15 @@ export const en = {
   'class.of': 'class {n}',
   'name.guidance': 'Guidance w',
   'help.guidance': 'Moves away from what all data would do, towards the class: 1 is none, more is over the top.',
-  'formula.guidance': 'D_w = D + w (D_c − D)',
 
   panel: 'Panel {name}',
   'name.denoiser': 'Denoiser',
   'help.denoiser': 'Exact: the best there can be on these points, in closed form. Network: what training made.',
-  'formula.denoiser': 'D(x; σ) = Σᵢ wᵢ xᵢ,  wᵢ ∝ exp(−|x − xᵢ|² / 2σ²)',
   'denoiser.exact': 'exact optimum',
   'denoiser.network': 'network, live',
   'denoiser.recorded': 'network, recorded',
   'name.solver': 'Solver',
   'help.solver': 'How the flow is integrated from one noise level to the next.',
-  'formula.solver': 'dx/dσ = (x − D(x; σ)) / σ',
   'solver.auto': 'auto: the best for the budget',
   'family.runge-kutta': 'Runge-Kutta',
   'family.multistep': 'Multistep',
@@ -154,10 +149,17 @@ export const en = {
   recorded: 'As recorded by the library: {name}, {n} steps.',
   'name.schedule': 'Schedule',
   'help.schedule': 'Where the noise levels of the steps lie.',
-  'formula.schedule': 'σ₀ = σ_max > σ₁ > … > σ_min > 0',
   'name.steps': 'Steps',
   'help.steps': 'Fewer steps are faster and less exact; for auto it is the number of evaluations.',
 
+  'section.figures': 'What the figures say',
+  'help.nfe': 'How often the denoiser was asked for each sample.',
+  'help.w2':
+    'How far the samples are from the data. No finite set is at distance 0, so beside it stands what fresh points of the same shape get.',
+  'help.error': 'How far 200 samples are from where the same equation takes them if it is solved exactly.',
+  'help.copies':
+    'Share of samples nearer to a data point than a tenth of the spacing of the data; beside it the same for fresh points. More than that is memory.',
+  hint: 'Drag anywhere here: a point of noise, and its way',
   'figure.nfe': 'NFE',
   'figure.w2': 'W₂ to the data',
   'figure.sliced': 'sliced W₂',
@@ -173,7 +175,6 @@ export const en = {
   'name.time': 'Time',
   'help.time':
     'From pure noise on the left to data on the right; the noise level is σ. Keys: arrows go from step to step, Home and End to the ends, Space plays.',
-  'formula.time': 'x = x₀ + σ ε',
   'name.speed': 'Speed',
   'time.first': 'To the noise',
   'time.last': 'To the data',

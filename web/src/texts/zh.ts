@@ -1,8 +1,10 @@
 /** Chinese texts. */
 
 import type { Texts } from './en.ts';
+import { formulas } from './formulas.ts';
 
 export const zh: Texts = {
+  ...formulas,
   title: 'pointdiffusion 游乐场',
   playground: '游乐场',
   menu: '页面',
@@ -47,7 +49,7 @@ export const zh: Texts = {
   'name.drawing': '在图上',
   'help.drawing':
     '拖动一个噪声点，看它的整条路径；或者喷洒、画线、擦除。用键盘：聚焦到图上，用方向键移动，用空格操作。',
-  'tool.drag': '拖动一个点',
+  'tool.drag': '拖动',
   'tool.spray': '喷洒',
   'tool.line': '画线',
   'tool.erase': '擦除',
@@ -80,10 +82,8 @@ export const zh: Texts = {
   'help.trails': '其中 120 个样本走过的路。',
   'name.contours': '密度',
   'help.contours': '被当前噪声模糊后的数据；等高线内含 25、50、75 和 95 % 的质量。',
-  'formula.contours': 'p(x; σ) = 1/N Σᵢ N(x; xᵢ, σ² I)',
   'name.field': '得分场',
   'help.field': '箭头沿得分方向指向去噪后的点，长度是预测噪声的大小。',
-  'formula.field': '∇ log p(x; σ) = (D(x; σ) − x) / σ²',
   'name.grid': '变形网格',
   'help.grid': '噪声中的方格被流带着走：任何两条线都不会相交。',
   'name.classes': '类别颜色',
@@ -92,7 +92,6 @@ export const zh: Texts = {
   'help.nearest': '从每个样本连到离其终点最近的数据点：末端的线很短，就说明是复制。',
   'name.view': '比例',
   'help.view': '缩放：噪声水平 σ 处的一切都除以 √(1 + σ²)，使噪声落在窗口内；真实：不缩放，噪声从窗外开始。',
-  'formula.view': 'x / √(1 + σ²)',
   'view.scaled': '随噪声缩放',
   'view.true': '真实',
   'name.axes': '列',
@@ -103,7 +102,6 @@ export const zh: Texts = {
   'help.samples': '有多少个点从噪声走向数据。',
   'name.start': '噪声的种子',
   'help.start': '两个面板从同样的噪声出发；若求解器不加噪声，起点就决定了样本的终点。',
-  'formula.start': 'x_T = μ + L z,  L Lᵀ = Cov + σ² I,  z ~ N(0, I)',
   'name.metric': '到数据的距离',
   'help.metric': '精确：把 500 个样本移到 500 个数据点上的最小均方代价。切片：所有点在各方向上的平均。',
   'formula.metric': 'W₂² = 对配对 π 取最小 1/N Σᵢ |aᵢ − b_π(i)|²',
@@ -115,7 +113,6 @@ export const zh: Texts = {
   'help.smin': '大于 0 的最后一个噪声水平；从那里一步到达数据。',
   'name.rho': '曲率 ρ',
   'help.rho': '用于 karras 日程：越大，靠近数据的步数越多。',
-  'formula.rho': 'σ(t) = (σ_min^(1/ρ) + t (σ_max^(1/ρ) − σ_min^(1/ρ)))^ρ',
 
   'name.class': '只画这一类',
   'help.class': '一个类别的去噪器只对该类的点取平均。',
@@ -124,18 +121,15 @@ export const zh: Texts = {
   'class.of': '类别 {n}',
   'name.guidance': '引导强度 w',
   'help.guidance': '远离全部数据的做法，靠向该类别：1 表示没有引导，更大则过头。',
-  'formula.guidance': 'D_w = D + w (D_c − D)',
 
   panel: '面板 {name}',
   'name.denoiser': '去噪器',
   'help.denoiser': '精确：在这些点上可能的最优解，有闭式。网络：训练的结果。',
-  'formula.denoiser': 'D(x; σ) = Σᵢ wᵢ xᵢ,  wᵢ ∝ exp(−|x − xᵢ|² / 2σ²)',
   'denoiser.exact': '精确最优',
   'denoiser.network': '网络，实时',
   'denoiser.recorded': '网络，已录制',
   'name.solver': '求解器',
   'help.solver': '如何从一个噪声水平积分到下一个。',
-  'formula.solver': 'dx/dσ = (x − D(x; σ)) / σ',
   'solver.auto': 'auto：该预算下最好的',
   'family.runge-kutta': '龙格-库塔',
   'family.multistep': '多步法',
@@ -150,10 +144,15 @@ export const zh: Texts = {
   recorded: '由程序库录制：{name}，{n} 步。',
   'name.schedule': '日程',
   'help.schedule': '各步的噪声水平放在哪里。',
-  'formula.schedule': 'σ₀ = σ_max > σ₁ > … > σ_min > 0',
   'name.steps': '步数',
   'help.steps': '步数越少越快，也越不精确；对 auto 来说是求值次数。',
 
+  'section.figures': '这些数字说什么',
+  'help.nfe': '每个样本调用了多少次去噪器。',
+  'help.w2': '样本离数据有多远。有限的点集之间距离不会是 0，所以旁边写着同一形状的新鲜点的结果。',
+  'help.error': '200 个样本离同一方程精确解所到之处有多远。',
+  'help.copies': '离某个数据点近于数据间距十分之一的样本所占的比例；旁边是新鲜点的比例。多出来的就是记忆。',
+  hint: '在这里任意拖动：一个噪声点和它的路',
   'figure.nfe': 'NFE',
   'figure.w2': '到数据的 W₂',
   'figure.sliced': '切片 W₂',
@@ -167,7 +166,6 @@ export const zh: Texts = {
 
   'name.time': '时间',
   'help.time': '左端是纯噪声，右端是数据；噪声水平为 σ。键盘：方向键逐步移动，Home 与 End 到两端，空格播放。',
-  'formula.time': 'x = x₀ + σ ε',
   'name.speed': '速度',
   'time.first': '到噪声端',
   'time.last': '到数据端',

@@ -1,8 +1,9 @@
 /** The whole page, made of its parts; made anew when the language changes. */
 
 import type { App } from '../app.ts';
-import { setLanguage, shown, t } from '../i18n.ts';
+import { has, setLanguage, shown, t } from '../i18n.ts';
 import { toAddress } from '../state.ts';
+import { section } from './controls.ts';
 import { download, h, icon } from './dom.ts';
 import { type Palette, readPalette } from './palette.ts';
 import { PanelView } from './panel.ts';
@@ -51,7 +52,7 @@ export class Page {
       h('div', { class: 'panels' }, ...this.panels.map((panel) => panel.element)),
       this.timeline.element,
     );
-    const insights = h('div', { class: 'insights' }, this.figures(), workPrecision(app));
+    const insights = h('div', { class: 'insights' }, this.figures(), workPrecision(app), this.reading());
     this.root.replaceChildren(
       this.header(),
       h('main', { class: 'stage' }, h('h1', { class: 'unseen' }, t('title')), work, insights),
@@ -236,6 +237,26 @@ export class Page {
           h('dt', {}, name),
           h('dd', {}, typeof value === 'number' ? shown(value) : value),
         ]),
+      ),
+    );
+  }
+
+  /** One sentence for each figure under the panels. */
+  private reading(): HTMLElement {
+    const names = ['nfe', 'w2', 'error', 'copies'] as const;
+    return section(
+      t('section.figures'),
+      'reading',
+      h(
+        'dl',
+        { class: 'reading' },
+        ...names.flatMap((name) => {
+          const formula: string = `formula.${name}`;
+          return [
+            h('dt', {}, t(`figure.${name}`)),
+            h('dd', {}, t(`help.${name}`), has(formula) ? h('span', { class: 'formula' }, t(formula)) : null),
+          ];
+        }),
       ),
     );
   }

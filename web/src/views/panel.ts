@@ -93,6 +93,7 @@ export class PanelView {
   readonly times: number[] = [];
   private readonly painter: Painter;
   private readonly readout = h('p', { class: 'readout', 'aria-live': 'polite' });
+  private readonly hint = h('p', { class: 'hint' }, t('hint'));
   private cursor: [number, number] = [0, 0];
   private readonly cross = h('span', { class: 'cross', hidden: true, 'aria-hidden': 'true' });
 
@@ -108,7 +109,7 @@ export class PanelView {
       'article',
       { class: 'panel card', id: `panel-${panel}`, 'aria-label': t('panel', { name: panel.toUpperCase() }) },
       this.head(),
-      h('div', { class: 'picture' }, base, this.canvas, this.cross),
+      h('div', { class: 'picture' }, base, this.canvas, this.cross, this.hint),
       this.readout,
       figures(app, panel),
     );
@@ -187,6 +188,7 @@ export class PanelView {
     });
     if (this.canvas.getAttribute('aria-label') !== label) this.canvas.setAttribute('aria-label', label);
     this.canvas.dataset.tool = app.tool;
+    this.hint.hidden = app.tool !== 'drag' || panel !== 'a' || app.probe !== null || app.dims !== 2;
     const path = app.paths[panel];
     let text = '';
     if (path && path.points.length === 2 * path.sigmas.length) {
