@@ -5,7 +5,7 @@ import { fileURLToPath } from 'node:url';
 import { defineConfig, type Plugin } from 'vite';
 
 const here = dirname(fileURLToPath(import.meta.url));
-const page = resolve(here, '../src/pointdiffusion/web/playground.html');
+const page = resolve(here, process.env.PAGE ?? '../src/pointdiffusion/web/playground.html');
 
 const hash = (text: string): string => `'sha256-${createHash('sha256').update(text).digest('base64')}'`;
 

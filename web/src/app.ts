@@ -163,6 +163,30 @@ export class App {
     return found;
   }
 
+  /** Whether a panel's denoiser can be asked anything, or is known by a recording alone. */
+  canAsk(panel: PanelName): boolean {
+    const name = this.denoiser(panel);
+    return name === 'exact' ? this.data.labels.length > 0 : Boolean(this.run?.network);
+  }
+
+  /** Whether a layer has anything to show here. */
+  canShow(name: Name): boolean {
+    const some = this.data.labels.length > 0;
+    switch (name) {
+      case 'contours':
+        return some && this.dims === 2;
+      case 'data':
+      case 'nearest':
+        return some;
+      case 'classes':
+        return some && this.classes > 1;
+      case 'field':
+      case 'grid':
+        return this.dims === 2 && this.panels.some((panel) => this.canAsk(panel));
+    }
+    return true;
+  }
+
   problemOf(panel: PanelName): Problem {
     const { data } = this;
     const denoiser = this.denoiser(panel);
@@ -319,7 +343,7 @@ export class App {
 
   /** A layer at about the current noise level: the one that is known, while the right one is on its way. */
   layer(panel: PanelName, what: 'field' | 'contours'): Layer | null {
-    const drawable = this.dims === 2 && (what === 'field' ? this.denoisers().length > 0 : this.data.labels.length > 0);
+    const drawable = this.dims === 2 && (what === 'field' ? this.canAsk(panel) : this.data.labels.length > 0);
     if (!drawable) return null;
     const scaled = this.state.view === 'scaled';
     const base = JSON.stringify([this.problemKey(panel), what, scaled]);
@@ -374,7 +398,8 @@ export class App {
     const scale = this.state.view === 'scaled' ? Math.sqrt(1 + this.sigmaMax ** 2) : 1;
     const given = Float64Array.from(probe, (value) => scale * value);
     try {
-      const jobs = this.panels.map((panel) => ({ panel, walk: this.walkOf(panel, given) }));
+      const able = this.panels.filter((panel) => this.canAsk(panel));
+      const jobs = able.map((panel) => ({ panel, walk: this.walkOf(panel, given) }));
       const paths = await this.source.probe(jobs);
       if (!paths) return;
       this.paths = { a: null, b: null };

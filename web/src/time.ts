@@ -7,7 +7,7 @@ export function sigmaAt(t: number, sigmaMax: number): number {
 }
 
 export function timeOf(sigma: number, sigmaMax: number): number {
-  return 1 - Math.asinh(sigma / UNIT) / Math.asinh(sigmaMax / UNIT);
+  return Math.min(1, Math.max(0, 1 - Math.asinh(sigma / UNIT) / Math.asinh(sigmaMax / UNIT)));
 }
 
 /** Return the interval of a decreasing grid that a level lies in, and how far it is through it, linear in sigma. */

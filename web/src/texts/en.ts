@@ -159,7 +159,7 @@ export const en = {
   'help.error': 'How far 200 samples are from where the same equation takes them if it is solved exactly.',
   'help.copies':
     'Share of samples nearer to a data point than a tenth of the spacing of the data; beside it the same for fresh points. More than that is memory.',
-  hint: 'Drag anywhere here: a point of noise, and its way',
+  hint: 'Drag anywhere: the path of one point',
   'figure.nfe': 'NFE',
   'figure.w2': 'W₂ to the data',
   'figure.sliced': 'sliced W₂',

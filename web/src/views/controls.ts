@@ -165,8 +165,12 @@ export function toggle(app: App, name: FlagName): HTMLElement {
     mark,
     t(`name.${name}` as Key),
   );
-  const sync = () => button.setAttribute('aria-pressed', String(app.state[name]));
+  const sync = () => {
+    button.setAttribute('aria-pressed', String(app.state[name]));
+    button.disabled = !app.canShow(name);
+  };
   app.on('state', sync);
+  app.on('data', sync);
   sync();
   return button;
 }

@@ -188,7 +188,8 @@ export class PanelView {
     });
     if (this.canvas.getAttribute('aria-label') !== label) this.canvas.setAttribute('aria-label', label);
     this.canvas.dataset.tool = app.tool;
-    this.hint.hidden = app.tool !== 'drag' || panel !== 'a' || app.probe !== null || app.dims !== 2;
+    this.hint.hidden =
+      app.tool !== 'drag' || panel !== 'a' || app.probe !== null || app.dims !== 2 || !app.canAsk(panel);
     const path = app.paths[panel];
     let text = '';
     if (path && path.points.length === 2 * path.sigmas.length) {

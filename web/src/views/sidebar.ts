@@ -254,6 +254,12 @@ export function sidebar(app: App): HTMLElement {
   const sync = () => compare.setAttribute('aria-checked', String(app.state.compare));
   app.on('state', sync);
   sync();
+  const [samples, smax] = [slider(app, 'samples'), slider(app, 'smax', { format: shown })];
+  const recorded = () => {
+    for (const control of [samples, smax]) control.hidden = app.state.start === 0 && app.recorded !== null;
+  };
+  app.on('state', recorded);
+  recorded();
   const views = select(app, 'view', () =>
     ['scaled', 'true'].map((value) => ({ value, text: t(`view.${value}` as Key) })),
   );
@@ -282,15 +288,10 @@ export function sidebar(app: App): HTMLElement {
         h('div', { class: 'row-head' }, compare, compareHelp?.button ?? null),
         compareHelp?.text ?? null,
       ),
-      slider(app, 'samples'),
+      samples,
       slider(app, 'start', { dice: true }),
       metric,
-      folded(
-        t('more'),
-        slider(app, 'smax', { format: shown }),
-        slider(app, 'smin', { format: (value) => value.toFixed(3) }),
-        slider(app, 'rho'),
-      ),
+      folded(t('more'), smax, slider(app, 'smin', { format: (value) => value.toFixed(3) }), slider(app, 'rho')),
     ),
     conditions(app),
   );
