@@ -62,8 +62,10 @@ ORDER = [
     "checkpoints",
     "training",
     "fitting",
+    "web.registry",
+    "web.export",
 ]
-EMPTY_PACKAGES = {"data", "evaluation", "visuals"}  # their __init__ holds a docstring and nothing else
+EMPTY_PACKAGES = {"data", "evaluation", "visuals", "web"}  # their __init__ holds a docstring and nothing else
 
 ROOT = Path(pointdiffusion.__file__).parent
 FILES = {

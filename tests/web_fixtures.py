@@ -1,6 +1,6 @@
 """What the library computes, written to JSON for the tests of the page's TypeScript.
 
-    python tests/web_fixtures.py FOLDER
+python tests/web_fixtures.py FOLDER
 """
 
 from __future__ import annotations
@@ -112,13 +112,13 @@ def make_networks() -> dict[str, Part]:
 
 
 def fixtures() -> dict[str, Any]:
-    points = torch.from_numpy(ptd.DATASETS["moons"](200, random_state=0))
+    points = torch.from_numpy(ptd.DATASETS["moons"](120, random_state=0))
     truth = ptd.EmpiricalDenoiser(points)
     z = torch.from_numpy(page_normals(5, 2, 2 * N_POINTS)).reshape(-1, 2)
     factor = torch.linalg.cholesky(torch.cov(points.T) + 100.0 * torch.eye(2))
     x = points.mean(dim=0) + z @ factor.T
     levels = torch.logspace(-2, 1, N_POINTS, dtype=torch.float64)
-    noisy = points[torch.arange(N_POINTS) % 200] + levels[:, None] * z
+    noisy = points[torch.arange(N_POINTS) % 120] + levels[:, None] * z
     a, b = page_normals(1, 3, 300).reshape(-1, 2), page_normals(2, 3, 300).reshape(-1, 2) * 1.3 + 0.2
     wide = torch.from_numpy(page_normals(4, 4, 600)).reshape(-1, 3)
     return {
@@ -126,7 +126,7 @@ def fixtures() -> dict[str, Any]:
         "points": flat(points),
         "start": {"z": flat(z), "x": flat(x)},
         "denoised": {"x": flat(noisy), "sigmas": flat(levels), "found": flat(truth(noisy, levels))},
-        "wide": {"points": flat(wide), "found": flat(ptd.EmpiricalDenoiser(wide)(wide * 1.5, torch.tensor(0.4, dtype=torch.float64)))},
+        "wide": {"points": flat(wide), "found": flat(ptd.EmpiricalDenoiser(wide)(wide * 1.5, 0.4 * levels.new_ones(())))},
         "schedules": {
             name: {str(n): kind(0.01, 20.0).sigmas(n).tolist() for n in (1, 2, 37, N_POINTS)}
             for name, kind in ptd.SCHEDULES.items()

@@ -3,13 +3,14 @@
 Solvers, noise schedules, point sets, the plan behind `auto` and defaults are read from the library's own registries, so
 that a Runge-Kutta tableau, a multistep preset or a mixture that is added there appears in the page as well.
 
-    python -m pointdiffusion.web.registry    print it as JSON, as `web/registry.json` holds it
+    python -m pointdiffusion.web.registry web/registry.json    write it as JSON, for the page to be built with
 """
 
 from __future__ import annotations
 
 import functools
 import json
+import sys
 from typing import Any
 
 import numpy as np
@@ -17,8 +18,9 @@ import numpy as np
 from pointdiffusion.auto import CANDIDATES, LEARNED, LEARNED_ON_NETWORKS
 from pointdiffusion.config import InferenceConfig
 from pointdiffusion.data.base import Dataset
-from pointdiffusion.data.curves import Circles, Moons, SCurve, Spirals, SwissRoll
-from pointdiffusion.data.datasets import DATASETS, Checkerboard, Dots, Pinwheel, RandomMixture
+from pointdiffusion.data.curves import Circles, SCurve, SwissRoll
+from pointdiffusion.data.datasets import DATASETS, Dots, RandomMixture
+from pointdiffusion.files import write_atomic
 from pointdiffusion.noise import (
     SCHEDULES,
     CosineSchedule,
@@ -44,8 +46,8 @@ from pointdiffusion.solvers.runge_kutta import TABLEAUS
 from pointdiffusion.version import __version__
 
 USUAL: dict[str, Any] = {
-    "noises": 0, "final": "denoise", "calls": 1, "quantity": "denoised", "variable": "log-sigma", "eta": 0.0, "rho": 7.0,
-    "corrector": False, "rule": "exact", "start": "ramp", "lower_order_final": False,
+    "noises": 0, "final": "denoise", "calls": 1, "quantity": "denoised", "variable": "log-sigma", "eta": 0.0,
+    "rho": 7.0, "corrector": False, "rule": "exact", "start": "ramp", "lower_order_final": False,
 }  # fmt: skip
 """Choices of solvers that are left out where they are these, to keep the page small."""
 
@@ -166,7 +168,8 @@ def _dataset(name: str, dataset: Dataset) -> dict[str, Any] | None:
         return None
     centre, scale = _frame(name, dataset)
     return {
-        "kind": kind, "noise": dataset.noise, "classes": dataset.n_classes, "centre": centre, "scale": scale, **settings,
+        "kind": kind, "noise": dataset.noise, "classes": dataset.n_classes, "centre": centre, "scale": scale,
+        **settings,
     }  # fmt: skip
 
 
@@ -183,11 +186,5 @@ def _frame(name: str, dataset: Dataset) -> tuple[list[float], float]:  # noqa: A
     return (np.round(points.mean(axis=0), 2) + 0.0).tolist(), float(np.round(np.sqrt(points.var(axis=0).mean()), 2))
 
 
-def main() -> int:
-    """Print the registry as JSON."""
-    print(json.dumps(registry(), ensure_ascii=False, allow_nan=False, indent=1))
-    return 0
-
-
 if __name__ == "__main__":
-    raise SystemExit(main())
+    write_atomic(sys.argv[1], (json.dumps(registry(), ensure_ascii=False, allow_nan=False, indent=1) + "\n").encode())
