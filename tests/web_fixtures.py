@@ -121,12 +121,13 @@ def fixtures() -> dict[str, Any]:
     noisy = points[torch.arange(N_POINTS) % 120] + levels[:, None] * z
     a, b = page_normals(1, 3, 300).reshape(-1, 2), page_normals(2, 3, 300).reshape(-1, 2) * 1.3 + 0.2
     wide = torch.from_numpy(page_normals(4, 4, 600)).reshape(-1, 3)
+    wide_denoised = ptd.EmpiricalDenoiser(wide)(wide * 1.5, torch.tensor(0.4, dtype=wide.dtype))
     return {
         "normals": flat(page_normals(11, 4, 1001)),
         "points": flat(points),
         "start": {"z": flat(z), "x": flat(x)},
         "denoised": {"x": flat(noisy), "sigmas": flat(levels), "found": flat(truth(noisy, levels))},
-        "wide": {"points": flat(wide), "found": flat(ptd.EmpiricalDenoiser(wide)(wide * 1.5, 0.4 * levels.new_ones(())))},
+        "wide": {"points": flat(wide), "found": flat(wide_denoised)},
         "schedules": {
             name: {str(n): kind(0.01, 20.0).sigmas(n).tolist() for n in (1, 2, 37, N_POINTS)}
             for name, kind in ptd.SCHEDULES.items()

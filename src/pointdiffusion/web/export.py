@@ -153,7 +153,7 @@ def _about_model(model: DiffusionModel, precision: str) -> dict[str, Any]:
     specification = specification_of(network)
     known = None
     if specification is not None and specification["part"] == "residual-mlp":
-        kind = {"float16": np.float16, "float32": np.float32}[precision]
+        kind: Any = {"float16": np.float16, "float32": np.float32}[precision]
         weights = {name: value.detach().cpu().float().numpy() for name, value in network.state_dict().items()}
         if any(np.abs(value).max(initial=0) > np.finfo(kind).max for value in weights.values()):
             raise ValueError(f"the weights do not fit into {precision}; give precision='float32'")

@@ -148,7 +148,8 @@ def _schedule(schedule: Any) -> dict[str, Any] | None:
 
 def _dataset(name: str, dataset: Dataset) -> dict[str, Any] | None:
     """Return a point set of the plane; None where there is none."""
-    kind, settings = type(dataset).__name__, {}
+    kind = type(dataset).__name__
+    settings: dict[str, Any] = {}
     match dataset:
         case Circles():
             settings["radii"] = dataset.radii

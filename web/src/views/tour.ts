@@ -94,7 +94,7 @@ export function startTour(app: App, timeline: Timeline): void {
     unmark();
     const spot = document.querySelector(at);
     spot?.classList.add('spot');
-    spot?.scrollIntoView({ block: 'nearest' });
+    spot?.scrollIntoView({ block: spot.closest('.controls') ? 'center' : 'nearest' });
     title.focus({ preventScroll: true });
   };
   card.addEventListener('keydown', (event) => {
