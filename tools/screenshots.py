@@ -26,7 +26,7 @@ SHOTS = {
 
 
 def main() -> None:
-    """Write `docs/playground-*.png`, in 128 colours so that they stay small."""
+    """Write `docs/playground-*.png`, in 256 colours so that they stay small."""
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=FLAGS)
         for name, (width, height, theme, state) in SHOTS.items():
@@ -37,7 +37,8 @@ def main() -> None:
             while tab.evaluate("playground.app.busy"):
                 time.sleep(0.1)
             time.sleep(1)
-            shot = Image.open(io.BytesIO(tab.screenshot())).convert("RGB").quantize(128)
+            shot = Image.open(io.BytesIO(tab.screenshot())).convert("RGB")
+            shot = shot.quantize(256, method=Image.Quantize.MAXCOVERAGE)
             shot.save(ROOT / "docs" / f"{name}.png", optimize=True)
             context.close()
         browser.close()
