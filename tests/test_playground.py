@@ -559,7 +559,7 @@ def test_every_control_explains_itself(open_page: Open) -> None:
 
 
 def test_the_tour_has_six_steps(open_page: Open) -> None:
-    tab = open_page(SMALL)
+    tab = open_page("n=70&samples=80&a.steps=6&t=1")
     tab.click("#tour-start")
     titles = set()
     for _ in range(6):
@@ -568,7 +568,7 @@ def test_the_tour_has_six_steps(open_page: Open) -> None:
         tab.click("#tour .primary")
     assert len(titles) == 6
     assert tab.locator("#tour").count() == 0
-    assert state(tab, "n") == 60  # all as it was before
+    assert [state(tab, name) for name in ("n", "a.steps", "nearest")] == [70, 6, False]  # all as it was before
 
 
 def test_english_and_chinese(open_page: Open) -> None:
@@ -650,6 +650,25 @@ def test_an_exported_run_says_that_no_rows_are_inside(
     settle(tab)
     assert len(data(tab)) > 0
     assert "exact" in tab.evaluate("playground.app.denoisers()")
+
+
+def test_three_columns_and_a_trajectory_without_a_model(open_page: Open, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    ends = rng.normal(size=(70, 3))
+    walk = np.stack([ends + sigma * rng.normal(size=(70, 3)) for sigma in (10.0, 1.0, 0.0)])
+    export_page(walk, tmp_path / "a.html", sigmas=[10.0, 1.0, 0.0], data=ends, embed_data=True)
+    tab = open_page("", file=tmp_path / "a.html", reduced_motion="reduce")
+    assert points(tab).shape == (70, 3)
+    assert tab.evaluate("playground.app.denoisers()") == ["recorded", "exact"]
+    assert np.linalg.norm(points(tab, "b")[:, None] - points(tab)[None], axis=2).min(axis=1).max() < 0.4
+    before = picture(tab)
+    tab.select_option("#c-axes", "1,2")
+    tab.wait_for_timeout(100)
+    assert (np.abs(picture(tab) - before) > 30).any(axis=2).sum() > 60
+    tab.locator(".shapes button").nth(0).click()  # points of the plane: the recording is of another kind
+    settle(tab)
+    assert tab.evaluate("playground.app.denoisers()") == ["exact"]
+    assert points(tab).shape[1] == 2
 
 
 # --------------------------------------------------------------------------------------------------------------- speed

@@ -157,8 +157,8 @@ export class App {
   /** What may denoise here: the exact optimum where there are points, the trained network in an exported page. */
   denoisers(): string[] {
     const found: string[] = [];
-    if (this.recorded) found.push('recorded');
-    if (this.run?.network) found.push('network');
+    if (this.recorded?.dims === this.dims) found.push('recorded');
+    if (this.run?.network && this.run.columns.length === this.dims) found.push('network');
     if (this.data.labels.length) found.push('exact');
     return found;
   }
@@ -202,7 +202,7 @@ export class App {
 
   walkOf(panel: PanelName, given: Float64Array | null = null): Walk {
     const { state, recorded } = this;
-    const fromRun = state.start === 0 && recorded;
+    const fromRun = state.start === 0 && recorded?.dims === this.dims && recorded;
     return {
       ...this.problemOf(panel),
       solver: state[`${panel}.solver`],

@@ -5,7 +5,7 @@ import { App } from './app.ts';
 import { complete, type Registry } from './registry.ts';
 import type { RunFile } from './run.ts';
 import { WorkerSource } from './source.ts';
-import { defaults, fromAddress, type State, Store, toAddress } from './state.ts';
+import { defaults, fromAddress, PROPERTIES, type State, Store, toAddress } from './state.ts';
 import { Page } from './views/page.ts';
 import { serve } from './worker.ts';
 
@@ -43,8 +43,8 @@ function opening(run: RunFile): Partial<State> {
   return {
     shape: 'run',
     start: run.recorded ? 0 : 1,
-    smax: run.sigma_max,
-    smin: run.sigma_min,
+    smax: within('smax', run.sigma_max),
+    smin: run.network ? within('smin', run.sigma_min) : PROPERTIES.smin.value, // a network knows no lower noise
     compare: Boolean(run.data),
     contours: Boolean(run.data),
     'a.denoiser': run.recorded ? 'recorded' : 'network',
@@ -52,6 +52,10 @@ function opening(run: RunFile): Partial<State> {
     'b.solver': 'heun',
     'b.steps': 30,
   };
+}
+
+function within(name: 'smax' | 'smin', value: number): number {
+  return Math.min(Math.max(value, PROPERTIES[name].low), PROPERTIES[name].high);
 }
 
 /** Write the state to the address when it has come to rest; time while playing is left out. */

@@ -72,7 +72,7 @@ export function openPython(app: App): void {
     app.data.labels.length &&
     app.data.dims === 2 &&
     app.panels.every((panel) => app.denoiser(panel) === 'exact') &&
-    app.state.start > 0;
+    (app.state.start > 0 || !app.recorded);
   if (!known) {
     openDialog(t('share.python'), 'python-dialog', h('p', { class: 'note' }, t('python.exact')));
     return;
