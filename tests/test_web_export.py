@@ -15,6 +15,7 @@ import torch
 import pointdiffusion as ptd
 from pointdiffusion.conditions import Conditions
 from pointdiffusion.networks import Part, default_network
+from pointdiffusion.sampling import Step
 from pointdiffusion.web.export import export_page, page
 from pointdiffusion.web.registry import as_json, registry
 
@@ -118,6 +119,16 @@ def test_a_trajectory_needs_no_model(tmp_path: Path) -> None:
     np.testing.assert_allclose(recorded(run)[-1], steps[-1].x, atol=1e-3)
     export_page(torch.stack([step.x for step in steps]), tmp_path / "array.html", sigmas=sigmas)
     assert run_of(tmp_path / "array.html")["recorded"]["values"] == run["recorded"]["values"]
+
+
+def test_a_long_walk_is_thinned_evenly_and_keeps_its_ends(tmp_path: Path) -> None:
+    sigmas, ends = np.linspace(10, 0, 5001), np.array([[0.0, 0.0], [1.0, 2.0], [2.0, 1.0]])
+    steps = (Step(ends + sigma, float(sigma), None, 0) for sigma in sigmas)
+    export_page(steps, tmp_path / "long.html")
+    kept = run_of(tmp_path / "long.html")["recorded"]["sigmas"]
+    assert len(kept) == 101
+    assert [kept[0], kept[-1]] == [10, 0]
+    assert -np.diff(kept).min() < 2.2 * -np.diff(kept).mean()
 
 
 def test_a_network_of_ones_own_is_left_out(tmp_path: Path) -> None:

@@ -77,7 +77,7 @@ def export_page(
     table = None if data is None else as_points(data)
     if isinstance(source, DiffusionModel):
         _refuse(source.n_dims)
-        steps = list(source.trajectory(num_points, seed=seed, **settings))
+        steps = _thinned(source.trajectory(num_points, seed=seed, **settings))
         standardiser, about = source.standardiser, _about_model(source, precision)
         nfe: int | None = steps[-1].nfe
         name = _name({**source.inference.to_mapping(), **settings}, settings)
@@ -99,7 +99,7 @@ def export_page(
     run = {"sigma_min": min(level for level in levels if level > 0), "sigma_max": levels[0], **run}
     if not run["covariance"]:
         last = standardiser.transform(np.asarray(steps[-1].x))
-        run["covariance"] = np.cov(last.T).ravel().tolist()
+        run["covariance"] = np.cov(last.T, ddof=0).ravel().tolist()
     write_atomic(path, _filled({"run": {"run": run, "state": None}, "registry": registry()}).encode())
 
 
@@ -123,7 +123,7 @@ def _filled(blocks: Mapping[str, Any]) -> str:
 def _steps(source: Any, sigmas: ArrayLike | None) -> tuple[list[Step[Any]], int | None]:
     """Return the steps of a trajectory, and its evaluations where known."""
     if sigmas is None:
-        steps = [Step(np.asarray(step.x), step.sigma, None, step.nfe) for step in source if isinstance(step, Step)]
+        steps = _thinned(step for step in source if isinstance(step, Step))
         if len(steps) < 2:
             raise ValueError("a model, the steps of a trajectory, or an array of points with sigmas=... is needed")
         return steps, steps[-1].nfe
@@ -136,8 +136,28 @@ def _steps(source: Any, sigmas: ArrayLike | None) -> tuple[list[Step[Any]], int 
     return [Step(x, float(sigma), None, 0) for x, sigma in zip(points, levels, strict=True)], None
 
 
+def _thinned(steps: Iterable[Step[Any]]) -> list[Step[Any]]:
+    """Return evenly chosen steps, the first and the last among them, and twice as many as are kept at most.
+
+    Walks may be long: what is not kept is let go while they are made.
+    """
+    kept: list[Step[Any]] = []
+    stride, last = 1, None
+    for k, step in enumerate(steps):
+        last = Step(np.asarray(step.x), step.sigma, None, step.nfe)
+        if k % stride == 0:
+            kept.append(last)
+            if len(kept) > 2 * MOST_FRAMES:
+                kept, stride = kept[::2], 2 * stride
+    return kept if last is None or kept[-1] is last else [*kept, last]
+
+
 def _standardiser(table: Floats | None, steps: list[Step[Any]]) -> Standardiser:
-    return Standardiser.fit(steps[-1].x if table is None else table)
+    if table is not None:
+        return Standardiser.fit(table)
+    end = as_points(steps[-1].x)
+    spread = end.std(axis=0)
+    return Standardiser(end.mean(axis=0), np.where(spread > 0, spread, 1.0))
 
 
 def _name(config: Mapping[str, Any], settings: Mapping[str, Any]) -> str:
