@@ -73,4 +73,11 @@ function keepAddress(app: App): void {
 }
 
 if (typeof document === 'undefined') serve(globalThis as unknown as Parameters<typeof serve>[0]);
-else boot();
+else {
+  try {
+    boot();
+  } catch (error) {
+    // Without workers, or with a run that is damaged, there is nothing to show but why.
+    document.getElementById('app')!.textContent = `This page cannot start here: ${String(error)}`;
+  }
+}

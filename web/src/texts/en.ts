@@ -210,6 +210,7 @@ export const en = {
   'upload.x': 'Horizontal',
   'upload.y': 'Vertical',
   'upload.class': 'Class',
+  'upload.none': 'none',
   'upload.use': 'Use these points',
 
   'error.large': 'The file is larger than {most}; cut it, or take every tenth row.',

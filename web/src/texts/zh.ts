@@ -200,6 +200,7 @@ export const zh: Texts = {
   'upload.x': '横轴',
   'upload.y': '纵轴',
   'upload.class': '类别',
+  'upload.none': '无',
   'upload.use': '使用这些点',
 
   'error.large': '文件大于 {most}；请截短，或每十行取一行。',

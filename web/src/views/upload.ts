@@ -87,7 +87,7 @@ export function openUpload(app: App): void {
       return found && found.length > 1 ? [[String(j), name]] : [];
     });
     const [x, y] = [picker(t('upload.x'), 'column-x', columns), picker(t('upload.y'), 'column-y', columns)];
-    const label = picker(t('upload.class'), 'column-class', [['-1', t('class.none')], ...classes]);
+    const label = picker(t('upload.class'), 'column-class', [['-1', t('upload.none')], ...classes]);
     y.input.value = columns[1][0];
     const use = h(
       'button',
