@@ -641,6 +641,10 @@ def test_an_exported_run_shows_network_and_optimum_from_the_same_noise(
 def test_an_exported_run_says_that_no_rows_are_inside(
     open_page: Open, tmp_path: Path, model: ptd.DiffusionModel
 ) -> None:
+    many = np.tile(POINTS, (7, 1))
+    export_page(model, tmp_path / "part.html", num_points=20, num_steps=2, data=many, embed_data=True)
+    tab = open_page("", file=tmp_path / "part.html")
+    assert "2000 of 2100 training rows are inside" in tab.inner_text(".banner")
     export_page(model, tmp_path / "run.html", num_points=60, num_steps=5, data=POINTS)
     tab = open_page("", file=tmp_path / "run.html")
     assert "no training rows are inside" in tab.inner_text(".banner")

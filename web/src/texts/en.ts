@@ -229,9 +229,8 @@ export const en = {
   'error.constant': 'Column “{column}” is constant, so there is nothing to see; choose another.',
 
   'run.data': 'The data of this run',
-  'run.embedded': '{n} rows of the training data are inside this file.',
-  'run.without': 'No training rows are inside this file.',
   'run.inside': '{n} training rows are inside this file',
+  'run.part': '{n} of {all} training rows are inside this file',
   'run.none': 'no training rows are inside this file',
 
   'tour.back': 'Back',

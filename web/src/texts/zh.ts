@@ -218,9 +218,8 @@ export const zh: Texts = {
   'error.constant': '列“{column}”是常数，没什么可看；请换一列。',
 
   'run.data': '本次运行的数据',
-  'run.embedded': '本文件内含 {n} 行训练数据。',
-  'run.without': '本文件内不含训练数据。',
   'run.inside': '本文件内含 {n} 行训练数据',
+  'run.part': '本文件内含 {all} 行训练数据中的 {n} 行',
   'run.none': '本文件内不含训练数据',
 
   'tour.back': '上一步',

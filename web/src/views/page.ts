@@ -9,7 +9,7 @@ import { type Palette, readPalette } from './palette.ts';
 import { PanelView } from './panel.ts';
 import { workPrecision } from './plot.ts';
 import { openLink, openPython, saveGif, savePng } from './share.ts';
-import { sidebar } from './sidebar.ts';
+import { rowsInside, sidebar } from './sidebar.ts';
 import { Timeline } from './timeline.ts';
 import { startTour } from './tour.ts';
 
@@ -209,10 +209,7 @@ export class Page {
     const line = h('p', { class: 'banner', role: 'status' });
     const sync = () => {
       const empty = !app.denoisers().length ? t('empty') : '';
-      const run =
-        app.run && app.state.shape === 'run'
-          ? `${app.run.title} — ${app.run.data ? t('run.inside', { n: app.run.data.shape[0] }) : t('run.none')}`
-          : '';
+      const run = app.run && app.state.shape === 'run' ? `${app.run.title} — ${rowsInside(app.run)}` : '';
       line.textContent = app.problem ? t('problem', { text: app.problem }) : empty || run;
       line.classList.toggle('wrong', Boolean(app.problem));
       line.hidden = !line.textContent;

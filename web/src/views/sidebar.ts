@@ -3,6 +3,7 @@
 import type { App, Tool } from '../app.ts';
 import { type Key, shown, t } from '../i18n.ts';
 import { drawShape } from '../math/shapes.ts';
+import type { RunFile } from '../run.ts';
 import { folded, help, type Option, section, select, slider, toggles } from './controls.ts';
 import { h, icon } from './dom.ts';
 import { readPalette } from './palette.ts';
@@ -197,7 +198,7 @@ function dataSection(app: App): HTMLElement {
       shape === ''
         ? t('data.own', { n: count })
         : shape === 'run'
-          ? runNote(app)
+          ? sentence(rowsInside(app.run!))
           : t('data.shape', { name: t(`shape.${shape}` as Key), n: count });
     note.textContent = name;
     sliders.hidden = shape === '' || shape === 'run';
@@ -208,10 +209,13 @@ function dataSection(app: App): HTMLElement {
   return section(t('section.data'), 'data', shapes(app), note, run, sliders, drawing(app), upload);
 }
 
-/** Say whether the rows that the model was trained on are inside this file. */
-function runNote(app: App): string {
-  const rows = app.run?.data?.shape[0] ?? 0;
-  return rows ? t('run.embedded', { n: rows }) : t('run.without');
+const sentence = (text: string) => `${text.charAt(0).toUpperCase()}${text.slice(1)}${/[a-z]$/.test(text) ? '.' : '。'}`;
+
+/** Say whether the rows that the model was trained on are inside this file, and how many. */
+export function rowsInside(run: RunFile): string {
+  const n = run.data?.shape[0] ?? 0;
+  if (!n) return t('run.none');
+  return run.rows && run.rows > n ? t('run.part', { n, all: run.rows }) : t('run.inside', { n });
 }
 
 function conditions(app: App): HTMLElement {
