@@ -255,6 +255,9 @@ def test_drawing_by_keys(open_page: Open) -> None:
     tab.focus("#canvas-a")
     tab.keyboard.press("Enter")
     assert len(data(tab)) == before + 6
+    tab.evaluate("playground.app.drawing.add(Array.from({ length: 6000 }, (_, i) => (i % 100) / 50 - 1))")
+    settle(tab)
+    assert "2000 points, the most there can be" in tab.inner_text("#data")
 
 
 HOSTILE = "<img src=x onerror=document.title='run'>"

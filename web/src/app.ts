@@ -1,5 +1,6 @@
 /** What the page holds and when it computes: data, walks, figures, layers. Views ask it and are told of changes. */
 
+import { Drawing, EMPTY, single } from './drawing.ts';
 import type { Problem, Walk } from './engine.ts';
 import { nearest } from './math/metrics.ts';
 import { drawShape, HEART, type Points } from './math/shapes.ts';
@@ -24,11 +25,6 @@ export interface Trial {
 
 const LEVELS = 64; // noise levels at which layers are computed
 const FRESH = 1500;
-const MOST_UNDO = 60;
-export const MOST_OWN = 2000;
-const EMPTY: Points = { dims: 2, values: new Float64Array(), labels: new Int32Array() };
-
-const single = (values: Float64Array) => Float64Array.from(Float32Array.from(values));
 
 export class App {
   data: Points = EMPTY;
@@ -40,12 +36,10 @@ export class App {
   problem = '';
   busy = false;
   tool: Tool = 'drag';
-  brush = { size: 0.35, class: 0 };
-  own: Points | null;
+  /** Points of one's own, and what is done to them. */
+  readonly drawing: Drawing;
   readonly recorded: Walked | null;
   private readonly runData: Points | null;
-  private undone: Points[] = [];
-  private done: Points[] = [];
   private version = 0;
   private keys: Record<PanelName, string> = { a: '', b: '' };
   private ends: Record<PanelName, Int32Array | null> = { a: null, b: null };
@@ -62,7 +56,11 @@ export class App {
     readonly source: Source,
     own: Points | null,
   ) {
-    this.own = own;
+    this.drawing = new Drawing(
+      own,
+      () => (this.state.shape === '' ? null : this.data),
+      () => this.drawn(),
+    );
     this.runData = run?.data ? embeddedData(run.data) : null;
     this.recorded = run?.recorded ? walkedOf(run) : null;
     this.refreshData();
@@ -114,7 +112,7 @@ export class App {
     return this.state.noise >= 0 || !spec ? Math.max(this.state.noise, 0) : spec.noise / spec.scale;
   }
 
-  private drawn(count: number, stream: number): Points | null {
+  private draw(count: number, stream: number): Points | null {
     const spec = this.shapes()[this.state.shape];
     if (!spec) return null;
     const points = drawShape(spec, count, this.noise() * spec.scale, this.state.seed, stream);
@@ -124,8 +122,26 @@ export class App {
   private refreshData(): void {
     const { shape, n } = this.state;
     this.data =
-      shape === 'run' ? (this.runData ?? EMPTY) : shape === '' ? (this.own ?? EMPTY) : (this.drawn(n, 1) ?? EMPTY);
+      shape === 'run'
+        ? (this.runData ?? EMPTY)
+        : shape === ''
+          ? (this.drawing.points ?? EMPTY)
+          : (this.draw(n, 1) ?? EMPTY);
     this.version++;
+    this.ends = { a: null, b: null };
+  }
+
+  /** The points of one's own are others now. */
+  private drawn(): void {
+    if (this.state.shape !== '') {
+      this.store.set({ shape: '' });
+      return;
+    }
+    this.refreshData();
+    if (this.state.class >= this.classes) this.store.set({ class: -1 });
+    this.tell('data');
+    this.schedule();
+    this.tell('picture');
   }
 
   private changed(changed: ReadonlySet<Name>): void {
@@ -261,7 +277,7 @@ export class App {
     const scale = Math.sqrt(1 + state.smax ** 2);
     const job: Job = {
       panels: panels.map((panel) => this.panelJob(panel)),
-      fresh: this.drawn(FRESH, 2)?.values ?? null,
+      fresh: this.draw(FRESH, 2)?.values ?? null,
       floorKey: JSON.stringify([this.version, state.class, state.metric, Math.min(state.samples, 2000)]),
       metric: state.metric,
       lattice: state.grid ? (state.view === 'scaled' ? REACH * 0.95 * scale : REACH * 0.95) : 0,
@@ -414,93 +430,6 @@ export class App {
   stops(): number[] {
     const sigmas = this.walked.a?.sigmas ?? [this.sigmaMax, 0];
     return sigmas.map((sigma) => timeOf(sigma, this.sigmaMax));
-  }
-
-  // ---------------------------------------------------------------------------------------------------- own points
-
-  /** Make the shown points one's own, to be drawn on. */
-  private take(): void {
-    if (this.state.shape !== '' || !this.own)
-      this.own = this.data.dims === 2 ? { dims: 2, values: this.data.values, labels: this.data.labels } : EMPTY;
-  }
-
-  /** Remember the points, so that what comes next can be undone. */
-  checkpoint(): void {
-    this.take();
-    this.done.push(this.own!);
-    if (this.done.length > MOST_UNDO) this.done.shift();
-    this.undone = [];
-  }
-
-  private put(points: Points): void {
-    this.own = points;
-    if (this.state.shape === '') {
-      this.refreshData();
-      if (this.state.class >= this.classes) this.store.set({ class: -1 });
-      this.tell('data');
-      this.schedule();
-      this.tell('picture');
-    } else this.store.set({ shape: '' });
-  }
-
-  get canUndo(): boolean {
-    return this.done.length > 0;
-  }
-
-  get canRedo(): boolean {
-    return this.undone.length > 0;
-  }
-
-  undo(): void {
-    const before = this.done.pop();
-    if (!before || !this.own) return;
-    this.undone.push(this.own);
-    this.put(before);
-  }
-
-  redo(): void {
-    const after = this.undone.pop();
-    if (!after || !this.own) return;
-    this.done.push(this.own);
-    this.put(after);
-  }
-
-  clear(): void {
-    this.checkpoint();
-    this.put(EMPTY);
-  }
-
-  /** Replace the points by a table's. */
-  replace(points: Points): void {
-    this.checkpoint();
-    this.put({ ...points, values: single(points.values) });
-  }
-
-  add(values: number[]): void {
-    this.take();
-    const { values: before, labels } = this.own!;
-    const room = Math.max(0, MOST_OWN - labels.length);
-    const extra = values.slice(0, 2 * room);
-    const all = new Float64Array(before.length + extra.length);
-    all.set(before);
-    all.set(extra.map(Math.fround), before.length);
-    const marks = new Int32Array(all.length / 2).fill(this.brush.class);
-    marks.set(labels);
-    this.put({ dims: 2, values: all, labels: marks });
-  }
-
-  erase(x: number, y: number): void {
-    this.take();
-    const { values, labels } = this.own!;
-    const kept: number[] = [];
-    for (let i = 0; i < labels.length; i++)
-      if (Math.hypot(values[2 * i] - x, values[2 * i + 1] - y) > this.brush.size) kept.push(i);
-    if (kept.length === labels.length) return;
-    this.put({
-      dims: 2,
-      values: Float64Array.from(kept.flatMap((i) => [values[2 * i], values[2 * i + 1]])),
-      labels: Int32Array.from(kept, (i) => labels[i]),
-    });
   }
 }
 

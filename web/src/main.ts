@@ -32,7 +32,7 @@ function boot(): void {
   keepAddress(app);
   window.addEventListener('hashchange', () => {
     const next = fromAddress(location.hash);
-    app.own = next.own ?? app.own;
+    app.drawing.points = next.own ?? app.drawing.points;
     store.set({ ...defaults(), ...next.state });
   });
   Object.assign(window, { playground: { app, page } }); // for the tests, and for the curious
@@ -64,7 +64,7 @@ function keepAddress(app: App): void {
   const write = () => {
     clearTimeout(timer);
     timer = window.setTimeout(() => {
-      const text = toAddress(app.state, app.own);
+      const text = toAddress(app.state, app.drawing.points);
       if (text !== location.hash.slice(1))
         history.replaceState(null, '', text ? `#${text}` : location.pathname + location.search);
     }, 400);

@@ -56,6 +56,7 @@ export const en = {
   'brush.of': 'Class {n}',
   'brush.size': 'Brush',
   'data.own': 'Your own {n} points.',
+  'data.full': 'Your own {n} points, the most there can be.',
   'data.shape': '{name}, {n} points.',
 
   'shape.swiss-roll': 'Swiss roll',

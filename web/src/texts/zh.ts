@@ -57,6 +57,7 @@ export const zh: Texts = {
   'brush.of': '类别 {n}',
   'brush.size': '笔刷',
   'data.own': '你自己的 {n} 个点。',
+  'data.full': '你自己的 {n} 个点，已到上限。',
   'data.shape': '{name}，{n} 个点。',
 
   'shape.swiss-roll': '瑞士卷',

@@ -199,7 +199,7 @@ export class Page {
 
   private save(): void {
     const { app } = this;
-    const html = this.asFile(toAddress(app.state, app.own, Number.POSITIVE_INFINITY));
+    const html = this.asFile(toAddress(app.state, app.drawing.points, Number.POSITIVE_INFINITY));
     download('playground.html', new Blob([html], { type: 'text/html' }));
   }
 

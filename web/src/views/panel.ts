@@ -225,7 +225,7 @@ export class PanelView {
       canvas.focus({ preventScroll: true });
       last = this.place(event);
       this.cursor = last;
-      if (app.tool !== 'drag') app.checkpoint();
+      if (app.tool !== 'drag') app.drawing.checkpoint();
       this.act(last, last);
     });
     canvas.addEventListener('pointermove', (event) => {
@@ -245,18 +245,18 @@ export class PanelView {
     const { app } = this;
     const [x, y] = to.map((value) => Math.min(Math.max(value, -REACH), REACH));
     if (app.tool === 'drag') app.store.set({ probe: `${x.toFixed(3)},${y.toFixed(3)}` });
-    else if (app.tool === 'erase') app.erase(x, y);
+    else if (app.tool === 'erase') app.drawing.erase(x, y);
     else if (app.tool === 'spray') {
       const points: number[] = [];
       for (let i = 0; i < 6; i++) {
-        const [radius, angle] = [app.brush.size * Math.sqrt(Math.random()), 2 * Math.PI * Math.random()];
+        const [radius, angle] = [app.drawing.brush.size * Math.sqrt(Math.random()), 2 * Math.PI * Math.random()];
         points.push(x + radius * Math.cos(angle), y + radius * Math.sin(angle));
       }
-      app.add(points);
+      app.drawing.add(points);
     } else {
       const length = Math.hypot(x - from[0], y - from[1]);
-      const count = Math.max(1, Math.round(length / (0.15 * app.brush.size + 0.02)));
-      app.add(
+      const count = Math.max(1, Math.round(length / (0.15 * app.drawing.brush.size + 0.02)));
+      app.drawing.add(
         Array.from({ length: count }, (_, i) => (i + 1) / count).flatMap((s) => [
           from[0] + s * (x - from[0]),
           from[1] + s * (y - from[1]),
@@ -291,7 +291,7 @@ export class PanelView {
         if (app.tool === 'drag' && app.probe) this.act(before, this.cursor);
       } else if (event.key === ' ' || event.key === 'Enter') {
         show();
-        if (app.tool !== 'drag') app.checkpoint();
+        if (app.tool !== 'drag') app.drawing.checkpoint();
         this.act(this.cursor, this.cursor);
       } else if (event.key === 'Escape' || event.key === 'Delete') {
         app.store.set({ probe: '' });

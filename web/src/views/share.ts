@@ -40,7 +40,7 @@ function copyButton(text: () => string, field: HTMLInputElement | HTMLTextAreaEl
 
 /** The address with everything in it. */
 export function linkOf(app: App): string {
-  return `${location.href.replace(/#.*/, '')}#${toAddress(app.state, app.own)}`;
+  return `${location.href.replace(/#.*/, '')}#${toAddress(app.state, app.drawing.points)}`;
 }
 
 export function openLink(app: App): void {
@@ -51,7 +51,7 @@ export function openLink(app: App): void {
     'aria-label': t('share.link'),
     id: 'link',
   });
-  const count = app.own?.labels.length ?? 0;
+  const count = app.drawing.points?.labels.length ?? 0;
   const note =
     app.state.shape === '' && count > MOST_SHARED ? t('share.some', { n: MOST_SHARED, all: count }) : t('share.note');
   openDialog(

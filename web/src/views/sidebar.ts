@@ -84,17 +84,17 @@ function drawing(app: App): HTMLElement {
     max: 100,
     value: 35,
     oninput: () => {
-      app.brush.size = Number(size.value) / 100;
+      app.drawing.brush.size = Number(size.value) / 100;
     },
   });
   const undo = h(
     'button',
-    { type: 'button', class: 'icon', 'aria-label': t('undo'), title: t('undo'), onclick: () => app.undo() },
+    { type: 'button', class: 'icon', 'aria-label': t('undo'), title: t('undo'), onclick: () => app.drawing.undo() },
     icon('undo'),
   );
   const redo = h(
     'button',
-    { type: 'button', class: 'icon', 'aria-label': t('redo'), title: t('redo'), onclick: () => app.redo() },
+    { type: 'button', class: 'icon', 'aria-label': t('redo'), title: t('redo'), onclick: () => app.drawing.redo() },
     icon('redo'),
   );
   const clear = h(
@@ -103,7 +103,7 @@ function drawing(app: App): HTMLElement {
       type: 'button',
       class: 'plain',
       onclick: () => {
-        app.clear();
+        app.drawing.clear();
         if (app.tool === 'drag') setTool('spray');
       },
     },
@@ -116,7 +116,8 @@ function drawing(app: App): HTMLElement {
         class: `brush brush-${i}`,
         'aria-label': t('brush.of', { n: i + 1 }),
         onclick: () => {
-          app.brush.class = i;
+          app.drawing.brush.class = i;
+          if (i) app.store.set({ classes: true });
           sync();
         },
       }),
@@ -132,11 +133,11 @@ function drawing(app: App): HTMLElement {
       buttons[i].setAttribute('aria-pressed', String(app.tool === tool));
     });
     [...palette.children].forEach((brush, i) => {
-      brush.setAttribute('aria-pressed', String(app.brush.class === i));
+      brush.setAttribute('aria-pressed', String(app.drawing.brush.class === i));
     });
     pens.hidden = app.tool === 'drag';
-    undo.disabled = !app.canUndo;
-    redo.disabled = !app.canRedo;
+    undo.disabled = !app.drawing.canUndo;
+    redo.disabled = !app.drawing.canRedo;
   };
   const setTool = (tool: Tool) => {
     app.tool = tool;
@@ -196,7 +197,7 @@ function dataSection(app: App): HTMLElement {
     const count = app.data.labels.length;
     const name =
       shape === ''
-        ? t('data.own', { n: count })
+        ? t(app.drawing.full ? 'data.full' : 'data.own', { n: count })
         : shape === 'run'
           ? sentence(rowsInside(app.run!))
           : t('data.shape', { name: t(`shape.${shape}` as Key), n: count });

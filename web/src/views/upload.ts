@@ -1,6 +1,7 @@
 /** A table of one's own: choose a file, look at it, pick the columns. It never leaves this page. */
 
-import { type App, MOST_OWN } from '../app.ts';
+import type { App } from '../app.ts';
+import { MOST_OWN } from '../drawing.ts';
 import { type Key, t } from '../i18n.ts';
 import { cellOf, chosen, classesOf, readTable, type Table, TableError } from '../table.ts';
 import { openDialog } from './dialog.ts';
@@ -105,7 +106,7 @@ export function openUpload(app: App): void {
               MOST_OWN,
               app.state.seed,
             );
-            app.replace(points);
+            app.drawing.replace(points);
             app.store.set({ classes: Number(label.input.value) >= 0, data: true });
             dialog.close();
           } catch (error) {
