@@ -120,6 +120,19 @@ def test_an_unsupported_python_is_refused(
     assert "3.11, 3.12 or 3.13" in capsys.readouterr().out
 
 
+def test_the_page_is_built_with_what_python_tells_it(dev: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`web` installs the modules once, writes the registry, then builds; without npm it says what to install."""
+    monkeypatch.setattr(dev.shutil, "which", lambda name: f"/bin/{name}")
+    dev.main(["web"])
+    calls = [line for line in dev.commands if "make venv" not in line and "pip" not in line]
+    assert [line[1] for line in calls] == ["ci", "-m", "run"]
+    assert calls[1][2] == "pointdiffusion.web.registry"
+    monkeypatch.setattr(dev.shutil, "which", lambda _name: None)
+    with pytest.raises(SystemExit) as end:
+        dev.main(["web"])
+    assert end.value.code == 2
+
+
 def test_make_and_the_gate_call_dev() -> None:
     """Both commands are one line that calls `tools/dev.py`; the gate is `make test`."""
     makefile = (ROOT / "Makefile").read_text()

@@ -22,7 +22,7 @@ from PIL import Image
 import pointdiffusion as ptd
 
 OUTPUT = "swiss_roll_output"
-RESULTS = ["samples.csv", "results_comparison.png", "inference.gif"]
+RESULTS = ["samples.csv", "results_comparison.png", "inference.gif", "playground.html"]
 ADVERTS = re.compile(
     r"(?i)warn|tip:|litlogger|💡|deprecat|\b[GT]PU\b|seed set|checkpoint director|tensorboard|max_epochs"
 )

@@ -90,6 +90,8 @@ ORDER = [
     "ensembles",
     "selection",
     "estimator",
+    "web.registry",
+    "web.export",
     "cli.terminal",
     "cli.options",
     "cli.settings",
@@ -106,7 +108,7 @@ ORDER = [
     "cli.app",
     "__main__",
 ]
-EMPTY_PACKAGES = {"cli", "data", "evaluation", "visuals"}  # their __init__ holds a docstring and nothing else
+EMPTY_PACKAGES = {"cli", "data", "evaluation", "visuals", "web"}  # their __init__ holds a docstring and nothing else
 
 ROOT = Path(pointdiffusion.__file__).parent
 FILES = {

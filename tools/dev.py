@@ -2,9 +2,11 @@
 
     python tools/dev.py swiss-roll [flags of the example]    set up, then run the whole example
     python tools/dev.py test [arguments of pytest]           set up, then lint, type check and run the tests
+    python tools/dev.py web                                  build the page in the browser again, from web/
     python tools/dev.py setup                                set up only
 
-The environment is `.venv` beside this folder; an active environment is never touched, and what is set up already is
+The page needs Node 20.19 or later, and only for those who change it: what is built is in the repository. The
+environment is `.venv` beside this folder; an active environment is never touched, and what is set up already is
 not set up again. pip's own settings (PIP_INDEX_URL, PIP_EXTRA_INDEX_URL, pip.conf, ...) are passed through.
 """
 
@@ -141,13 +143,44 @@ def test(arguments: list[str]) -> None:
     run(python, "-m", "pytest", *arguments)
 
 
+def web_modules() -> bool:
+    """Install what the page is built with, unless that is done; return whether it is there."""
+    npm, folder, stamp = shutil.which("npm"), ROOT / "web", VENV / "pointdiffusion-web.stamp"
+    if npm is None or not (folder / "package-lock.json").exists():
+        return False
+    wanted = hashlib.sha256((folder / "package-lock.json").read_bytes()).hexdigest()
+    if stamp.exists() and stamp.read_text() == wanted and (folder / "node_modules").exists():
+        return True
+    say("installing what the page in the browser is built with, from your npm registry")
+    try:
+        run(npm, "ci", "--no-audit", "--no-fund", "--silent", cwd=folder)
+    except SystemExit as end:
+        if end.code == 130:
+            raise
+        say("that failed, so the page can neither be built nor its TypeScript be tested")
+        return False
+    stamp.write_text(wanted)
+    return True
+
+
+def web(_arguments: list[str]) -> None:
+    """Write the page in the browser anew: what Python tells it, then its bundle."""
+    if not web_modules():
+        say("npm and its registry are needed to build the page: install Node 20.19 or later and try again")
+        raise SystemExit(2)
+    run(python_of_venv(), "-m", "pointdiffusion.web.registry", ROOT / "web" / "registry.json")
+    run(str(shutil.which("npm")), "run", "--silent", "build", cwd=ROOT / "web")
+
+
 def main(argv: list[str]) -> None:
     """Set up and run what the first argument names."""
-    commands = {"swiss-roll": swiss_roll, "test": test, "setup": lambda _arguments: None}
+    commands = {"swiss-roll": swiss_roll, "test": test, "web": web, "setup": lambda _arguments: None}
     if not argv or argv[0] not in commands:
         print(__doc__)
         raise SystemExit(0 if argv and argv[0] in ("-h", "--help") else 2)
     set_up(for_tests=argv[0] == "test")
+    if argv[0] == "test":
+        web_modules()
     commands[argv[0]](argv[1:])
 
 

@@ -211,6 +211,16 @@ class SwissRollDiffusionExample:
         }
         return self.quality
 
+    def write_playground(self) -> None:
+        """Write `playground.html`: the run in a page that opens from disk, beside the exact optimum on its data."""
+        with self._timed("page"):
+            ptd.export_page(
+                self.model, self._noted("playground.html"), data=self.training.frame, embed_data=True,
+                num_points=min(self.settings["n_samples"], 2000), seed=self.settings["seed"],
+                title="noise becomes a Swiss roll", figures=getattr(self, "quality", {}),
+                **self.setup_inference_config().to_mapping(),
+            )  # fmt: skip
+
     def diagnose(self) -> None:
         """Write `diagnosis.png`: where the distance to fresh data comes from; and say what to do next."""
         config = self.setup_inference_config()
@@ -415,6 +425,7 @@ def run(args: argparse.Namespace, defaults: dict[str, Any]) -> None:
         example.visualize_results()
         example.create_inference_gif()
         example.judge_samples()
+        example.write_playground()
         if not args.no_diagnosis:
             example.diagnose()
     example.summarize()

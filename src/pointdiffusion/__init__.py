@@ -80,6 +80,7 @@ _HOMES = {
     "twisted": ["Imputation", "Posterior", "impute", "twisted_diffusion"],
     "visuals.animation": ["animate_samples"],
     "visuals.plotting": ["plot_comparison", "plot_points", "png_bytes"],
+    "web.export": ["export_page"],
 }  # fmt: skip
 _MODULE_OF = {name: module for module, names in _HOMES.items() for name in names}
 

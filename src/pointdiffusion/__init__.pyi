@@ -162,3 +162,4 @@ from pointdiffusion.visuals.animation import animate_samples as animate_samples
 from pointdiffusion.visuals.plotting import plot_comparison as plot_comparison
 from pointdiffusion.visuals.plotting import plot_points as plot_points
 from pointdiffusion.visuals.plotting import png_bytes as png_bytes
+from pointdiffusion.web.export import export_page as export_page

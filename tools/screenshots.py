@@ -1,0 +1,48 @@
+"""Draw the pictures of the page that the documents show, in a real browser: `python tools/screenshots.py`.
+
+Needs Chromium (Debian's package `chromium`) and Playwright, which `make test` installs.
+"""
+
+from __future__ import annotations
+
+import io
+import shutil
+import time
+from pathlib import Path
+
+from PIL import Image
+from playwright.sync_api import sync_playwright
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGE = ROOT / "src" / "pointdiffusion" / "web" / "playground.html"
+FLAGS = ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+SHOTS = {
+    "playground-light": (1440, 900, "light", "shape=heart&t=0.62&trails=1&probe=1.6,1.3&n=400&samples=700&a.steps=30"),
+    "playground-dark": (
+        1440, 900, "dark", "shape=spirals&noise=0.03&classes=1&t=0.5&compare=1&field=1&contours=0&b.solver=auto",
+    ),
+    "playground-phone": (360, 780, "dark", "shape=pinwheel&classes=1&t=0.7&n=400&lang=zh"),
+}  # fmt: skip
+
+
+def main() -> None:
+    """Write `docs/playground-*.png`, in 256 colours so that they stay small."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=FLAGS)
+        for name, (width, height, theme, state) in SHOTS.items():
+            size = {"width": width, "height": height}
+            context = browser.new_context(viewport=size, offline=True, color_scheme=theme)  # type: ignore[arg-type]
+            tab = context.new_page()
+            tab.goto(f"{PAGE.as_uri()}#{state}")
+            while tab.evaluate("playground.app.busy"):
+                time.sleep(0.1)
+            time.sleep(1)
+            shot = Image.open(io.BytesIO(tab.screenshot())).convert("RGB")
+            shot = shot.quantize(256, method=Image.Quantize.MAXCOVERAGE)
+            shot.save(ROOT / "docs" / f"{name}.png", optimize=True)
+            context.close()
+        browser.close()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,83 @@
+/** The start: this one script is the page, and, where there is no document, the worker of the page. */
+
+import './style.css';
+import { App } from './app.ts';
+import { complete, type Registry } from './registry.ts';
+import type { RunFile } from './run.ts';
+import { WorkerSource } from './source.ts';
+import { defaults, fromAddress, PROPERTIES, type State, Store, toAddress } from './state.ts';
+import { Page } from './views/page.ts';
+import { serve } from './worker.ts';
+
+function boot(): void {
+  const html = `<!doctype html>\n${document.documentElement.outerHTML}`; // before anything is changed
+  const script = document.currentScript!.textContent!;
+  const read = <T>(id: string): T => JSON.parse(document.getElementById(id)!.textContent!) as T;
+  const registry = complete(read<Registry>('registry'));
+  const run = read<{ run: RunFile | null; state: string | null } | null>('run');
+  const given = location.hash.length > 1 ? location.hash : (run?.state ?? '');
+  const { state, own } = fromAddress(given);
+  const quiet = matchMedia('(prefers-reduced-motion: reduce)').matches;
+  if (run?.run && !given) Object.assign(state, opening(run.run));
+  if (quiet && !given) state.t = 1;
+  const store = new Store(state);
+  const app = new App(store, registry, run?.run ?? null, new WorkerSource(script, registry, run?.run ?? null), own);
+  const asFile = (address: string) => {
+    const block = JSON.stringify({ run: run?.run ?? null, state: address }).replaceAll('<', '\\u003c');
+    return html.replace(/(<script type="application\/json" id="run">)[^<]*/, (_all, head: string) => head + block);
+  };
+  const page = new Page(app, document.getElementById('app')!, asFile);
+  app.schedule();
+  if (!quiet && !given) page.timeline.play();
+  keepAddress(app);
+  window.addEventListener('hashchange', () => {
+    const next = fromAddress(location.hash);
+    app.drawing.points = next.own ?? app.drawing.points;
+    store.set({ ...defaults(), ...next.state });
+  });
+  Object.assign(window, { playground: { app, page } }); // for the tests, and for the curious
+}
+
+/** An exported run opens with what was recorded, beside the exact optimum where the rows are inside. */
+function opening(run: RunFile): Partial<State> {
+  return {
+    shape: 'run',
+    start: run.recorded ? 0 : 1,
+    smax: within('smax', run.sigma_max),
+    smin: run.network ? within('smin', run.sigma_min) : PROPERTIES.smin.value, // a network knows no lower noise
+    compare: Boolean(run.data),
+    contours: Boolean(run.data),
+    'a.denoiser': run.recorded ? 'recorded' : 'network',
+    'b.denoiser': 'exact',
+    'b.solver': 'heun',
+    'b.steps': 30,
+  };
+}
+
+function within(name: 'smax' | 'smin', value: number): number {
+  return Math.min(Math.max(value, PROPERTIES[name].low), PROPERTIES[name].high);
+}
+
+/** Write the state to the address when it has come to rest; time while playing is left out. */
+function keepAddress(app: App): void {
+  let timer = 0;
+  const write = () => {
+    clearTimeout(timer);
+    timer = window.setTimeout(() => {
+      const text = toAddress(app.state, app.drawing.points);
+      if (text !== location.hash.slice(1))
+        history.replaceState(null, '', text ? `#${text}` : location.pathname + location.search);
+    }, 400);
+  };
+  app.store.subscribe(write);
+}
+
+if (typeof document === 'undefined') serve(globalThis as unknown as Parameters<typeof serve>[0]);
+else {
+  try {
+    boot();
+  } catch (error) {
+    // Without workers, or with a run that is damaged, there is nothing to show but why.
+    document.getElementById('app')!.textContent = `This page cannot start here: ${String(error)}`;
+  }
+}

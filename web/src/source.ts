@@ -1,0 +1,86 @@
+/** Where the page's computing is done: here a worker of its own; a server that trains may be another source. */
+
+import type { Contours } from './engine.ts';
+import type { Field, Job, LayerJob, PanelName, ProbeJob, Reply, Request } from './messages.ts';
+import type { Registry } from './registry.ts';
+import type { RunFile } from './run.ts';
+
+export interface Layer {
+  field: Field | null;
+  contours: Contours | null;
+}
+
+export type Paths = { panel: PanelName; sigmas: number[]; points: Float32Array }[];
+
+export interface Source {
+  /** Start a job in place of the one before; `tell` hears of it until the next one starts. */
+  run(job: Job, tell: (reply: Reply) => void): void;
+  layer(job: LayerJob): Promise<Layer>;
+  /** Paths of single points; null if a later call came between. */
+  probe(jobs: ProbeJob[]): Promise<Paths | null>;
+  gif(frames: Uint8ClampedArray[], width: number, height: number, delay: number): Promise<Uint8Array>;
+}
+
+type Handler = (reply: Reply) => void;
+
+/** Two workers of this page's own script: one for long jobs, one that answers at once. */
+export class WorkerSource implements Source {
+  private readonly long: Worker;
+  private readonly quick: Worker;
+  private next = 1;
+  private tell: Handler = () => {};
+  private job = 0;
+  private latestProbe = 0;
+  private readonly waiting = new Map<number, Handler>();
+
+  constructor(script: string, registry: Registry, run: RunFile | null) {
+    const address = URL.createObjectURL(new Blob([script], { type: 'text/javascript' }));
+    const setup: Request = {
+      kind: 'setup',
+      registry,
+      network: run?.network ?? null,
+      sigmaData: run?.sigma_data ?? 1,
+      sigmaMin: run?.sigma_min ?? 0.01,
+    };
+    [this.long, this.quick] = [new Worker(address), new Worker(address)];
+    for (const worker of [this.long, this.quick]) worker.postMessage(setup);
+    this.long.onmessage = ({ data: reply }: MessageEvent<Reply>) => {
+      if (reply.id === this.job) this.tell(reply);
+    };
+    this.quick.onmessage = ({ data: reply }: MessageEvent<Reply>) => {
+      this.waiting.get(reply.id)?.(reply);
+      this.waiting.delete(reply.id);
+    };
+  }
+
+  run(job: Job, tell: Handler): void {
+    this.tell = tell;
+    this.job = this.next++;
+    this.long.postMessage({ kind: 'job', id: this.job, job } satisfies Request);
+  }
+
+  private ask(request: (id: number) => Request): Promise<Reply> {
+    const id = this.next++;
+    return new Promise((resolve, reject) => {
+      this.waiting.set(id, (reply) => (reply.kind === 'failed' ? reject(new Error(reply.message)) : resolve(reply)));
+      this.quick.postMessage(request(id));
+    });
+  }
+
+  async layer(job: LayerJob): Promise<Layer> {
+    const reply = await this.ask((id) => ({ kind: 'layer', id, job }));
+    return reply.kind === 'layer' ? reply : { field: null, contours: null };
+  }
+
+  async probe(jobs: ProbeJob[]): Promise<Paths | null> {
+    const mine = ++this.latestProbe;
+    const reply = await this.ask((id) => ({ kind: 'probe', id, jobs }));
+    return reply.kind === 'probe' && mine === this.latestProbe ? reply.paths : null;
+  }
+
+  async gif(frames: Uint8ClampedArray[], width: number, height: number, delay: number): Promise<Uint8Array> {
+    const reply = await this.ask((id) => ({ kind: 'gif', id, frames, width, height, delay }));
+    if (reply.kind !== 'gif') throw new Error('the worker gave no picture');
+    return reply.bytes;
+  }
+}

@@ -1,0 +1,69 @@
+import { createHash } from 'node:crypto';
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { dirname, resolve } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { defineConfig, type Plugin } from 'vite';
+
+const here = dirname(fileURLToPath(import.meta.url));
+const page = resolve(here, process.env.PAGE ?? '../src/pointdiffusion/web/playground.html');
+
+const hash = (text: string): string => `'sha256-${createHash('sha256').update(text).digest('base64')}'`;
+
+/** Put script, style and registry into one file that runs from disk and asks nobody for anything. */
+function onePage(): Plugin {
+  return {
+    name: 'one-page',
+    enforce: 'post',
+    generateBundle(_options, bundle) {
+      let script = '';
+      let style = '';
+      for (const file of Object.values(bundle)) {
+        if (file.type === 'chunk') script += file.code.trim();
+        else if (file.fileName.endsWith('.css')) style += String(file.source).trim();
+      }
+      script = script.replaceAll('</script', '<\\/script').replaceAll('<!--', '<\\!--');
+      const registry = JSON.stringify(JSON.parse(readFileSync(resolve(here, 'registry.json'), 'utf8')));
+      const policy = [
+        "default-src 'none'",
+        `script-src ${hash(script)}`,
+        `style-src ${hash(style)}`,
+        'worker-src blob:',
+        'img-src data: blob:',
+        "connect-src 'none'",
+        "base-uri 'none'",
+        "form-action 'none'",
+      ].join('; ');
+      const parts: Record<string, string> = {
+        POLICY: policy,
+        STYLE: style,
+        SCRIPT: script,
+        REGISTRY: registry.replaceAll('<', '\\u003c'),
+      };
+      const html = readFileSync(resolve(here, 'index.html'), 'utf8').replace(
+        /\{\{(\w+)\}\}/g,
+        (_all, name: string) => parts[name],
+      );
+      mkdirSync(dirname(page), { recursive: true });
+      writeFileSync(page, html);
+      for (const name of Object.keys(bundle)) delete bundle[name];
+    },
+  };
+}
+
+export default defineConfig({
+  root: here,
+  logLevel: 'warn',
+  plugins: [onePage()],
+  build: {
+    target: 'es2022',
+    write: true,
+    outDir: 'build/page',
+    emptyOutDir: true,
+    modulePreload: false,
+    cssCodeSplit: false,
+    rollupOptions: {
+      input: resolve(here, 'src/main.ts'),
+      output: { format: 'iife', entryFileNames: 'page.js', assetFileNames: '[name][extname]' },
+    },
+  },
+});
