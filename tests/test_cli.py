@@ -24,7 +24,8 @@ from pointdiffusion.cli import runs, terminal
 from pointdiffusion.cli.app import main
 from pointdiffusion.cli.train import seconds
 
-COMMANDS = ["datasets", "train", "sample", "score", "explain", "impute", "report", "diagnose", "certify", "info"]
+COMMANDS = ["datasets", "train", "sample", "score", "explain", "impute", "report", "export"]
+COMMANDS += ["diagnose", "certify", "info"]
 QUICK = ["--steps", "20", "--no-report"]
 LOGGED = {"selection.txt", "lightning_logs"}
 IRIS = ["iris.csv", "--label", "species"]
@@ -773,3 +774,14 @@ def test_control_characters_are_written_out(text: str) -> None:
     shown = terminal.plain(text)
     assert shown.isprintable()
     assert terminal.plain(text, lines=True).replace("\n", "").replace("\t", "").isprintable()
+
+
+def test_a_run_is_exported_without_its_rows(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """One page, the same bytes for the same seed; rows of the table only where they are asked for."""
+    assert main(["export", "run", "-n", "50", "--nfe", "5", "-o", "one.html"]) == 0
+    assert main(["export", "run", "-n", "50", "--nfe", "5", "-o", "two.html"]) == 0
+    assert (here / "one.html").read_bytes() == (here / "two.html").read_bytes()
+    assert main(["export", "run", "-n", "50", "--nfe", "5", "-o", "rows.html", "--embed-data"]) == 0
+    assert (here / "rows.html").stat().st_size > (here / "one.html").stat().st_size + 500  # 120 rows of 4 numbers
+    assert "exists already" in refused(capsys, "export", "run", "-o", "one.html")
+    assert "-o" in refused(capsys, "export", "run", "-o", "-")

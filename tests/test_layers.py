@@ -104,6 +104,7 @@ ORDER = [
     "cli.score",
     "cli.explain",
     "cli.impute",
+    "cli.export",
     "cli.info",
     "cli.app",
     "__main__",

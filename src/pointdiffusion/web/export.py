@@ -172,7 +172,8 @@ def _about_model(model: DiffusionModel, precision: str) -> dict[str, Any]:
     network = model.denoiser.backbone
     specification = specification_of(network)
     known = None
-    if specification is not None and specification["part"] == "residual-mlp":
+    # The page knows networks with the ordinary skip path: others are shown as they were recorded.
+    if specification is not None and specification["part"] == "residual-mlp" and not model.denoiser.bases:
         kind: Any = {"float16": np.float16, "float32": np.float32}[precision]
         weights = {name: value.detach().cpu().float().numpy() for name, value in network.state_dict().items()}
         if any(np.abs(value).max(initial=0) > np.finfo(kind).max for value in weights.values()):
