@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 import torch
 from example_fixtures import Scripts
+from sklearn.mixture import GaussianMixture as SklearnMixture
 from torch import Tensor, nn
 
 import pointdiffusion as ptd
@@ -119,6 +120,16 @@ def test_bases_and_companion_come_back(tmp_path: Path) -> None:
     assert after.companion is not None
     assert after.companion.share == 0.3
     assert len(after.denoiser.bases) == 2
+
+
+@pytest.mark.parametrize("kind", ["full", "tied", "diag", "spherical"])
+def test_mixtures_of_any_kind_are_kept(kind: str, tmp_path: Path) -> None:
+    """Of a common covariance there is one in memory, seen as many; a file that claims more than it has is refused."""
+    rows = np.random.default_rng(0).normal(size=(60, 2))
+    mixture = ptd.GaussianMixture.from_sklearn(SklearnMixture(3, covariance_type=kind, random_state=0).fit(rows))
+    before = model(denoiser=ptd.KarrasDenoiser(network(), 1.0, [mixture]), companion=ptd.Companion(mixture, 0.3))
+    before.save(tmp_path / "model.pt")
+    np.testing.assert_array_equal(ptd.load(tmp_path / "model.pt").sample(5), before.sample(5))
 
 
 def test_a_file_without_the_later_parts_is_read(path: Path) -> None:

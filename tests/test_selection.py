@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import pointdiffusion as ptd
+from pointdiffusion import selection
 
 RNG = np.random.default_rng(2)
 CORRELATED = RNG.normal(size=(80, 4)) @ RNG.normal(size=(4, 4)) + [0, 10, -1000, 0]
@@ -117,6 +118,22 @@ def test_a_folder_keeps_what_is_finished(tmp_path: Path, quick: ptd.Selection) -
     assert (found.folder / "model.pt").stat().st_mtime_ns == stamp
     for other in (found, again):
         np.testing.assert_array_equal(other.model.sample(5, num_steps=4), quick.model.sample(5, num_steps=4))
+
+
+def test_a_trial_of_the_time_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Found done when a fit goes on, it would tell that a step costs nothing."""
+    monkeypatch.setattr(selection, "SMALL", 50)
+    found = fitted(config=replace(QUICK, num_steps=None), folder=tmp_path, max_time=1.0)
+    assert found.config.num_steps is not None
+    assert {each.name for each in tmp_path.iterdir()} == {f"gaussian-{found.config.num_steps}"}
+
+
+@pytest.mark.parametrize(
+    ("config", "said"), [({"companion": False}, "not weighed"), ({"num_members": 0}, "too few rows")]
+)
+def test_what_was_not_weighed_is_not_said_to_be(config: dict[str, Any], said: str) -> None:
+    """The reason is the right one."""
+    assert said in fitted(config=replace(QUICK, num_steps=5, **config)).verdict
 
 
 @pytest.mark.parametrize(

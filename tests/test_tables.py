@@ -603,3 +603,9 @@ def test_a_hostile_schema_is_refused(name: str, mapping: Any) -> None:
     with pytest.raises(ValueError, match=r"\w") as excinfo:
         Schema.from_mapping(mapping)
     assert "\n" not in str(excinfo.value)
+
+
+def test_what_is_rounded_to_nothing_has_no_sign() -> None:
+    """A column of lengths with the value -0.0 looks broken."""
+    schema = table_of(pd.DataFrame({"a": [0.1, 0.2, 0.3] * 4, "b": [0.5, 1.5, 2.5] * 4})).schema
+    assert schema.decode(np.array([[-0.01, 0.5]])).to_csv(index=False) == "a,b\n0.0,0.5\n"

@@ -109,15 +109,14 @@ def joined(parts: list[GaussianMixture], weights: Points, labels: list[int] | No
     Args:
         parts: The mixtures.
         weights: Their weights, which sum to one, shape `(len(parts),)`.
-        labels: Class of each part; 0 for all by default.
+        labels: Class of each part; by default the components keep their own.
     """
-    classes = [0] * len(parts) if labels is None else labels
     kept = [k for k, weight in enumerate(weights) if weight > 0]
     return GaussianMixture(
         torch.cat([weights[k] * parts[k].weights for k in kept]),
         torch.cat([parts[k].means for k in kept]),
         torch.cat([parts[k].covariances for k in kept]),
-        torch.cat([torch.full((len(parts[k].weights),), classes[k]) for k in kept]),
+        torch.cat([parts[k].labels if labels is None else torch.full_like(parts[k].labels, labels[k]) for k in kept]),
     )
 
 

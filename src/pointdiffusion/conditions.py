@@ -10,7 +10,7 @@ over the values z that are known. Unknown are a class of -1 and a value of NaN.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -87,7 +87,7 @@ class Conditions:
         if labels is not None:
             found = as_labels(labels)
             _check_rows("labels", len(found), len(points))
-            classes = sorted(set(found), key=lambda value: (str(type(value)), value))
+            classes = in_order(found)
             for value in classes:
                 inside = torch.tensor([each == value for each in found])
                 if int(inside.sum()) < 2:
@@ -209,6 +209,11 @@ class Conditions:
         if value not in self.classes:
             raise unknown_name("class", value, map(str, self.classes))
         return self.classes.index(value)
+
+
+def in_order(labels: Iterable[Any]) -> list[Any]:
+    """Return the classes among labels in the order in which models number them: whole numbers, then texts."""
+    return sorted(set(labels), key=lambda value: (str(type(value)), value))
 
 
 def as_labels(labels: Any) -> list[Any]:

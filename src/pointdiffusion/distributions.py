@@ -196,9 +196,10 @@ class GaussianMixture:
 
     def to_plain(self) -> dict[str, Tensor]:
         """Return the parameters as tensors, for a file; `GaussianMixture(**plain)` makes it again."""
-        return {
+        parts = {
             "weights": self.weights, "means": self.means, "covariances": self.covariances, "labels": self.labels
         }  # fmt: skip
+        return {name: part.contiguous() for name, part in parts.items()}  # a common covariance is one, seen many times
 
     def condition(self, label: int) -> GaussianMixture:
         """Return the distribution of one class.

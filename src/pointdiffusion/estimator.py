@@ -17,6 +17,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from pointdiffusion.config import TableConfig
 from pointdiffusion.data.tables import FEWEST_ROWS
+from pointdiffusion.model import DiffusionModel
 from pointdiffusion.selection import fit_table
 
 Points = NDArray[np.float64]
@@ -97,8 +98,7 @@ class DiffusionEstimator(DensityMixin, BaseEstimator):
         table = validate_data(self, X, dtype=np.float64, ensure_min_samples=FEWEST_ROWS)
         rng = check_random_state(self.random_state)
         seed = int(rng.randint(2**31 - 1))
-        for name in ("classes_", "_places"):
-            self.__dict__.pop(name, None)
+        self.__dict__.pop("classes_", None)
         labels = None
         if y is not None:
             target = np.asarray(y)
@@ -120,7 +120,6 @@ class DiffusionEstimator(DensityMixin, BaseEstimator):
         )  # fmt: skip
         self.model_ = self.selection_.model
         self.weights_ = self.selection_.weights
-        self._scorer = replace(self.model_, denoiser=copy.deepcopy(self.model_.denoiser).double())
         return self
 
     def sample(self, n_samples: int = 1, y: Any = None, *, random_state: Any = None) -> Any:
@@ -184,10 +183,12 @@ class DiffusionEstimator(DensityMixin, BaseEstimator):
             self._container = transform
         return self
 
-    def _scorer_of(self, X: Any) -> tuple[Any, Points]:  # noqa: N803
+    def _scorer_of(self, X: Any) -> tuple[DiffusionModel, Points]:  # noqa: N803
+        """Return the model in float64, and the columns of a table that it is of."""
         check_is_fitted(self)
         rows = validate_data(self, X, dtype=np.float64, reset=False)
-        return self._scorer, rows[:, self._varying]
+        model = replace(self.model_, denoiser=copy.deepcopy(self.model_.denoiser).double())
+        return model, rows[:, self._varying]
 
     def _labels(self, y: Any, count: int) -> Any:
         """Return classes as their places.

@@ -15,6 +15,7 @@ which repeats the fit whatever time it takes.
 
 from __future__ import annotations
 
+import copy
 import os
 import time
 from dataclasses import dataclass, field, replace
@@ -27,7 +28,7 @@ from numpy.typing import NDArray
 
 from pointdiffusion import progress
 from pointdiffusion.closed_forms import fit_gaussian, fit_mixture, joined, stacking_weights, student_t
-from pointdiffusion.conditions import as_labels
+from pointdiffusion.conditions import as_labels, in_order
 from pointdiffusion.config import InferenceConfig, TableConfig, TrainingConfig
 from pointdiffusion.data.tables import Standardiser, as_points, column_names
 from pointdiffusion.distributions import GaussianMixture
@@ -91,8 +92,10 @@ class Selection:
     @property
     def verdict(self) -> str:
         """What the weights say, in a sentence."""
+        if not self.config.num_members:
+            return "one network on all rows: too few rows were kept from it to weigh it against simpler densities"
         if not self.weights:
-            return "too few rows to weigh the network against simpler densities"
+            return "the network was not weighed against simpler densities"
         share = self.weights["diffusion"]
         if share < 0.05:
             return f"a mixture suffices here: of the density the network has {share:.0%}"
@@ -110,7 +113,7 @@ class Selection:
 
 @dataclass
 class _Fold:
-    """Rows that a member is trained on, and rows that it is judged by, in standard units."""
+    """Places of the rows that a member is trained on, and of those that it is judged by."""
 
     inside: NDArray[np.int64]
     outside: NDArray[np.int64]
@@ -128,7 +131,7 @@ class _Table:
         self.standardiser = Standardiser.fit(points)
         self.x = self.standardiser.transform(points)
         self._mixtures: dict[bytes, GaussianMixture] = {}
-        classes = sorted(set(labels or []), key=lambda value: (str(type(value)), value))
+        classes = in_order(labels or [])
         self.places = None if labels is None else np.array([classes.index(value) for value in labels])
 
     def seed_of(self, *counters: int) -> int:
@@ -169,6 +172,12 @@ class _Table:
             found[0].append(self.mixture(own))
             found[1].append(student_t(whole.means[0].numpy(), whole.covariances[0].numpy()))
         return [joined(parts, shares, list(range(len(shares)))) for parts in found]
+
+    def without_folder(self) -> _Table:
+        """Return the same table, whose members are not kept."""
+        other = copy.copy(self)
+        other.folder, other.resume = None, False
+        return other
 
     def place(self, config: TableConfig, member: int) -> Path | None:
         """Return the folder of a member."""
@@ -253,12 +262,10 @@ class _Race:
 
     def __init__(self, table: _Table, folds: list[_Fold], levels: Points, deadline: float, show: Any) -> None:
         self.table, self.folds, self.levels, self.deadline, self.show = table, folds, levels, deadline, show
-        self.forms = [table.closed_forms(fold.inside) for fold in folds]
-        self.held = [self._closed(fold, forms) for fold, forms in zip(folds, self.forms, strict=True)]
+        self.held = [self._closed(fold, table.closed_forms(fold.inside)) for fold in folds]
         self.scores: dict[str, float] = {}
         self._best: _Candidate | None = None
         self._trained: dict[tuple[TableConfig, int], tuple[DiffusionModel, Points]] = {}
-        self.done = 0
 
     def _closed(self, fold: _Fold, forms: list[GaussianMixture]) -> Points:
         """Return log-densities of a fold's rows under what is in closed form, shape `(N, 2)`."""
@@ -275,24 +282,22 @@ class _Race:
         """Return the seconds that are left."""
         return self.deadline - time.monotonic()
 
-    def run(self, config: TableConfig, *, first: int | None = None) -> _Candidate:
+    def run(self, config: TableConfig, *, first: int | None = None) -> None:
         """Train and judge the members of a setting, or the first few of them, and keep the better candidate."""
         start, members, values = time.monotonic(), [], []
         for member, fold in enumerate(self.folds[:first]):
             if (config, member) not in self._trained:
                 made = self.table.train(fold.inside, config, member, fold.outside)
                 self._trained[config, member] = made, self.table.judge(made, fold, self.levels)
+                self.show(len(self._trained), f"base {config.base}, {config.num_steps} steps")
             model, value = self._trained[config, member]
             members.append(model)
             values.append(value)
-            self.done += 1
-            self.show(self.done, f"base {config.base}, {config.num_steps} steps")
         found = _Candidate(config, members, values, time.monotonic() - start)
         score = float(found.score(self.floors).max())
         self.scores[f"base {config.base}, {config.num_steps} steps"] = score
         if self._best is None or score > float(self._best.score(self.floors).max()):
             self._best = found
-        return found
 
     @property
     def best(self) -> _Candidate:
@@ -308,7 +313,8 @@ class _Race:
     def seconds_a_step(self, config: TableConfig) -> float:
         """Return the seconds that a step of training takes, by a trial."""
         start = time.monotonic()
-        self.table.train(self.folds[0].inside, replace(config, num_steps=TRIAL), 0)
+        # Never kept: a fit that goes on would find it done, and take a step to cost nothing.
+        self.table.without_folder().train(self.folds[0].inside, replace(config, num_steps=TRIAL), 0)
         return (time.monotonic() - start) / TRIAL
 
 
@@ -347,7 +353,7 @@ def fit_table(
         raise ValueError("to resume, say where the networks lie: folder=...")
     table = _Table(rows, classes, seed, metadata or {}, place, resume, device)
     config = _sized(config, table)
-    with progress.show_progress("training", _most_trainings(config), quiet=not show_progress) as show:
+    with progress.show_progress("training", _most_trainings(config, len(rows)), quiet=not show_progress) as show:
         found = _plain(table, config) if not config.num_members else _chosen(table, config, start + max_time, show)
     found.seconds, found.folder = time.monotonic() - start, table.place(found.config, 0)
     for model in (found.model, *found.members):
@@ -372,8 +378,13 @@ def _sized(config: TableConfig, table: _Table) -> TableConfig:
     return config
 
 
-def _most_trainings(config: TableConfig) -> int:
+def _most_trainings(config: TableConfig, count: int) -> int:
+    """Return how many networks are trained at most, of a table of so many rows."""
     members = config.num_members or 1
+    if not config.num_members or (config.base != "auto" and config.num_steps is not None):
+        return members
+    if count >= SMALL:
+        return members + (1 if config.base == "auto" else 0)
     return members * ((1 if config.base != "auto" else 3) + (0 if config.num_steps else len(LADDER) - 1))
 
 
@@ -423,17 +434,9 @@ def _chosen(table: _Table, config: TableConfig, deadline: float, show: Any) -> S
         found.weights = dict(zip(("diffusion", "mixture", "student-t"), map(float, weights), strict=True))
         found.scores["all of them"] = float(np.logaddexp.reduce(held + np.log(weights), axis=1).mean())
         forms = table.closed_forms(np.arange(len(table.x)))
-        companion = Companion(_both(forms, weights[1:] / weights[1:].sum()), float(weights[1:].sum()))
+        companion = Companion(joined(forms, weights[1:] / weights[1:].sum()), float(weights[1:].sum()))
         found.model = _ending(found.model, chosen, companion)
     return found
-
-
-def _both(forms: list[GaussianMixture], weights: Points) -> GaussianMixture:
-    """Return the sum of two mixtures of the same classes, as one."""
-    plain = [form.to_plain() for form in forms]
-    parts = {name: torch.cat([each[name] for each in plain]) for name in ("means", "covariances", "labels")}
-    shares = torch.cat([weight * each["weights"] for weight, each in zip(weights, plain, strict=True)])
-    return GaussianMixture(shares, parts["means"], parts["covariances"], parts["labels"])
 
 
 def _climb(race: _Race, config: TableConfig) -> None:
@@ -441,7 +444,7 @@ def _climb(race: _Race, config: TableConfig) -> None:
     bases = [config.base] if config.base != "auto" else ["mixture", "gaussian", "isotropic"]
     ladder = LADDER if config.num_steps is None else (config.num_steps,)
     for base in bases:
-        if not race.done or race.left() > 1.2 * race.best.seconds:
+        if base == bases[0] or race.left() > 1.2 * race.best.seconds:
             race.run(replace(config, base=base, num_steps=ladder[0]))
     for steps in ladder[1:]:
         before = race.best

@@ -25,9 +25,7 @@ def impute(
     table: options.TableFile,
     output: options.Rows = terminal.STREAM,
     draws: Annotated[int, typer.Option("--draws", min=1, max=1000, metavar="N", help="Fillings of each row.")] = 1,
-    within_bounds: Annotated[
-        bool, typer.Option("--within-bounds", help="Move values beyond those of the table to its least and greatest.")
-    ] = False,
+    within_bounds: options.WithinBounds = False,
     seed: options.Seed = 0,
     device: options.Device = "auto",
     force: options.Force = False,

@@ -21,3 +21,6 @@ Force = Annotated[bool, typer.Option("--force", help="Replace what is there.")]
 Seed = Annotated[int, typer.Option("--seed", min=0, max=2**32 - 1, metavar="N", help="Seed of all that is random.")]
 Device = Annotated[str, typer.Option("--device", metavar="NAME", help="auto, cpu, cuda or mps.")]
 DropMissing = Annotated[bool, typer.Option("--drop-missing", help="Leave out rows with missing values.")]
+WithinBounds = Annotated[
+    bool, typer.Option("--within-bounds", help="Move values beyond those of the table to its least and greatest.")
+]

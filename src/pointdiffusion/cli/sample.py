@@ -43,9 +43,7 @@ def sample(
     num_steps: Annotated[
         int | None, typer.Option("--num-steps", min=1, max=10**5, metavar="N", help="Steps of the solver.")
     ] = None,
-    within_bounds: Annotated[
-        bool, typer.Option("--within-bounds", help="Move values beyond those of the table to its least and greatest.")
-    ] = False,
+    within_bounds: options.WithinBounds = False,
     seed: options.Seed = 0,
     device: options.Device = "auto",
     force: options.Force = False,

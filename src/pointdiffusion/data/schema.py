@@ -267,7 +267,7 @@ def _typed(column: Column, values: Points, within_bounds: bool, rounding: bool) 
         # Half up, so that each integer owns [k - 1/2, k + 1/2); beyond 2^52 there are no halves.
         values = np.where(np.abs(values) < LARGEST_INTEGER / 2, np.floor(values + 0.5), values)
     elif rounding and column.decimals is not None:
-        values = np.round(values, column.decimals)
+        values = np.round(values, column.decimals) + 0.0  # what was rounded up to -0.0 is written as 0.0
     low, high = _range_of(column.dtype)
     values = np.clip(values, low, high)
     if column.dtype in FLOATS or not np.isnan(values).any():
