@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import ast
+import re
+import sys
+import tomllib
 from collections.abc import Iterator
+from importlib.metadata import packages_distributions
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -205,3 +210,33 @@ def f():
 """
     found = {_module_of(name) for name in _imports(ast.parse(source), "solvers.runge_kutta", False)}
     assert found == {"noise", "progress", "", "solvers.base", "model", "solvers", "data.tables", None}
+
+
+def third_party(path: Path) -> set[str]:
+    """Return the packages of others that a file imports, wherever it does."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+            found.add(node.module.split(".")[0])
+    return found - set(sys.stdlib_module_names) - {"pointdiffusion"}
+
+
+def declared(settings: dict[str, Any]) -> set[str]:
+    """Return the names, as pip writes them, of what the library and its extras ask for."""
+    asked = settings["dependencies"] + [line for extra in settings["optional-dependencies"].values() for line in extra]
+    return {re.split(r"[^\w.-]", line)[0].lower().replace("_", "-") for line in asked}
+
+
+def test_what_is_imported_is_asked_for() -> None:
+    """Nothing works only because another package happens to bring it; the two exceptions are asked for in words."""
+    settings = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]
+    owners = packages_distributions()
+    imported = set().union(*(third_party(path) for path in FILES.values())) - {"ot", "polars"}
+    missing = {
+        name
+        for name in imported
+        if not {owner.lower().replace("_", "-") for owner in owners[name]} & declared(settings)
+    }
+    assert missing == set()
