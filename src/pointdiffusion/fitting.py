@@ -6,7 +6,7 @@ import logging
 import os
 import threading
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -99,6 +99,7 @@ def fit(
     backbone: Backbone | None = None, base: GaussianMixture | None = None, standardiser: Standardiser | None = None,
     metadata: dict[str, Any] | None = None, seed: int = 0, device: str = "auto",
     folder: str | os.PathLike[str] | None = None, resume: bool = False, show_progress: bool = False,
+    callbacks: Iterable[Callback] = (),
 ) -> DiffusionModel:  # fmt: skip
     """Train a diffusion model on a table of points.
 
@@ -120,6 +121,7 @@ def fit(
         folder: Where checkpoints and logs go; nothing is written where it is missing.
         resume: Go on from the checkpoint in `folder`, which must be there and of the same settings.
         show_progress: Show a progress bar.
+        callbacks: Callbacks of Lightning, which see training and may end it (`trainer.should_stop = True`).
 
     Raises:
         ValueError: If the data or the settings are unusable, or do not fit the checkpoint.
@@ -151,18 +153,18 @@ def fit(
         raise ValueError(f"there is no checkpoint {checkpoint} to go on from; start afresh without resuming")
     if resume:  # before anything is written
         module.on_load_checkpoint(AtomicCheckpointIO().load_checkpoint(checkpoint))
-    callbacks: list[Callback] = []
+    listeners = list(callbacks)
     loggers: Any = False
     if folder is not None and checkpoint is not None:
-        callbacks.append(SaveCheckpoint(checkpoint))
+        listeners.append(SaveCheckpoint(checkpoint))
         csv = CSVLogger(folder, name="lightning_logs", flush_logs_every_n_steps=10**9)
         loggers = [csv, TensorBoardLogger(folder, name="lightning_logs", version=csv.version)]
     with quiet_lightning(), ExitStack() as stack:
         if show_progress:
-            callbacks.append(ShowProgress(stack.enter_context(progress.show_progress("training", training.epochs))))
+            listeners.append(ShowProgress(stack.enter_context(progress.show_progress("training", training.epochs))))
         trainer = Trainer(
             max_epochs=training.epochs, accelerator=pick_device(device), devices=1, logger=loggers,
-            callbacks=callbacks, plugins=[AtomicCheckpointIO()], enable_checkpointing=False, enable_progress_bar=False,
+            callbacks=listeners, plugins=[AtomicCheckpointIO()], enable_checkpointing=False, enable_progress_bar=False,
             enable_model_summary=False, num_sanity_val_steps=0, use_distributed_sampler=False,
         )  # fmt: skip
         _run(trainer, module, checkpoint if resume else None)

@@ -15,7 +15,6 @@ which repeats the fit whatever time it takes.
 
 from __future__ import annotations
 
-import copy
 import os
 import time
 from dataclasses import dataclass, field, replace
@@ -24,35 +23,24 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from pointdiffusion import progress
-from pointdiffusion.closed_forms import fit_gaussian, fit_mixture, joined, stacking_weights, student_t
-from pointdiffusion.conditions import as_labels, in_order
-from pointdiffusion.config import InferenceConfig, TableConfig, TrainingConfig
-from pointdiffusion.data.tables import Standardiser, as_points, column_names
+from pointdiffusion.closed_forms import joined, stacking_weights
+from pointdiffusion.conditions import as_labels
+from pointdiffusion.config import TableConfig
+from pointdiffusion.data.tables import as_points, column_names
 from pointdiffusion.distributions import GaussianMixture
 from pointdiffusion.ensembles import ensemble
 from pointdiffusion.evaluation.noise_range import choose_noise_range
-from pointdiffusion.fitting import CHECKPOINT, fit
 from pointdiffusion.flow import Companion
-from pointdiffusion.model import DiffusionModel, load
-from pointdiffusion.networks import FourierFeatures, ResidualMLP, default_network
-from pointdiffusion.randomness import SELECTION, generator_for
-
-Points = NDArray[np.float64]
-
-SMALL = 2000
-"""Rows below which five folds are made, and above which a tenth of the rows is left out twice."""
+from pointdiffusion.members import PILOT, SMALL, Fold, Job, Members, Points, Trained, workers
+from pointdiffusion.model import DiffusionModel
 
 FEWEST = 30
 """Rows below which nothing can be chosen on rows left out."""
 
 LADDER = (400, 1600, 6400)
 """Training steps that are tried for small tables."""
-
-PILOT = 400
-"""Training steps where nothing can be chosen."""
 
 TRIAL = 60
 """Training steps by which the time of a step is measured on large tables."""
@@ -62,9 +50,6 @@ BLURS = 6
 
 MOST_STEPS = 8000
 """Training steps of a member on large tables, at most, where nothing else is asked for."""
-
-JUDGED = 512
-"""Rows of a fold on which choices are made, at most."""
 
 
 @dataclass
@@ -112,136 +97,6 @@ class Selection:
 
 
 @dataclass
-class _Fold:
-    """Places of the rows that a member is trained on, and of those that it is judged by."""
-
-    inside: NDArray[np.int64]
-    outside: NDArray[np.int64]
-
-
-class _Table:
-    """The rows of a fit, what is known of them, and how members are made."""
-
-    def __init__(
-        self, points: Points, labels: list[Any] | None, seed: int, metadata: dict[str, Any],
-        folder: Path | None = None, resume: bool = False, device: str = "auto",
-    ) -> None:  # fmt: skip
-        self.points, self.labels, self.seed, self.metadata = points, labels, seed, metadata
-        self.folder, self.resume, self.device = folder, resume, device
-        self.standardiser = Standardiser.fit(points)
-        self.x = self.standardiser.transform(points)
-        self._mixtures: dict[bytes, GaussianMixture] = {}
-        classes = in_order(labels or [])
-        self.places = None if labels is None else np.array([classes.index(value) for value in labels])
-
-    def seed_of(self, *counters: int) -> int:
-        """Return a seed of its own for a part of the work."""
-        return int(generator_for(self.seed, SELECTION, *counters).initial_seed()) % 2**32
-
-    def folds(self, count: int) -> list[_Fold]:
-        """Return as many folds, by class where there are classes; a tenth of large tables."""
-        from sklearn.model_selection import KFold, StratifiedKFold
-
-        kind = KFold if self.places is None or np.bincount(self.places).min() < 2 else StratifiedKFold
-        parts = max(2, count if len(self.x) < SMALL else max(10, count))
-        splitter = kind(parts, shuffle=True, random_state=self.seed_of(0))
-        split = splitter.split(self.x, None if kind is KFold else self.places)
-        return [_Fold(inside, outside[:JUDGED]) for inside, outside in split][:count]
-
-    def mixture(self, rows: NDArray[np.int64]) -> GaussianMixture:
-        """Return the mixture of some of the rows, fitted once."""
-        key = rows.tobytes()
-        if key not in self._mixtures:
-            self._mixtures[key] = fit_mixture(self.x[rows], self.seed_of(1))
-        return self._mixtures[key]
-
-    def base(self, name: str, rows: NDArray[np.int64]) -> GaussianMixture | None:
-        """Return the base of that name, fitted to some of the rows."""
-        if name == "isotropic":
-            return None
-        return fit_gaussian(self.x[rows]) if name == "gaussian" else self.mixture(rows)
-
-    def closed_forms(self, rows: NDArray[np.int64]) -> list[GaussianMixture]:
-        """Return a mixture and a broad Student t, fitted to some of the rows, of each class where there are classes."""
-        places = np.zeros(len(rows), dtype=np.int64) if self.places is None else self.places[rows]
-        shares = np.bincount(places) / len(places)
-        found: list[list[GaussianMixture]] = [[], []]
-        for place in range(len(shares)):
-            own = rows[places == place] if (places == place).sum() > 1 else rows
-            whole = fit_gaussian(self.x[own])
-            found[0].append(self.mixture(own))
-            found[1].append(student_t(whole.means[0].numpy(), whole.covariances[0].numpy()))
-        return [joined(parts, shares, list(range(len(shares)))) for parts in found]
-
-    def without_folder(self) -> _Table:
-        """Return the same table, whose members are not kept."""
-        other = copy.copy(self)
-        other.folder, other.resume = None, False
-        return other
-
-    def place(self, config: TableConfig, member: int) -> Path | None:
-        """Return the folder of a member."""
-        return None if self.folder is None else self.folder / f"{config.base}-{config.num_steps}" / str(member)
-
-    def train(
-        self, rows: NDArray[np.int64], config: TableConfig, member: int, held: NDArray[np.int64] | None = None
-    ) -> DiffusionModel:  # fmt: skip
-        """Return one member, trained on some of the rows, or read from the folder that it was kept in."""
-        folder = self.place(config, member)
-        kept = None if folder is None else folder / "model.pt"
-        if self.resume and kept is not None and kept.exists():
-            return load(kept)
-        steps = config.num_steps or PILOT
-        epoch = next(size for size in range(min(steps, 200), 0, -1) if steps % size == 0)
-        low, high = config.noise_min or 0.01, config.sigma_max
-        training = TrainingConfig(
-            epochs=steps // epoch, epoch_steps=epoch, batch_size=config.batch_size or 128,
-            noise_draws=config.noise_draws, learning_rate=config.learning_rate, sigma_min=low, sigma_max=high,
-            mask=config.mask,
-        )  # fmt: skip
-        known: dict[str, Any] = {}
-        if self.labels is not None:
-            known["labels"] = [self.labels[row] for row in rows]
-
-        def network(_metadata: Any) -> ResidualMLP:
-            return _network(self.x.shape[1], config, len(set(self.labels or [])), self.x.shape[1] if config.mask else 0)
-
-        model = fit(
-            self.points[rows], training, inference=InferenceConfig(sigma_min=low, sigma_max=high),
-            standardiser=self.standardiser, base=self.base(config.base, rows), backbone=network,
-            metadata=self.metadata, seed=self.seed_of(2, member), device=self.device, folder=folder,
-            resume=self.resume and folder is not None and (folder / "checkpoints" / CHECKPOINT).exists(),
-            validation=None if held is None or folder is None else self.points[held], **known,
-        )  # fmt: skip
-        if kept is not None:
-            model.save(kept)
-        return model
-
-    def judge(self, model: DiffusionModel, fold: _Fold, levels: Points, num_steps: int = 16) -> Points:
-        """Return log-densities of a fold's rows in standard units at some blurs, shape `(N, K)`."""
-        rows, settings = self.points[fold.outside], dict[str, Any]()
-        if self.labels is not None:
-            settings["labels"] = [self.labels[row] for row in fold.outside]
-        if self.x.shape[1] > 8:
-            settings["probes"] = 8
-        found = [model.log_prob(rows, sigma_min=float(level), num_steps=num_steps, **settings) for level in levels]
-        return np.stack(found, axis=1) + self.standardiser.log_scale
-
-
-def _network(n_dims: int, config: TableConfig, num_classes: int, num_context: int) -> ResidualMLP:
-    """Return the network of a member: that of `fit`, its waves as long in many dimensions as in two."""
-    made = default_network(
-        n_dims, config.hidden_dim or 256, config.num_layers, num_classes=num_classes, num_context=num_context
-    )  # fmt: skip
-    if n_dims <= 2:
-        return made
-    return ResidualMLP(
-        points=FourierFeatures(n_dims, std=(2 / n_dims) ** 0.5), noise=made.noise, blocks=list(made.blocks),
-        n_dims=n_dims, hidden_dim=made.first.out_features, condition=made.condition,
-    )  # fmt: skip
-
-
-@dataclass
 class _Candidate:
     """Members of one setting, and what the rows are worth that each was trained without."""
 
@@ -260,14 +115,14 @@ class _Candidate:
 class _Race:
     """Candidates on the same folds, the best of them, and the time that is left."""
 
-    def __init__(self, table: _Table, folds: list[_Fold], levels: Points, deadline: float, show: Any) -> None:
+    def __init__(self, table: Members, folds: list[Fold], levels: Points, deadline: float, show: Any) -> None:
         self.table, self.folds, self.levels, self.deadline, self.show = table, folds, levels, deadline, show
         self.held = [self._closed(fold, table.closed_forms(fold.inside)) for fold in folds]
         self.scores: dict[str, float] = {}
         self._best: _Candidate | None = None
-        self._trained: dict[tuple[TableConfig, int], tuple[DiffusionModel, Points]] = {}
+        self._trained: dict[tuple[TableConfig, int], Trained] = {}
 
-    def _closed(self, fold: _Fold, forms: list[GaussianMixture]) -> Points:
+    def _closed(self, fold: Fold, forms: list[GaussianMixture]) -> Points:
         """Return log-densities of a fold's rows under what is in closed form, shape `(N, 2)`."""
         x = torch.from_numpy(self.table.x[fold.outside])
         labels = None if self.table.places is None else torch.from_numpy(self.table.places[fold.outside])
@@ -282,18 +137,20 @@ class _Race:
         """Return the seconds that are left."""
         return self.deadline - time.monotonic()
 
+    def train(self, jobs: list[Job]) -> None:
+        """Train and judge the members that are not there yet."""
+        missing = [job for job in jobs if (job.config, job.member) not in self._trained]
+        for job, made in zip(missing, self.table.several(missing, self.levels), strict=True):
+            self._trained[job.config, job.member] = made
+            self.show(len(self._trained), f"base {job.config.base}, {job.config.num_steps} steps")
+
     def run(self, config: TableConfig, *, first: int | None = None) -> None:
         """Train and judge the members of a setting, or the first few of them, and keep the better candidate."""
-        start, members, values = time.monotonic(), [], []
-        for member, fold in enumerate(self.folds[:first]):
-            if (config, member) not in self._trained:
-                made = self.table.train(fold.inside, config, member, fold.outside)
-                self._trained[config, member] = made, self.table.judge(made, fold, self.levels)
-                self.show(len(self._trained), f"base {config.base}, {config.num_steps} steps")
-            model, value = self._trained[config, member]
-            members.append(model)
-            values.append(value)
-        found = _Candidate(config, members, values, time.monotonic() - start)
+        start, jobs = time.monotonic(), [Job(config, member, fold) for member, fold in enumerate(self.folds[:first])]
+        self.train(jobs)
+        done = [self._trained[config, job.member] for job in jobs]
+        seconds = time.monotonic() - start
+        found = _Candidate(config, [each.model for each in done], [each.values for each in done], seconds)
         score = float(found.score(self.floors).max())
         self.scores[f"base {config.base}, {config.num_steps} steps"] = score
         if self._best is None or score > float(self._best.score(self.floors).max()):
@@ -310,12 +167,12 @@ class _Race:
         """Forget the best candidate: what follows is judged on more folds."""
         self._best = None
 
-    def seconds_a_step(self, config: TableConfig) -> float:
-        """Return the seconds that a step of training takes, by a trial."""
-        start = time.monotonic()
+    def seconds_a_step(self, config: TableConfig, count: int) -> float:
+        """Return the seconds that a step of training takes where as many members are trained at once, by a trial."""
         # Never kept: a fit that goes on would find it done, and take a step to cost nothing.
-        self.table.without_folder().train(self.folds[0].inside, replace(config, num_steps=TRIAL), 0)
-        return (time.monotonic() - start) / TRIAL
+        trial = Job(replace(config, num_steps=TRIAL), 0, Fold(self.folds[0].inside, self.folds[0].outside[:8]))
+        made = list(self.table.without_folder().several([trial] * workers(count), self.levels[:1]))
+        return max(each.seconds for each in made) / TRIAL
 
 
 def fit_table(
@@ -351,7 +208,7 @@ def fit_table(
     place = None if folder is None else Path(folder)
     if resume and place is None:
         raise ValueError("to resume, say where the networks lie: folder=...")
-    table = _Table(rows, classes, seed, metadata or {}, place, resume, device)
+    table = Members(rows, classes, seed, metadata or {}, place, resume, device)
     config = _sized(config, table)
     with progress.show_progress("training", _most_trainings(config, len(rows)), quiet=not show_progress) as show:
         found = _plain(table, config) if not config.num_members else _chosen(table, config, start + max_time, show)
@@ -361,11 +218,11 @@ def fit_table(
     return found
 
 
-def _sized(config: TableConfig, table: _Table) -> TableConfig:
+def _sized(config: TableConfig, table: Members) -> TableConfig:
     """Return settings with what follows from the size of a table filled in."""
     count, n_dims = table.x.shape
     if config.num_members is None:
-        config = replace(config, num_members=0 if count < FEWEST else 5 if count < SMALL else 2)
+        config = replace(config, num_members=0 if count < FEWEST else 5 if count < SMALL else 3)
     if config.hidden_dim is None:
         config = replace(config, hidden_dim=96 if count < SMALL else 256)
     if config.batch_size is None:
@@ -388,7 +245,7 @@ def _most_trainings(config: TableConfig, count: int) -> int:
     return members * ((1 if config.base != "auto" else 3) + (0 if config.num_steps else len(LADDER) - 1))
 
 
-def _plain(table: _Table, config: TableConfig) -> Selection:
+def _plain(table: Members, config: TableConfig) -> Selection:
     """Return one network trained on all rows, with a bandwidth by Scott's rule."""
     count, n_dims = table.x.shape
     base = "gaussian" if config.base == "auto" else config.base
@@ -407,7 +264,7 @@ def _ending(model: DiffusionModel, config: TableConfig, companion: Companion | N
     return replace(model, inference=inference, companion=companion)
 
 
-def _chosen(table: _Table, config: TableConfig, deadline: float, show: Any) -> Selection:
+def _chosen(table: Members, config: TableConfig, deadline: float, show: Any) -> Selection:
     """Return the model whose settings were chosen on folds."""
     folds = table.folds(config.num_members or 2)
     low = config.noise_min or 0.01
@@ -462,10 +319,13 @@ def _sprint(race: _Race, config: TableConfig) -> None:
     data have edges.
     """
     bases = [config.base] if config.base != "auto" else ["isotropic", "mixture"]
+    members, at_once = len(race.folds), workers(len(race.folds))
     if config.num_steps is None:
-        trainings = len(bases) + len(race.folds) - 1
-        steps = int(0.8 * race.left() / (trainings * race.seconds_a_step(replace(config, base=bases[-1]))))
+        rounds = -(-len(bases) // at_once) + -(-(members - 1) // at_once)
+        seconds = race.seconds_a_step(replace(config, base=bases[-1]), at_once)
+        steps = int(0.8 * race.left() / (rounds * seconds))
         config = replace(config, num_steps=min(max(steps // 100 * 100, 100), MOST_STEPS))
+    race.train([Job(replace(config, base=base), 0, race.folds[0]) for base in bases])
     for base in bases:
         race.run(replace(config, base=base), first=1)
     best = race.best.config

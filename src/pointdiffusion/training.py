@@ -314,6 +314,16 @@ class LightningDiffusion(LightningModule):
                 losses[f"optimal_{name}_loss"] = float(self._fixed_loss(EmpiricalDenoiser(reference), draws))
         return losses
 
+    @torch.no_grad()
+    def fixed_losses(self) -> dict[str, float]:
+        """Return the logged losses of the averaged weights as they are now, `train_loss` and `val_loss`."""
+        losses = {}
+        for name, known in (("train_loss", "points"), ("val_loss", "validation")):
+            draws = self._fixed_draws(known, int(name == "val_loss"))
+            if draws is not None:
+                losses[name] = float(self._fixed_loss(self.averaged, draws))
+        return losses
+
     def on_fit_start(self) -> None:
         """Take the constants that go beside the losses, and the weights in the order in which they are averaged."""
         self._weights = [
@@ -324,12 +334,8 @@ class LightningDiffusion(LightningModule):
     def validation_step(self, batch: Any, batch_idx: int) -> None:
         """Log the losses of the averaged weights on fixed draws, and the constants that say what they mean."""
         if isinstance(batch, int) and self._rows["points"] is not None:
-            values: dict[str, Any] = dict(self._optimal)
-            for name, known in (("train_loss", "points"), ("val_loss", "validation")):
-                draws = self._fixed_draws(known, int(name == "val_loss"))
-                if draws is not None:
-                    values[name] = self._fixed_loss(self.averaged, draws)
-            if not all(map(math.isfinite, map(float, values.values()))):
+            values = {**self._optimal, **self.fixed_losses()}
+            if not all(map(math.isfinite, values.values())):
                 raise ValueError("training diverged: its loss is no longer finite; lower the learning rate")
             if self.trainer.optimizers:
                 values["lr"] = self.trainer.optimizers[0].param_groups[0]["lr"] / self._rate_multiplier

@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 from typer.core import TyperGroup
 
-from pointdiffusion.cli import datasets, explain, export, impute, info, judge, sample, score, terminal, train
+from pointdiffusion.cli import datasets, explain, export, impute, info, judge, play, sample, score, terminal, train
 from pointdiffusion.version import __version__
 
 app = typer.Typer(
@@ -29,7 +29,7 @@ Examples:
 """,
 )  # fmt: skip
 
-for module in (datasets, train, sample, score, explain, impute, judge, export, info):
+for module in (datasets, train, sample, score, explain, impute, judge, export, play, info):
     module.register(app)
 
 

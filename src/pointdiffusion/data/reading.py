@@ -54,7 +54,7 @@ def read_table(
         ValueError: If the file cannot be read as a table of numbers, in one sentence that names row and column; rows
             of files are counted from 1, the header aside.
     """
-    origin = _source_of_file(source)
+    origin = source_of_file(source)
     try:
         return Collector(origin, choose_columns(origin, columns, label, schema), missing, max_values, seed).table()
     finally:
@@ -82,7 +82,12 @@ def table_of(
     return Collector(origin, choose_columns(origin, columns, label, schema), missing, max_values, seed).table()
 
 
-def _source_of_file(source: str | os.PathLike[str]) -> Source:
+def source_of_file(source: str | os.PathLike[str]) -> Source:
+    """Return the source of a file, by its name; to be closed in the end.
+
+    Raises:
+        ValueError: If the name does not say what it is, or the file is none of that.
+    """
     if os.fspath(source) == "-":
         return text_source(None)
     path = checked_path(source)

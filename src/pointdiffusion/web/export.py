@@ -70,6 +70,19 @@ def export_page(
             are none.
         OSError: If the file cannot be written; an earlier one is then untouched.
     """
+    run = run_of(
+        source, sigmas=sigmas, data=data, labels=labels, embed_data=embed_data, num_points=num_points, seed=seed,
+        precision=precision, title=title, figures=figures, **settings,
+    )  # fmt: skip
+    write_atomic(path, filled_page({"run": {"run": run, "state": None}, "registry": registry()}).encode())
+
+
+def run_of(
+    source: DiffusionModel | Iterable[Step[Any]] | ArrayLike, *, sigmas: ArrayLike | None = None, data: Any = None,
+    labels: Any = None, embed_data: bool = False, num_points: int = 2000, seed: int = 0, precision: str = "float16",
+    title: str = "A run of pointdiffusion", figures: Mapping[str, float | str] | None = None, **settings: Any,
+) -> dict[str, Any]:  # fmt: skip
+    """Return a run as plain values, as the page holds it; everything is as `export_page` takes it."""
     if precision not in PRECISIONS:
         raise unknown_name("precision", precision, PRECISIONS)
     if embed_data and data is None:
@@ -100,7 +113,29 @@ def export_page(
     if not run["covariance"]:
         last = standardiser.transform(np.asarray(steps[-1].x))
         run["covariance"] = np.cov(last.T, ddof=0).ravel().tolist()
-    write_atomic(path, _filled({"run": {"run": run, "state": None}, "registry": registry()}).encode())
+    return run
+
+
+def network_run(
+    model: DiffusionModel, *, title: str, rows: int | None = None, precision: str = "float32"
+) -> dict[str, Any]:
+    """Return a run that holds a network alone, as plain values: what the page needs to ask it itself.
+
+    Args:
+        model: A model of at least two columns.
+        title: What the run is called.
+        rows: Number of rows that it was trained on.
+        precision: Of the weights, `"float16"` or `"float32"`.
+
+    Raises:
+        ValueError: If the model has one column, or its weights do not fit.
+    """
+    _refuse(model.n_dims)
+    return {
+        "title": title, "version": __version__, **_about_model(model, precision),
+        "mean": model.standardiser.mean.tolist(), "scale": model.standardiser.scale.tolist(),
+        "sigma_max": model.inference.sigma_max, "recorded": None, "rows": rows, "data": None, "figures": {},
+    }  # fmt: skip
 
 
 def _refuse(n_dims: int) -> None:
@@ -108,7 +143,7 @@ def _refuse(n_dims: int) -> None:
         raise ValueError("the page draws two columns, and these points have one; plot them with plot_points")
 
 
-def _filled(blocks: Mapping[str, Any]) -> str:
+def filled_page(blocks: Mapping[str, Any]) -> str:
     """Return the page with blocks of it replaced."""
     text = page()
     for name, value in blocks.items():

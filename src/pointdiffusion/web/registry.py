@@ -44,6 +44,7 @@ from pointdiffusion.solvers.adaptive import PAIRS, _pair
 from pointdiffusion.solvers.quadrature import _NODES, _WEIGHTS
 from pointdiffusion.solvers.runge_kutta import TABLEAUS
 from pointdiffusion.version import __version__
+from pointdiffusion.web.limits import training_settings
 
 USUAL: dict[str, Any] = {
     "noises": 0, "final": "denoise", "calls": 1, "quantity": "denoised", "variable": "log-sigma", "eta": 0.0,
@@ -72,6 +73,7 @@ def registry() -> dict[str, Any]:
             "learned": {str(nfe): {"solver": name, "sigmas": sigmas} for nfe, (name, sigmas) in LEARNED.items()},
             "learned_on_networks": {str(nfe): sigmas for nfe, sigmas in LEARNED_ON_NETWORKS.items()},
         },
+        "training": training_settings(),
     }
 
 

@@ -1,0 +1,146 @@
+"""`pointdiffusion play`: the page in the browser, with PyTorch behind it."""
+
+from __future__ import annotations
+
+import socket
+from typing import Annotated, Any
+
+import typer
+
+from pointdiffusion.cli import terminal
+
+EXAMPLES = """\b
+Examples:
+  pointdiffusion play
+  pointdiffusion play --data flowers.csv
+  pointdiffusion play --model run/ --port 9000 --no-browser
+"""
+
+USUAL_PORT = 8765
+OWN = ("127.0.0.1", "localhost", "::1")
+"""Addresses that nobody else can reach."""
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("play", short_help="Open the playground: draw points, train, watch.", epilog=EXAMPLES)(play)
+
+
+def play(
+    model: Annotated[
+        str | None, typer.Option("--model", metavar="MODEL", help="Model file, or folder of a run, to begin with.")
+    ] = None,
+    data: Annotated[str | None, typer.Option("--data", metavar="TABLE", help="Table to begin with.")] = None,
+    port: Annotated[
+        int | None, typer.Option("--port", min=1, max=65535, metavar="N", help=f"Port; {USUAL_PORT} if it is free.")
+    ] = None,
+    host: Annotated[
+        str,
+        typer.Option("--host", metavar="ADDRESS", help="Address to serve on; others than this machine's need a token."),
+    ] = OWN[0],
+    browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open the page in a browser.")] = True,
+) -> None:
+    """Serve the playground on this machine alone, until Ctrl-C.
+
+    Draw points or load a table, train a network on them in PyTorch while its samples move, and set it beside the exact
+    optimum. Nothing leaves this machine. On another address than 127.0.0.1 whoever has the printed link may use it.
+    """
+    try:
+        import uvicorn
+
+        from pointdiffusion.web.server import Served, make_app
+    except ImportError as error:
+        raise ValueError(
+            'the playground needs a server, which is not installed; run: pip install "pointdiffusion[playground]"'
+        ) from error
+    import secrets
+
+    table, run = _table(data), _run(model)
+    listening = _listen(host, port)
+    number = listening.getsockname()[1]
+    token = None if host in OWN else secrets.token_urlsafe(24)
+    address = f"http://{f'[{host}]' if ':' in host else host}:{number}/" + (f"?token={token}" if token else "")
+    hosts = frozenset(f"{name}:{number}" for name in _names(host))
+    app = make_app(Served(hosts, token, table, run))
+    settings = uvicorn.Config(
+        app, log_level="warning", ws_max_size=_message_bytes(), ws_max_queue=8, server_header=False, date_header=False,
+        timeout_graceful_shutdown=2, h11_max_incomplete_event_size=2**16,
+    )  # fmt: skip
+    terminal.show(f"the playground is at {address}")
+    terminal.say("Ctrl-C ends it, and what is being trained with it")
+    if browser:
+        _open_soon(address)
+    uvicorn.Server(settings).run(sockets=[listening])
+
+
+def _message_bytes() -> int:
+    from pointdiffusion.web.limits import LIMITS
+
+    return LIMITS["message_bytes"]
+
+
+def _names(host: str) -> list[str]:
+    """Return how a browser may call an address."""
+    if host in OWN:
+        return ["127.0.0.1", "localhost", "[::1]"]
+    if host in ("0.0.0.0", "::"):  # noqa: S104 (compared, not bound)
+        own = socket.gethostname()
+        found = {entry[4][0] for entry in socket.getaddrinfo(own, None, type=socket.SOCK_STREAM)}
+        return [
+            "127.0.0.1",
+            "localhost",
+            own.lower(),
+            *(f"[{name}]" if ":" in str(name) else str(name) for name in found),
+        ]
+    return [f"[{host}]" if ":" in host else host.lower()]
+
+
+def _listen(host: str, port: int | None) -> socket.socket:
+    """Return a socket that listens; on another port than the usual one if that is taken and none was asked for.
+
+    Raises:
+        ValueError: If the address or the port cannot be had.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    tries = [port] if port is not None else [USUAL_PORT, 0]
+    for number in tries:
+        listening = socket.socket(family, socket.SOCK_STREAM)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listening.bind((host, number))
+        except OSError as error:
+            listening.close()
+            if number == tries[-1]:
+                where = f"{host}:{number}" if port else host
+                raise ValueError(
+                    f"{where} cannot be served on ({error.strerror or error}); give another --port or --host"
+                ) from error
+        else:
+            return listening
+    raise AssertionError("unreachable")
+
+
+def _table(data: str | None) -> dict[str, Any] | None:
+    from pointdiffusion.web.uploads import preview
+
+    return None if data is None else preview(data)
+
+
+def _run(model: str | None) -> dict[str, Any] | None:
+    if model is None:
+        return None
+    from pointdiffusion.cli import tables
+    from pointdiffusion.web.export import run_of
+
+    found, _ = tables.open_model(model, "cpu")
+    return run_of(found, precision="float32", title=f"A diffusion model of {', '.join(found.columns)}")
+
+
+def _open_soon(address: str) -> None:
+    """Open the browser a moment later, when the server listens."""
+    import threading
+    import webbrowser
+
+    timer = threading.Timer(0.5, webbrowser.open, (address,))
+    timer.daemon = True
+    timer.start()

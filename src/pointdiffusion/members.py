@@ -1,0 +1,243 @@
+"""Members of an ensemble: on which rows each is trained, by which it is judged, and how several are trained at once.
+
+A member is trained by one thread, alone or beside others in processes of their own, so that its weights are the same
+bit for bit either way: networks as small as these gain little from a second thread, and everything from a second
+process.
+"""
+
+from __future__ import annotations
+
+import copy
+import multiprocessing
+import signal
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from pointdiffusion.closed_forms import fit_gaussian, fit_mixture, joined, student_t
+from pointdiffusion.conditions import in_order
+from pointdiffusion.config import InferenceConfig, TableConfig, TrainingConfig
+from pointdiffusion.data.tables import Standardiser
+from pointdiffusion.distributions import GaussianMixture
+from pointdiffusion.fitting import CHECKPOINT, fit
+from pointdiffusion.model import DiffusionModel, load, pick_device
+from pointdiffusion.networks import FourierFeatures, ResidualMLP, default_network
+from pointdiffusion.randomness import SELECTION, generator_for
+
+Points = NDArray[np.float64]
+
+SMALL = 2000
+"""Rows below which five folds are made, and above which a tenth of the rows is left out three times."""
+
+JUDGED = 512
+"""Rows of a fold on which choices are made, at most."""
+
+PILOT = 400
+"""Training steps where nothing can be chosen."""
+
+WORTH = 1000
+"""Training steps in all from which on processes are started."""
+
+MOST_COPIED = 2**28
+"""Bytes of rows up to which each process gets a copy of them."""
+
+
+def workers(count: int) -> int:
+    """Return how many of as many members are trained at once."""
+    from joblib import cpu_count
+
+    return min(count, int(cpu_count()))
+
+
+@dataclass
+class Fold:
+    """Places of the rows that a member is trained on, and of those that it is judged by."""
+
+    inside: NDArray[np.int64]
+    outside: NDArray[np.int64]
+
+
+@dataclass
+class Job:
+    """A member to train, and the fold that it is judged by."""
+
+    config: TableConfig
+    member: int
+    fold: Fold
+
+
+class Trained(NamedTuple):
+    """A member, log-densities of the rows of its fold at some blurs, shape `(N, K)`, and the seconds of training."""
+
+    model: DiffusionModel
+    values: Points
+    seconds: float
+
+
+class Members:
+    """The rows of a fit, what is known of them, and how members are made."""
+
+    def __init__(
+        self, points: Points, labels: list[Any] | None, seed: int, metadata: dict[str, Any],
+        folder: Path | None = None, resume: bool = False, device: str = "auto",
+    ) -> None:  # fmt: skip
+        self.points, self.labels, self.seed, self.metadata = points, labels, seed, metadata
+        self.folder, self.resume, self.device = folder, resume, device
+        self.standardiser = Standardiser.fit(points)
+        self.x = self.standardiser.transform(points)
+        self._mixtures: dict[bytes, GaussianMixture] = {}
+        classes = in_order(labels or [])
+        self.places = None if labels is None else np.array([classes.index(value) for value in labels])
+
+    def seed_of(self, *counters: int) -> int:
+        """Return a seed of its own for a part of the work."""
+        return int(generator_for(self.seed, SELECTION, *counters).initial_seed()) % 2**32
+
+    def folds(self, count: int) -> list[Fold]:
+        """Return as many folds, by class where there are classes; a tenth of large tables."""
+        from sklearn.model_selection import KFold, StratifiedKFold
+
+        kind = KFold if self.places is None or np.bincount(self.places).min() < 2 else StratifiedKFold
+        parts = max(2, count if len(self.x) < SMALL else max(10, count))
+        splitter = kind(parts, shuffle=True, random_state=self.seed_of(0))
+        split = splitter.split(self.x, None if kind is KFold else self.places)
+        return [Fold(inside, outside[:JUDGED]) for inside, outside in split][:count]
+
+    def mixture(self, rows: NDArray[np.int64]) -> GaussianMixture:
+        """Return the mixture of some of the rows, fitted once."""
+        key = rows.tobytes()
+        if key not in self._mixtures:
+            self._mixtures[key] = fit_mixture(self.x[rows], self.seed_of(1))
+        return self._mixtures[key]
+
+    def base(self, name: str, rows: NDArray[np.int64]) -> GaussianMixture | None:
+        """Return the base of that name, fitted to some of the rows."""
+        if name == "isotropic":
+            return None
+        return fit_gaussian(self.x[rows]) if name == "gaussian" else self.mixture(rows)
+
+    def closed_forms(self, rows: NDArray[np.int64]) -> list[GaussianMixture]:
+        """Return a mixture and a broad Student t, fitted to some of the rows, of each class where there are classes."""
+        places = np.zeros(len(rows), dtype=np.int64) if self.places is None else self.places[rows]
+        shares = np.bincount(places) / len(places)
+        found: list[list[GaussianMixture]] = [[], []]
+        for place in range(len(shares)):
+            own = rows[places == place] if (places == place).sum() > 1 else rows
+            whole = fit_gaussian(self.x[own])
+            found[0].append(self.mixture(own))
+            found[1].append(_broad(whole, self.x[own]))
+        return [joined(parts, shares, list(range(len(shares)))) for parts in found]
+
+    def without_folder(self) -> Members:
+        """Return the same table, whose members are not kept."""
+        other = copy.copy(self)
+        other.folder, other.resume = None, False
+        return other
+
+    def place(self, config: TableConfig, member: int) -> Path | None:
+        """Return the folder of a member."""
+        return None if self.folder is None else self.folder / f"{config.base}-{config.num_steps}" / str(member)
+
+    def train(
+        self, rows: NDArray[np.int64], config: TableConfig, member: int, held: NDArray[np.int64] | None = None
+    ) -> DiffusionModel:  # fmt: skip
+        """Return one member, trained on some of the rows, or read from the folder that it was kept in."""
+        folder = self.place(config, member)
+        kept = None if folder is None else folder / "model.pt"
+        if self.resume and kept is not None and kept.exists():
+            return load(kept)
+        steps = config.num_steps or PILOT
+        epoch = next(size for size in range(min(steps, 200), 0, -1) if steps % size == 0)
+        low, high = config.noise_min or 0.01, config.sigma_max
+        training = TrainingConfig(
+            epochs=steps // epoch, epoch_steps=epoch, batch_size=config.batch_size or 128,
+            noise_draws=config.noise_draws, learning_rate=config.learning_rate, sigma_min=low, sigma_max=high,
+            mask=config.mask,
+        )  # fmt: skip
+        known: dict[str, Any] = {}
+        if self.labels is not None:
+            known["labels"] = [self.labels[row] for row in rows]
+
+        def network(_metadata: Any) -> ResidualMLP:
+            return _network(self.x.shape[1], config, len(set(self.labels or [])), self.x.shape[1] if config.mask else 0)
+
+        model = fit(
+            self.points[rows], training, inference=InferenceConfig(sigma_min=low, sigma_max=high),
+            standardiser=self.standardiser, base=self.base(config.base, rows), backbone=network,
+            metadata=self.metadata, seed=self.seed_of(2, member), device=self.device, folder=folder,
+            resume=self.resume and folder is not None and (folder / "checkpoints" / CHECKPOINT).exists(),
+            validation=None if held is None or folder is None else self.points[held], **known,
+        )  # fmt: skip
+        if kept is not None:
+            model.save(kept)
+        return model
+
+    def several(self, jobs: Sequence[Job], levels: Points) -> Iterator[Trained]:
+        """Train and judge members, in order; at once, in processes of their own, where that is worth their start."""
+        work = sum(job.config.num_steps or PILOT for job in jobs)
+        alone = multiprocessing.parent_process() is None and not multiprocessing.current_process().daemon
+        small = work < WORTH or self.points.nbytes > MOST_COPIED
+        if len(jobs) < 2 or small or not alone or pick_device(self.device) != "cpu":
+            yield from (self.one(job, levels) for job in jobs)
+            return
+        from joblib import Parallel, delayed
+
+        parallel = Parallel(workers(len(jobs)), backend="loky", max_nbytes=None, return_as="generator")
+        yield from parallel(delayed(_in_a_process)(self, job, levels) for job in jobs)
+
+    def one(self, job: Job, levels: Points) -> Trained:
+        """Train and judge one member, by one thread."""
+        start, threads = time.monotonic(), torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            model = self.train(job.fold.inside, job.config, job.member, job.fold.outside)
+            seconds = time.monotonic() - start
+            return Trained(model, self.judge(model, job.fold, levels), seconds)
+        finally:
+            torch.set_num_threads(threads)
+
+    def judge(self, model: DiffusionModel, fold: Fold, levels: Points, num_steps: int = 16) -> Points:
+        """Return log-densities of a fold's rows in standard units at some blurs, shape `(N, K)`."""
+        rows, settings = self.points[fold.outside], dict[str, Any]()
+        if self.labels is not None:
+            settings["labels"] = [self.labels[row] for row in fold.outside]
+        if self.x.shape[1] > 8:
+            settings["probes"] = 8
+        found = [model.log_prob(rows, sigma_min=float(level), num_steps=num_steps, **settings) for level in levels]
+        return np.stack(found, axis=1) + self.standardiser.log_scale
+
+
+def _broad(gaussian: GaussianMixture, x: Points) -> GaussianMixture:
+    """Return a Student t about a Gaussian, at most twice as wide as what the farthest row asks for.
+
+    Wider parts would only let samples stray to where no row ever was.
+    """
+    mean, covariance = gaussian.means[0].numpy(), gaussian.covariances[0].numpy()
+    whitened = np.linalg.solve(np.linalg.cholesky(covariance), (x - mean).T)
+    farthest = float(np.sqrt((whitened**2).mean(axis=0).max()))
+    return student_t(mean, covariance, widest=max(4.0, 2 * farthest))
+
+
+def _in_a_process(members: Members, job: Job, levels: Points) -> Trained:
+    """Train and judge one member where nothing else is done; Ctrl-C is for the process that asked for it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    return members.one(job, levels)
+
+
+def _network(n_dims: int, config: TableConfig, num_classes: int, num_context: int) -> ResidualMLP:
+    """Return the network of a member: that of `fit`, its waves as long in many dimensions as in two."""
+    made = default_network(
+        n_dims, config.hidden_dim or 256, config.num_layers, num_classes=num_classes, num_context=num_context
+    )  # fmt: skip
+    if n_dims <= 2:
+        return made
+    return ResidualMLP(
+        points=FourierFeatures(n_dims, std=(2 / n_dims) ** 0.5), noise=made.noise, blocks=list(made.blocks),
+        n_dims=n_dims, hidden_dim=made.first.out_features, condition=made.condition,
+    )  # fmt: skip

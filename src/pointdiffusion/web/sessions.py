@@ -1,0 +1,198 @@
+"""A visitor's training: the process that does it, what it tells, and what of that still waits to be sent.
+
+The server always reads what a process tells, so that training never waits for a slow browser, and keeps of each kind of
+message the latest alone: memory does not grow with what a browser leaves unread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from pointdiffusion.web.limits import LIMITS
+from pointdiffusion.web.protocol import HEAD, KEPT, MODEL, TEXT
+
+MOST_LOSSES = 20_000
+"""Losses that wait for a browser; of more, every second one is kept."""
+
+LONGEST = 2**28
+"""Bytes of a message of a process, at most."""
+
+
+class Outbox:
+    """What waits to be sent to a page: of each kind the latest, and all losses."""
+
+    def __init__(self) -> None:
+        self._waiting: dict[str, str | bytes] = {}
+        self._losses: tuple[list[int], list[float]] = ([], [])
+        self._changed = asyncio.Event()
+
+    def put(self, kind: str, message: str | bytes) -> None:
+        """Add a message in place of the one of its kind that still waits, at the end."""
+        self._waiting.pop(kind, None)
+        self._waiting[kind] = message
+        self._changed.set()
+
+    def tell(self, **message: Any) -> None:
+        """Add a message as JSON."""
+        self.put(message["type"], json.dumps(message))
+
+    def add_losses(self, steps: list[int], losses: list[float]) -> None:
+        """Add losses to those that still wait."""
+        both = self._losses
+        both[0].extend(steps)
+        both[1].extend(losses)
+        if len(both[0]) > MOST_LOSSES:
+            self._losses = both[0][::2], both[1][::2]
+        self._changed.set()
+
+    def forget(self) -> None:
+        """Drop what waits of an earlier training."""
+        self._waiting.clear()
+        self._losses = [], []
+
+    async def take(self) -> list[str | bytes]:
+        """Wait for something to send, and return all of it."""
+        await self._changed.wait()
+        self._changed.clear()
+        (steps, losses), self._losses = self._losses, ([], [])
+        found = [] if not steps else [json.dumps({"type": "losses", "steps": steps, "train": losses})]
+        waiting, self._waiting = self._waiting, {}
+        return [*found, *waiting.values()]
+
+
+class Places:
+    """How many may train at once."""
+
+    def __init__(self, most: int = LIMITS["sessions"]) -> None:
+        self.most, self.taken = most, 0
+
+    def take(self) -> None:
+        """Take a place.
+
+        Raises:
+            ValueError: If there is none.
+        """
+        if self.taken >= self.most:
+            raise ValueError(f"{self.most} trainings run already; wait until one ends, or stop one")
+        self.taken += 1
+
+    def leave(self) -> None:
+        """Give a place back."""
+        self.taken -= 1
+
+
+class Session:
+    """One visitor: at most one training at a time, and the last model.
+
+    Args:
+        places: Shared by all visitors.
+    """
+
+    def __init__(self, places: Places) -> None:
+        self.places, self.outbox = places, Outbox()
+        self._process: asyncio.subprocess.Process | None = None
+        self._reader: asyncio.Task[None] | None = None
+        self._model: bytes | None = None
+        self._step, self._ended = 0, True
+
+    async def start(self, message: Mapping[str, Any]) -> None:
+        """Train as a checked message asks, in place of what was trained before.
+
+        Raises:
+            ValueError: If as many as may be train already.
+        """
+        await self.end()
+        self.places.take()
+        self.outbox.forget()
+        self._model, self._step, self._ended = None, 0, False
+        self.outbox.tell(type="state", state="starting", step=0)
+        try:
+            self._process = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", "pointdiffusion.web.trainer", stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE, env={**os.environ, "GOMP_SPINCOUNT": "5000"},
+            )  # fmt: skip
+        except OSError as error:
+            self.places.leave()
+            self._ended = True
+            raise ValueError(f"no process can be started ({error.strerror}); stop something and try again") from error
+        self._reader = asyncio.create_task(self._read(self._process))
+        await self._command(message)
+
+    async def command(self, message: Mapping[str, Any]) -> None:
+        """Pause, go on, take a step, stop, or ask for the model.
+
+        Raises:
+            ValueError: If there is nothing to do that with.
+        """
+        if not self._ended:
+            await self._command({"type": message["type"]})
+        elif message["type"] == "save" and self._model is not None:
+            self.outbox.put("model", self._model)
+        else:
+            raise ValueError("nothing is being trained; start a training first")
+
+    async def end(self) -> None:
+        """End the training, if one goes on, and wait until its process is gone."""
+        process, reader = self._process, self._reader
+        if process is None or reader is None:
+            return
+        self._ended = True
+        if process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+        await reader
+        self._process = self._reader = None
+
+    async def _command(self, message: Mapping[str, Any]) -> None:
+        process = self._process
+        if process is None or process.stdin is None:
+            return
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # its end is told by the reader
+            process.stdin.write(json.dumps(message).encode() + b"\n")
+            await process.stdin.drain()
+
+    async def _read(self, process: asyncio.subprocess.Process) -> None:
+        """Pass on what the process tells, until it ends."""
+        assert process.stdout is not None  # noqa: S101 (it was made with a pipe)
+        with contextlib.suppress(asyncio.IncompleteReadError):
+            while True:
+                length, kind = HEAD.unpack(await process.stdout.readexactly(HEAD.size))
+                if length > LONGEST:
+                    break
+                self._hear(kind, await process.stdout.readexactly(length))
+        if process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+        code = await process.wait()
+        self.places.leave()
+        if not self._ended:
+            self._ended = True
+            reason = f"signal {signal.Signals(-code).name}" if code < 0 else f"status {code}"
+            self.outbox.tell(
+                type="error",
+                message=f"the training process died ({reason}); the samples so far stay, start again to train anew",
+            )
+            self.outbox.tell(type="state", state="died", step=self._step)
+
+    def _hear(self, kind: int, payload: bytes) -> None:
+        if kind == KEPT:
+            self._model = payload
+            return
+        if kind != TEXT:
+            self._step = int.from_bytes(payload[4:8], "little")
+            self.outbox.put("model" if payload[0] == MODEL else "frame", payload)
+            return
+        message = json.loads(payload)
+        if message["type"] == "losses":
+            self.outbox.add_losses(message["steps"], message["train"])
+            return
+        if message["type"] == "state":
+            self._ended = message["state"] in ("stopped", "finished")
+        self.outbox.put(message["type"], payload.decode())
