@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from lightning.pytorch import Callback
 from numpy.typing import NDArray
 
 from pointdiffusion.closed_forms import fit_gaussian, fit_mixture, joined, student_t
@@ -73,11 +74,27 @@ class Job:
 
 
 class Trained(NamedTuple):
-    """A member, log-densities of the rows of its fold at some blurs, shape `(N, K)`, and the seconds of training."""
+    """A member, log-densities of the rows of its fold at some blurs, shape `(N, K)`, and the seconds of a step."""
 
     model: DiffusionModel
     values: Points
-    seconds: float
+    pace: float
+
+
+class StepClock(Callback):
+    """Notes when each step of training ended."""
+
+    def __init__(self) -> None:
+        self.times: list[float] = []
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        """Note the time."""
+        self.times.append(time.monotonic())
+
+    @property
+    def pace(self) -> float:
+        """Seconds of a step, the median; 0 where there was none, as of a member that was read from its folder."""
+        return float(np.median(np.diff(self.times))) if len(self.times) > 1 else 0.0
 
 
 class Members:
@@ -145,7 +162,8 @@ class Members:
         return None if self.folder is None else self.folder / f"{config.base}-{config.num_steps}" / str(member)
 
     def train(
-        self, rows: NDArray[np.int64], config: TableConfig, member: int, held: NDArray[np.int64] | None = None
+        self, rows: NDArray[np.int64], config: TableConfig, member: int, held: NDArray[np.int64] | None = None,
+        *callbacks: Callback,
     ) -> DiffusionModel:  # fmt: skip
         """Return one member, trained on some of the rows, or read from the folder that it was kept in."""
         folder = self.place(config, member)
@@ -172,7 +190,7 @@ class Members:
             standardiser=self.standardiser, base=self.base(config.base, rows), backbone=network,
             metadata=self.metadata, seed=self.seed_of(2, member), device=self.device, folder=folder,
             resume=self.resume and folder is not None and (folder / "checkpoints" / CHECKPOINT).exists(),
-            validation=None if held is None or folder is None else self.points[held], **known,
+            validation=None if held is None or folder is None else self.points[held], callbacks=callbacks, **known,
         )  # fmt: skip
         if kept is not None:
             model.save(kept)
@@ -193,12 +211,11 @@ class Members:
 
     def one(self, job: Job, levels: Points) -> Trained:
         """Train and judge one member, by one thread."""
-        start, threads = time.monotonic(), torch.get_num_threads()
+        clock, threads = StepClock(), torch.get_num_threads()
         torch.set_num_threads(1)
         try:
-            model = self.train(job.fold.inside, job.config, job.member, job.fold.outside)
-            seconds = time.monotonic() - start
-            return Trained(model, self.judge(model, job.fold, levels), seconds)
+            model = self.train(job.fold.inside, job.config, job.member, job.fold.outside, clock)
+            return Trained(model, self.judge(model, job.fold, levels), clock.pace)
         finally:
             torch.set_num_threads(threads)
 

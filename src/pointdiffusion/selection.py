@@ -172,7 +172,7 @@ class _Race:
         # Never kept: a fit that goes on would find it done, and take a step to cost nothing.
         trial = Job(replace(config, num_steps=TRIAL), 0, Fold(self.folds[0].inside, self.folds[0].outside[:8]))
         made = list(self.table.without_folder().several([trial] * workers(count), self.levels[:1]))
-        return max(each.seconds for each in made) / TRIAL
+        return max(each.pace for each in made)
 
 
 def fit_table(

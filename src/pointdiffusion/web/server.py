@@ -12,7 +12,7 @@ import contextlib
 import hmac
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -25,7 +25,7 @@ from pointdiffusion.web.export import filled_page
 from pointdiffusion.web.limits import LIMITS
 from pointdiffusion.web.protocol import parse, start_of
 from pointdiffusion.web.registry import registry
-from pointdiffusion.web.sessions import Places, Session
+from pointdiffusion.web.sessions import Session, Trainers
 from pointdiffusion.web.uploads import KINDS, TooLargeError, preview_bytes
 
 Scope = MutableMapping[str, Any]
@@ -52,14 +52,14 @@ class Served:
         token: What every request must bring as `?token=`; None where nobody else can reach the server.
         table: A table to begin with, as `uploads.preview` returns it.
         run: A run to begin with, as an export holds one.
-        places: How many may train at once.
+        most: How many may train at once.
     """
 
     hosts: frozenset[str]
     token: str | None = None
     table: Mapping[str, Any] | None = None
     run: Mapping[str, Any] | None = None
-    places: Places = field(default_factory=Places)
+    most: int = LIMITS["sessions"]
 
 
 class Guard:
@@ -116,11 +116,12 @@ class Rate:
 def make_app(served: Served) -> FastAPI:
     """Return the server of a page."""
     sessions: set[Session] = set()
+    trainers = Trainers(served.most)
 
     @contextlib.asynccontextmanager
     async def life(_app: FastAPI) -> AsyncIterator[None]:
         yield
-        await asyncio.gather(*(session.end() for session in list(sessions)))
+        await asyncio.gather(trainers.close(), *(session.end() for session in list(sessions)))
 
     app = FastAPI(
         title="pointdiffusion playground", version=__version__, docs_url=None, redoc_url=None,
@@ -172,15 +173,16 @@ def make_app(served: Served) -> FastAPI:
             await socket.close(1013, "too many pages are open")
             return
         await socket.accept()
-        session = Session(served.places)
+        session = Session(trainers)
         sessions.add(session)
+        preparing = asyncio.create_task(trainers.prepare())
         both = {asyncio.create_task(_send(socket, session)), asyncio.create_task(_receive(socket, session))}
         try:
             await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
         finally:
             for task in both:
                 task.cancel()
-            await asyncio.gather(*both, return_exceptions=True)
+            await asyncio.gather(*both, preparing, return_exceptions=True)
             await session.end()
             sessions.discard(session)
 

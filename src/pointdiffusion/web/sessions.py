@@ -12,6 +12,7 @@ import json
 import os
 import signal
 import sys
+from asyncio.subprocess import Process
 from collections.abc import Mapping
 from typing import Any
 
@@ -67,37 +68,81 @@ class Outbox:
         return [*found, *waiting.values()]
 
 
-class Places:
-    """How many may train at once."""
+class Trainers:
+    """Processes that train: so many at once at most, and one that waits ready, since a process takes seconds to start.
+
+    Args:
+        most: How many may train at once.
+    """
 
     def __init__(self, most: int = LIMITS["sessions"]) -> None:
         self.most, self.taken = most, 0
+        self._spare: Process | None = None
+        self._starting = asyncio.Lock()
 
-    def take(self) -> None:
-        """Take a place.
+    async def prepare(self) -> None:
+        """Have a process ready."""
+        async with self._starting:
+            if self._spare is None or self._spare.returncode is not None:
+                with contextlib.suppress(OSError):
+                    self._spare = await _spawn()
+
+    async def take(self) -> Process:
+        """Return a process that waits for its request.
 
         Raises:
-            ValueError: If there is none.
+            ValueError: If as many as may be train already, or no process can be started.
         """
         if self.taken >= self.most:
             raise ValueError(f"{self.most} trainings run already; wait until one ends, or stop one")
         self.taken += 1
+        try:
+            async with self._starting:
+                spare, self._spare = self._spare, None
+            return spare if spare is not None and spare.returncode is None else await _spawn()
+        except BaseException as error:
+            self.taken -= 1
+            if not isinstance(error, OSError):
+                raise  # the visitor left meanwhile
+            raise ValueError(f"no process can be started ({error.strerror}); stop something and try again") from error
 
     def leave(self) -> None:
-        """Give a place back."""
+        """Count a process that has ended."""
         self.taken -= 1
+
+    async def close(self) -> None:
+        """End the process that waits."""
+        async with self._starting:
+            spare, self._spare = self._spare, None
+        if spare is not None:
+            await _end(spare)
+
+
+async def _spawn() -> Process:
+    return await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "pointdiffusion.web.trainer", stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE, env={**os.environ, "GOMP_SPINCOUNT": "5000"},
+    )  # fmt: skip
+
+
+async def _end(process: Process) -> int:
+    """End a process, and return its status once it is gone."""
+    if process.returncode is None:
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+    return await process.wait()
 
 
 class Session:
     """One visitor: at most one training at a time, and the last model.
 
     Args:
-        places: Shared by all visitors.
+        trainers: Shared by all visitors.
     """
 
-    def __init__(self, places: Places) -> None:
-        self.places, self.outbox = places, Outbox()
-        self._process: asyncio.subprocess.Process | None = None
+    def __init__(self, trainers: Trainers) -> None:
+        self.trainers, self.outbox = trainers, Outbox()
+        self._process: Process | None = None
         self._reader: asyncio.Task[None] | None = None
         self._model: bytes | None = None
         self._step, self._ended = 0, True
@@ -109,19 +154,10 @@ class Session:
             ValueError: If as many as may be train already.
         """
         await self.end()
-        self.places.take()
+        self._process = await self.trainers.take()
         self.outbox.forget()
         self._model, self._step, self._ended = None, 0, False
         self.outbox.tell(type="state", state="starting", step=0)
-        try:
-            self._process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "pointdiffusion.web.trainer", stdin=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.PIPE, env={**os.environ, "GOMP_SPINCOUNT": "5000"},
-            )  # fmt: skip
-        except OSError as error:
-            self.places.leave()
-            self._ended = True
-            raise ValueError(f"no process can be started ({error.strerror}); stop something and try again") from error
         self._reader = asyncio.create_task(self._read(self._process))
         await self._command(message)
 
@@ -144,9 +180,7 @@ class Session:
         if process is None or reader is None:
             return
         self._ended = True
-        if process.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                process.kill()
+        await _end(process)
         await reader
         self._process = self._reader = None
 
@@ -158,7 +192,7 @@ class Session:
             process.stdin.write(json.dumps(message).encode() + b"\n")
             await process.stdin.drain()
 
-    async def _read(self, process: asyncio.subprocess.Process) -> None:
+    async def _read(self, process: Process) -> None:
         """Pass on what the process tells, until it ends."""
         assert process.stdout is not None  # noqa: S101 (it was made with a pipe)
         with contextlib.suppress(asyncio.IncompleteReadError):
@@ -167,11 +201,8 @@ class Session:
                 if length > LONGEST:
                     break
                 self._hear(kind, await process.stdout.readexactly(length))
-        if process.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                process.kill()
-        code = await process.wait()
-        self.places.leave()
+        code = await _end(process)
+        self.trainers.leave()
         if not self._ended:
             self._ended = True
             reason = f"signal {signal.Signals(-code).name}" if code < 0 else f"status {code}"

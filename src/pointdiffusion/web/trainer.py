@@ -229,8 +229,11 @@ def fit_start(start: Start, callbacks: list[Callback]) -> DiffusionModel:
     def network(_metadata: Any) -> Any:
         return default_network(n_dims, training.hidden_dim, training.num_layers, num_classes=classes)
 
+    import pandas as pd
+
+    rows = pd.DataFrame(start.mean + start.scale * start.points, columns=start.columns)
     return fit(
-        start.mean + start.scale * start.points, training.config, labels=start.labels, backbone=network,
+        rows, training.config, labels=start.labels, backbone=network,
         standardiser=Standardiser(start.mean, start.scale), seed=start.seed, device="cpu", callbacks=callbacks,
     )  # fmt: skip
 
