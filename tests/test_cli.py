@@ -25,7 +25,7 @@ from pointdiffusion.cli import runs, terminal
 from pointdiffusion.cli.app import main
 from pointdiffusion.cli.train import seconds
 
-COMMANDS = ["datasets", "train", "sample", "score", "explain", "impute", "report", "export"]
+COMMANDS = ["datasets", "train", "sample", "score", "explain", "impute", "report", "export", "play"]
 COMMANDS += ["diagnose", "certify", "info"]
 QUICK = ["--steps", "20", "--no-report"]
 LOGGED = {"selection.txt", "lightning_logs"}

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from sklearn.datasets import load_iris
 
 import pointdiffusion as ptd
-from pointdiffusion import selection
+from pointdiffusion import members, selection
+from pointdiffusion.closed_forms import fit_gaussian
 
 RNG = np.random.default_rng(2)
 CORRELATED = RNG.normal(size=(80, 4)) @ RNG.normal(size=(4, 4)) + [0, 10, -1000, 0]
@@ -150,3 +157,73 @@ def test_what_was_not_weighed_is_not_said_to_be(config: dict[str, Any], said: st
 def test_what_cannot_be_fitted_is_refused(settings: dict[str, Any], sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
         fitted(**settings)
+
+
+def test_members_trained_at_once_are_those_trained_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In processes of their own or here: the same weights and densities bit for bit, in the same order."""
+    table = members.Members(load_iris().data, None, 0, {})
+    settled = selection._sized(ptd.TableConfig(base="gaussian", num_steps=20), table)
+    jobs = [members.Job(settled, place, fold) for place, fold in enumerate(table.folds(2))]
+    levels = np.array([0.1, 0.3])
+    here = list(table.several(jobs, levels))
+    monkeypatch.setattr(members, "WORTH", 0)
+    monkeypatch.setattr(members, "workers", lambda _count: 2)
+    there = list(table.several(jobs, levels))
+    for one, other in zip(here, there, strict=True):
+        assert np.array_equal(one.values, other.values)
+        pairs = zip(one.model.denoiser.parameters(), other.model.denoiser.parameters(), strict=True)
+        assert all(torch.equal(a, b) for a, b in pairs)
+    assert not np.array_equal(here[0].values, here[1].values)
+
+
+def test_the_processes_of_members_end_with_the_one_that_started_them(tmp_path: Path) -> None:
+    """Killed without a word, as by the system when memory runs out, it leaves nothing running."""
+    script = """
+import os, signal, threading, time
+import numpy as np
+from pointdiffusion import TableConfig, members, selection
+members.WORTH, members.workers = 0, lambda count: 2
+table = members.Members(np.random.default_rng(0).normal(size=(200, 2)), None, 0, {})
+config = selection._sized(TableConfig(base="gaussian", num_steps=100_000), table)
+jobs = [members.Job(config, place, fold) for place, fold in enumerate(table.folds(2))]
+
+def kill():
+    def busy():
+        for entry in os.listdir("/proc"):
+            try:
+                if entry.isdigit() and b"popen_loky" in open(f"/proc/{entry}/cmdline", "rb").read():
+                    if int(open(f"/proc/{entry}/stat").read().rpartition(")")[2].split()[1]) == os.getpid():
+                        yield entry
+            except OSError:
+                pass
+    while len(found := list(busy())) < 2:
+        time.sleep(0.1)
+    time.sleep(1)
+    print(*found, flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+threading.Thread(target=kill, daemon=True).start()
+list(table.several(jobs, np.array([0.1])))
+"""
+    done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    started = list(map(int, done.stdout.split()))
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    assert len(started) == 2
+    deadline = time.monotonic() + 60
+    while any(Path(f"/proc/{process}/cmdline").exists() and Path(f"/proc/{process}/cmdline").read_bytes()
+              for process in started):  # fmt: skip
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+@pytest.mark.parametrize("rows", [150, 2000])
+def test_the_companion_does_not_stray(rows: int) -> None:
+    """No part of the broad Student t is wider than twice what the farthest row asks for, or four."""
+    x = np.random.default_rng(0).standard_t(3, size=(rows, 2))
+    table = members.Members(x, None, 0, {})
+    student = table.closed_forms(np.arange(rows))[1]
+    whole = fit_gaussian(table.x)
+    widest = (student.covariances[:, 0, 0] / whole.covariances[0, 0, 0]).sqrt().max()
+    whitened = np.linalg.solve(np.linalg.cholesky(whole.covariances[0].numpy()), (table.x - whole.means[0].numpy()).T)
+    farthest = np.sqrt((whitened**2).mean(axis=0)).max()
+    assert widest == pytest.approx(max(4.0, 2 * farthest))

@@ -8,8 +8,11 @@ process.
 from __future__ import annotations
 
 import copy
+import functools
 import multiprocessing
+import os
 import signal
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -207,7 +210,7 @@ class Members:
         from joblib import Parallel, delayed
 
         parallel = Parallel(workers(len(jobs)), backend="loky", max_nbytes=None, return_as="generator")
-        yield from parallel(delayed(_in_a_process)(self, job, levels) for job in jobs)
+        yield from parallel(delayed(_in_a_process)(os.getpid(), self, job, levels) for job in jobs)
 
     def one(self, job: Job, levels: Points) -> Trained:
         """Train and judge one member, by one thread."""
@@ -241,10 +244,23 @@ def _broad(gaussian: GaussianMixture, x: Points) -> GaussianMixture:
     return student_t(mean, covariance, widest=max(4.0, 2 * farthest))
 
 
-def _in_a_process(members: Members, job: Job, levels: Points) -> Trained:
-    """Train and judge one member where nothing else is done; Ctrl-C is for the process that asked for it."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+def _in_a_process(parent: int, members: Members, job: Job, levels: Points) -> Trained:
+    """Train and judge one member where nothing else is done."""
+    _settle(parent)
     return members.one(job, levels)
+
+
+@functools.cache
+def _settle(parent: int) -> None:
+    """Leave Ctrl-C to the process that asked for the work, and end with it, however it ends; once in a process."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _network(n_dims: int, config: TableConfig, num_classes: int, num_context: int) -> ResidualMLP:
