@@ -84,7 +84,7 @@ def settle(tab: Page, limit: float = 25.0) -> None:
     """Wait until all is computed and drawn."""
     until = time.monotonic() + limit
     tab.wait_for_timeout(80)  # changes of a moment are gathered for 40 ms
-    while tab.evaluate("playground.app.busy"):
+    while tab.evaluate("!window.playground || playground.app.busy"):
         assert time.monotonic() < until, "the page computes without end"
         tab.wait_for_timeout(40)
     tab.wait_for_timeout(60)
