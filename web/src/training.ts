@@ -125,8 +125,7 @@ export class Trainer implements Listener {
         // What was on its way while the network itself arrived shows no more than it does.
         if (told.step <= this.taken) return;
         this.step = Math.max(this.step, told.step);
-        this.frame = told.bytes;
-        this.trainee.changed(false);
+        this.trainee.changed(this.show(told.bytes));
         break;
       case 'losses':
         for (const [i, step] of told.steps.entries()) this.losses.push({ step, loss: told.train[i] });
@@ -140,6 +139,13 @@ export class Trainer implements Listener {
         this.trainee.changed(true);
         break;
     }
+  }
+
+  /** Keep a frame until it is drawn; returns whether there was none before. */
+  private show(frame: ArrayBuffer): boolean {
+    const first = !(this.shown ?? this.frame);
+    this.frame = frame;
+    return first;
   }
 
   private turn(phase: Phase): void {

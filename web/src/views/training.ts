@@ -31,11 +31,14 @@ function settings(app: App): HTMLElement {
     t('train.more'),
     h('div', { class: 'settings' }, ...made.more, slider(app, 'train.seed', { dice: true })),
   );
-  const all = h('fieldset', { class: 'fields' }, h('div', { class: 'settings' }, ...made.main), range, more);
-  app.on('training', () => {
-    all.disabled = app.trainer.active;
-  });
-  all.disabled = app.trainer.active;
+  const all = h('div', { class: 'fields' }, h('div', { class: 'settings' }, ...made.main), range, more);
+  // What a training was started with holds until it ends; explanations may be read all the while.
+  const hold = () => {
+    for (const input of all.querySelectorAll<HTMLInputElement>('input, select, .dice'))
+      input.disabled = app.trainer.active;
+  };
+  app.on('training', hold);
+  hold();
   return all;
 }
 
@@ -97,6 +100,7 @@ function buttons(app: App, stopTime: () => void): HTMLElement {
     else {
       stopTime();
       app.train();
+      document.getElementById('canvas-a')?.scrollIntoView({ block: 'nearest' });
     }
   };
   const button = (id: string, text: string, onclick: () => void, kind = 'plain outlined') =>
