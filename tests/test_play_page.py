@@ -464,6 +464,10 @@ def test_a_saved_page_holds_the_network_and_asks_nobody(
     serve: Serve, open_page: Callable[..., Page], run: dict[str, Any], tmp_path: Path
 ) -> None:
     tab, paper = serve(SMALL, token=SECRET)
+    tab.click("summary:has-text('Share')")
+    tab.click("#share-link")
+    assert "with the token" in tab.inner_text("#link-dialog")
+    tab.keyboard.press("Escape")
     train(tab, paper)
     finish(tab, paper, run)
     content = saved(tab, "#share-html").decode()
@@ -593,6 +597,9 @@ def test_without_a_server_the_page_says_how_to_train(open_page: Callable[..., Pa
 def test_every_size_and_theme_while_training(serve: Serve, run: dict[str, Any], width: int) -> None:
     tab, paper = serve(SMALL, width=width, height=900, color_scheme="light")
     train(tab, paper)
+    box = tab.locator("#canvas-a").bounding_box()  # come into view, where the button lies below it
+    assert box is not None
+    assert 0 <= box["y"] <= 900 - box["height"]
     paper.live(50, cloud(0))
     paper.say(type="losses", steps=[1, 50], train=[0.9, 0.3])
     hear(tab)

@@ -544,6 +544,8 @@ def test_an_address_of_nonsense_opens_the_page(open_page: Open) -> None:
     )
     assert state(tab, "n") == 20
     assert len(points(tab)) > 0
+    for shape in ("run", "toString", "square"):  # of another file, of JavaScript, of nowhere
+        assert state(open_page(f"{SMALL}&shape={shape}"), "shape") == "swiss-roll"
 
 
 # ------------------------------------------------------------------------------------------------ words, tour, language

@@ -53,6 +53,7 @@ export class App {
   trainedOn: Points | null = null;
   private networks = 0;
   private readonly runData: Points | null;
+  private print = 0;
   private version = 0;
   private keys: Record<PanelName, string> = { a: '', b: '' };
   private ends: Record<PanelName, Int32Array | null> = { a: null, b: null };
@@ -91,6 +92,7 @@ export class App {
         this.tell('model');
       },
     });
+    if (!this.knows(this.state.shape)) store.set({ shape: PROPERTIES.shape.value });
     this.refreshData();
     store.subscribe((changed) => this.changed(changed));
   }
@@ -134,6 +136,11 @@ export class App {
     return { ...this.registry.datasets, heart: HEART };
   }
 
+  /** Whether there are such points: an address may name any. */
+  knows(shape: string): boolean {
+    return shape === '' || Object.hasOwn(this.shapes(), shape) || (shape === 'run' && this.run !== null);
+  }
+
   /** Noise of the shape in units of the window. */
   noise(): number {
     const spec = this.shapes()[this.state.shape];
@@ -155,6 +162,7 @@ export class App {
         : shape === ''
           ? (this.drawing.points ?? EMPTY)
           : (this.draw(n, 1) ?? EMPTY);
+    this.print = printOf(this.data);
     this.version++;
     this.ends = { a: null, b: null };
   }
@@ -397,7 +405,7 @@ export class App {
       settings,
       live: { count: state.samples, nfe: LIVE_NFE, seed: Math.max(state.start, 1) },
     };
-    const recipe = { seed: order.seed, settings, print: printOf(data), labelled: labels !== null };
+    const recipe = { seed: order.seed, settings, print: this.print, labelled: labels !== null };
     this.trainer.start(order, { recipe, points: data });
     this.store.set({ t: 1, points: true });
   }
@@ -439,7 +447,7 @@ export class App {
 
   /** Whether the network was trained in the page, on other points than those that are shown. */
   get strange(): boolean {
-    return this.run?.recipe !== undefined && this.run.recipe.print !== printOf(this.data);
+    return this.run?.recipe !== undefined && this.run.recipe.print !== this.print;
   }
 
   // -------------------------------------------------------------------------------------------------- what is shown

@@ -34,7 +34,7 @@ async function boot(): Promise<void> {
   const given = location.hash.length > 1 ? location.hash : (run?.state ?? '');
   const { state, own } = fromAddress(given);
   const quiet = matchMedia('(prefers-reduced-motion: reduce)').matches;
-  if (run?.run && !given) Object.assign(state, opening(run.run));
+  if (run?.run && !given && run.state === null) Object.assign(state, opening(run.run));
   if (quiet && !given) state.t = 1;
   const store = new Store(state);
   const source = new WorkerSource(script, registry, run?.run ?? null);
@@ -57,6 +57,7 @@ async function boot(): Promise<void> {
   window.addEventListener('hashchange', () => {
     const next = fromAddress(location.hash);
     app.drawing.points = next.own ?? app.drawing.points;
+    if (!app.knows(next.state.shape)) next.state.shape = PROPERTIES.shape.value;
     store.set({ ...defaults(), ...next.state });
   });
   Object.assign(window, { playground: { app, page } }); // for the tests, and for the curious

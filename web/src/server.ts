@@ -53,7 +53,12 @@ const MODEL_HEAD = 8;
 /** Return what a message says; null for what this page does not know. */
 export function read(message: string | ArrayBuffer): Told | null {
   if (typeof message !== 'string') return readBytes(message);
-  const told = JSON.parse(message) as Told;
+  let told: Told;
+  try {
+    told = JSON.parse(message) as Told;
+  } catch {
+    return null;
+  }
   switch (told?.type) {
     case 'started':
       return Number.isFinite(told.steps) ? told : null;

@@ -103,7 +103,14 @@ export class Trainer implements Listener {
     } else if (told.type === 'started') {
       this.current = this.wanted ?? this.current;
       this.wanted = null;
-      Object.assign(this, { step: 0, steps: told.steps, optimal: told.optimal_loss, losses: [], taken: -1, any: true });
+      Object.assign(this, {
+        step: 0,
+        steps: told.steps,
+        optimal: told.optimal_loss ?? null,
+        losses: [],
+        taken: -1,
+        any: true,
+      });
       this.frame = this.shown = null;
       this.since = { time: this.now(), step: 0 };
       this.trainee.changed(true);
@@ -128,7 +135,8 @@ export class Trainer implements Listener {
         this.trainee.changed(this.show(told.bytes));
         break;
       case 'losses':
-        for (const [i, step] of told.steps.entries()) this.losses.push({ step, loss: told.train[i] });
+        for (const [i, step] of told.steps.entries())
+          if (Number.isFinite(told.train[i])) this.losses.push({ step, loss: told.train[i] });
         this.trainee.changed(false);
         break;
       case 'run':

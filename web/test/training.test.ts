@@ -55,6 +55,7 @@ test('what is no message of this protocol is passed over', () => {
     '{"type":"run","run":null}',
     '{"type":"started"}',
     'null',
+    '{"type":"losses","steps":[1],"train":[NaN]}',
     '3',
   ])
     assert.equal(read(nonsense), null);
@@ -118,7 +119,7 @@ test('losses are drawn between ticks, in the logarithm where that can be', () =>
   const wide = scaleOf([1, 0.001, 0.3]);
   assert.ok(wide.log && wide.low < 0.001 && wide.high > 1);
   assert.deepEqual(wide.ticks, [0.001, 0.01, 0.1, 1]);
-  assert.deepEqual(scaleOf([0.9, 0.13]).ticks, [0.2, 0.5]);
+  assert.deepEqual(scaleOf([0.9, 0.13]).ticks, [0.1, 0.2, 0.5]);
   for (const values of [[0.21, 0.2], [0.5], [0, 0.3], [-1, 2]]) {
     const { low, high, ticks } = scaleOf(values);
     assert.ok(ticks.length >= 2 && ticks.every((tick) => tick >= low && tick <= high), String(values));

@@ -197,6 +197,7 @@ export const en = {
   'share.html': 'Save as HTML',
   'share.note': 'The link holds the whole state of the page; nothing is stored anywhere else.',
   'share.some': 'The link holds {n} of your {all} points; save as HTML to keep them all.',
+  'share.token': 'It opens this page on its server, with the token: whoever has it can train there.',
   'python.note': 'This script makes the same points with the library, from the same noise, number for number.',
   'python.train':
     'This script trains the same network on the same points, then walks from the same noise; another machine rounds otherwise, so its last digits may differ.',

@@ -188,6 +188,7 @@ export const zh: Texts & Record<`help.train.${string}`, string> = {
   'share.html': '另存为 HTML',
   'share.note': '链接包含页面的全部状态；别处不存任何东西。',
   'share.some': '链接包含你的 {all} 个点中的 {n} 个；另存为 HTML 可全部保留。',
+  'share.token': '它带着令牌打开服务器上的这一页：得到它的人都能在那里训练。',
   'python.note': '这个脚本用程序库从同样的噪声得到同样的点，逐个数字一致。',
   'python.train': '这个脚本在同样的点上训练同样的网络，再从同样的噪声出发；另一台机器的舍入不同，末几位可能有差别。',
   'python.exact':

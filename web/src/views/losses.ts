@@ -19,8 +19,15 @@ export function scaleOf(values: number[]): Scale {
   if (!found.length) return { low: 0, high: 1, ticks: [], log: false };
   let [low, high] = [Math.min(...found), Math.max(...found)];
   const log = low > 0;
-  if (log) [low, high] = [low / 1.08, high * 1.08];
-  else [low, high] = [low - 0.05 * (high - low || 1), high + 0.05 * (high - low || 1)];
+  // Below the lowest, which is the optimum's, there is room for its name.
+  const [down, up] = [0.2, 0.05];
+  if (log) {
+    const ratio = Math.max(high / low, 1.2);
+    [low, high] = [low / ratio ** down, high * ratio ** up];
+  } else {
+    const range = high - low || 1;
+    [low, high] = [low - down * range, high + up * range];
+  }
   const inside = (value: number) => value >= low && value <= high;
   if (log && high / low > 4) {
     const ticks: number[] = [];
@@ -72,6 +79,7 @@ export function drawLosses(canvas: HTMLCanvasElement, trainer: Trainer, palette:
   context.textAlign = 'right';
   context.beginPath();
   for (const tick of ticks) {
+    if (optimal !== null && tick < optimal) continue; // there stands its name
     const y = Math.round(py(tick)) + 0.5;
     context.moveTo(left, y);
     context.lineTo(right, y);
@@ -92,9 +100,8 @@ export function drawLosses(canvas: HTMLCanvasElement, trainer: Trainer, palette:
     context.lineTo(right, y);
     context.stroke();
     context.setLineDash([]);
-    // The curve comes down from the upper left: the label keeps to the right, above its line where there is room.
     context.textAlign = 'right';
-    context.fillText(t('train.optimal', { value: shown(optimal) }), right, y - top > 16 ? y - 5 : y + 14);
+    context.fillText(t('train.optimal', { value: shown(optimal) }), right, y + 13);
   }
   context.strokeStyle = palette.sample;
   context.lineWidth = 2;

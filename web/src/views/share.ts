@@ -54,10 +54,11 @@ export function openLink(app: App): void {
   const count = app.drawing.points?.labels.length ?? 0;
   const note =
     app.state.shape === '' && count > MOST_SHARED ? t('share.some', { n: MOST_SHARED, all: count }) : t('share.note');
+  const warning = app.server?.token ? t('share.token') : '';
   openDialog(
     t('share.link'),
     'link-dialog',
-    h('p', { class: 'note' }, note),
+    h('p', { class: 'note' }, note, ' ', warning),
     h(
       'div',
       { class: 'copy' },
