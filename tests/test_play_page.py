@@ -45,10 +45,10 @@ SETTINGS = {
 """Settings of training as Python tells them, where it does not yet."""
 LIMITS = {"upload_bytes": 2**20, "rows": 200_000, "columns": 64, "steps": 50_000, "batch_size": 1024,
           "hidden_dim": 256, "num_layers": 4, "sessions": 2}  # fmt: skip
-TABLE = {"columns": ["a", "b", "kind"], "rows": 9000,
+TABLE: dict[str, Any] = {"columns": ["a", "b", "kind"], "rows": 9000,
          "values": [[float(k % 7), float(k * k % 11), "odd" if k % 2 else "even"] for k in range(40)]}  # fmt: skip
 SMALL = "n=60&samples=80&a.steps=6&t=1"
-SECRET = "a/b?&"
+ENTRY = "a/b?&"
 
 
 def served_page(table: Any = None, token: str | None = None) -> str:
@@ -148,7 +148,7 @@ def serve(browser: Browser) -> Iterator[Serve]:
         tab.set_default_timeout(20_000)
         tab.route_web_socket(re.compile(".*"), paper.connect)
         known = (paper.address, "blob:", "data:")
-        tab.on("request", lambda request: request.url.startswith(known) or wrong.append(request.url))
+        tab.on("request", lambda request: wrong.extend([] if request.url.startswith(known) else [request.url]))
         tab.on("pageerror", lambda error: wrong.append(str(error)))
         tab.goto(f"{paper.address}#{given}")
         settle(tab)
@@ -431,9 +431,9 @@ def test_errors_are_shown_as_texts(serve: Serve) -> None:
 
 
 def test_a_lost_connection_is_told_and_made_again(serve: Serve) -> None:
-    tab, paper = serve(token=SECRET)
+    tab, paper = serve(token=ENTRY)
     train(tab, paper)
-    assert parse_qs(urlsplit(paper.addresses[0]).query) == {"token": [SECRET]}
+    assert parse_qs(urlsplit(paper.addresses[0]).query) == {"token": [ENTRY]}
     paper.live(3, cloud(0))
     hear(tab)
     paper.sockets[-1].close()
@@ -463,7 +463,7 @@ def test_without_points_there_is_nothing_to_learn(serve: Serve) -> None:
 def test_a_saved_page_holds_the_network_and_asks_nobody(
     serve: Serve, open_page: Callable[..., Page], run: dict[str, Any], tmp_path: Path
 ) -> None:
-    tab, paper = serve(SMALL, token=SECRET)
+    tab, paper = serve(SMALL, token=ENTRY)
     tab.click("summary:has-text('Share')")
     tab.click("#share-link")
     assert "with the token" in tab.inner_text("#link-dialog")
@@ -471,7 +471,7 @@ def test_a_saved_page_holds_the_network_and_asks_nobody(
     train(tab, paper)
     finish(tab, paper, run)
     content = saved(tab, "#share-html").decode()
-    assert SECRET not in content
+    assert ENTRY not in content
     assert "connect-src 'none'" in content.split("<body")[0]
     (tmp_path / "mine.html").write_text(content, encoding="utf-8")
     again = open_page("", file=tmp_path / "mine.html")
@@ -531,10 +531,10 @@ def sent(model: ptd.DiffusionModel, folder: Path) -> dict[str, Any]:
 
 
 def test_parquet_goes_to_the_server_and_csv_does_not(serve: Serve) -> None:
-    tab, paper = serve(token=SECRET)
+    tab, paper = serve(token=ENTRY)
     for name, kind in (("a.parquet", "parquet"), ("a.npz", "npz"), ("a.tsv", "tsv"), ("a.tsv.gz", "tsv")):
         give(tab, name, b"PAR1")
-        assert paper.uploads[-1] == ({"path": "/api/table", "kind": kind, "token": SECRET}, b"PAR1")
+        assert paper.uploads[-1] == ({"path": "/api/table", "kind": kind, "token": ENTRY}, b"PAR1")
         assert "9000 rows, 3 columns" in tab.inner_text(".upload-body")
         assert "takes 2000 of them" in tab.inner_text(".upload-body")
         tab.keyboard.press("Escape")
@@ -550,7 +550,7 @@ def test_parquet_goes_to_the_server_and_csv_does_not(serve: Serve) -> None:
     train(tab, paper)
     sent_data = paper.asked[-1]["data"]
     assert sent_data["columns"] == ["a", "b"]
-    table = np.array([row[:2] for row in TABLE["values"]])  # type: ignore[index]
+    table = np.array([row[:2] for row in TABLE["values"]])
     own = np.frombuffer(base64.b64decode(sent_data["points"]), "<f4").reshape(-1, 2) * sent_data["scale"]
     np.testing.assert_allclose(np.sort(own + sent_data["mean"], axis=0), np.sort(table, axis=0), atol=1e-5)
 
