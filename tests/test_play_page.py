@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import io
 import json
 import re
 import struct
@@ -16,6 +17,7 @@ from urllib.parse import parse_qs, urlsplit
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from PIL import Image
 from test_playground import AXE, FLAGS, axe, browser, data, give, open_page, picture, points, saved, settle, state
 from test_web_export import make_model, run_of
 
@@ -270,16 +272,26 @@ def test_progress_and_losses(serve: Serve) -> None:
     tab.locator("#losses").scroll_into_view_if_needed()
     paper.say(type="losses", steps=[1, 100, 200], train=[0.9, 0.4, 0.3])
     hear(tab)
-    before = tab.locator("#losses").screenshot()
+    before = looks(tab)
     paper.say(type="losses", steps=[300, 340], train=[0.2, 0.15])
     tab.wait_for_timeout(600)
     paper.live(340, cloud(0))
     hear(tab)
-    assert tab.locator("#losses").screenshot() != before
+    after = looks(tab)
+    orange, blue = ((after[..., a] - after[..., b] > 60).any(axis=0) for a, b in ((0, 2), (2, 0)))
+    assert 0.1 < orange.mean() < 0.25  # the curve has come 340 of 2000 steps
+    assert 0.3 < blue.mean() < 0.95  # the line of the optimum goes all the way, in dashes
+    assert (after != before).any()
     assert tab.inner_text("#train-step") == "step 340 of 2000"
     assert re.fullmatch(r"\d+ s left", tab.inner_text(".counts span:last-child"))
     assert tab.evaluate("document.querySelector('#training progress').value") == 340
     assert tab.get_attribute("#losses", "aria-label") == "Loss 0.150 at step 340. exact optimum 0.125"
+
+
+def looks(tab: Page) -> NDArray[np.int64]:
+    """Return the picture of the losses, (H, W, 3)."""
+    image = Image.open(io.BytesIO(tab.locator("#losses").screenshot()))
+    return np.asarray(image.convert("RGB")).astype(int)
 
 
 def test_pause_step_resume_and_stop(serve: Serve, run: dict[str, Any]) -> None:
