@@ -16,7 +16,17 @@ import { sigmaAt, timeOf } from './time.ts';
 import { Trainer, type Training } from './training.ts';
 import { type Path, REACH } from './views/scene.ts';
 
-export type Event = 'state' | 'data' | 'walked' | 'figures' | 'progress' | 'picture' | 'problem' | 'training' | 'model';
+export type Event =
+  | 'state'
+  | 'data'
+  | 'walked'
+  | 'figures'
+  | 'progress'
+  | 'picture'
+  | 'problem'
+  | 'training'
+  | 'step'
+  | 'model';
 export type Tool = 'drag' | 'spray' | 'line' | 'erase';
 
 /** One setting that was tried: a point of the work-precision plot. */
@@ -83,7 +93,7 @@ export class App {
     this.trainer = new Trainer(server && ((listener) => connect(server.token, listener)), {
       changed: (whole) => {
         if (whole) this.tell('figures');
-        this.tell('training');
+        this.tell(whole ? 'training' : 'step');
         this.tell('picture');
       },
       took: (found, training) => this.take(found, training),

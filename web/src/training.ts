@@ -13,7 +13,7 @@ export interface Training {
 }
 
 export interface Trainee {
-  /** Something is to be shown anew; `whole` unless it is but the next step. */
+  /** Something is to be shown anew: the whole, or but the next step. */
   changed(whole: boolean): void;
   took(run: RunFile, training: Training): void;
   saved(bytes: Uint8Array<ArrayBuffer>): void;

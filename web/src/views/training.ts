@@ -76,7 +76,7 @@ function progress(app: App): HTMLElement {
     requestAnimationFrame(draw);
   };
   new ResizeObserver(sync).observe(element);
-  app.on('training', sync);
+  for (const event of ['training', 'step'] as const) app.on(event, sync);
   app.on('problem', () => {
     palette = readPalette(document.documentElement); // told when the theme changes
     sync();
