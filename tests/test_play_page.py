@@ -230,6 +230,7 @@ def test_what_is_asked_for_is_what_is_set(serve: Serve) -> None:
     assert asked["data"]["columns"] == ["x", "y"]
     own = sent * asked["data"]["scale"] + asked["data"]["mean"]  # in the units of the library's moons
     assert np.abs(np.median(own, axis=0) - np.median(ptd.DATASETS["moons"](2000, random_state=0), axis=0)).max() < 0.3
+    tab.wait_for_timeout(600)  # the address follows when all has come to rest
     link = tab.evaluate("location.hash")
     again, _ = serve(link[1:])
     assert [state(again, f"train.{name}") for name in ("noise_sampler", "steps", "seed")] == ["log-normal", 1234, 5]

@@ -114,7 +114,8 @@ const query = (token: string | null) => (token ? `?token=${encodeURIComponent(to
 
 /** Open a connection; what is sent before it stands, waits. */
 export function connect(token: string | null, listener: Listener): Line {
-  const socket = new WebSocket(`${location.origin.replace(/^http/, 'ws')}/ws${query(token)}`);
+  const address = new URL(`ws${query(token)}`, location.href).href;
+  const socket = new WebSocket(address.replace(/^http/, 'ws'));
   socket.binaryType = 'arraybuffer';
   const waiting: string[] = [];
   socket.onopen = () => {
