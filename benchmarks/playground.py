@@ -39,7 +39,7 @@ def settled(tab: Any) -> float:
     """Wait until all is computed; return the seconds that took."""
     start = time.perf_counter()
     tab.wait_for_timeout(80)
-    while tab.evaluate("playground.app.busy"):
+    while tab.evaluate("!window.playground || playground.app.busy"):
         tab.wait_for_timeout(20)
     return time.perf_counter() - start
 

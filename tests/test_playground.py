@@ -84,7 +84,7 @@ def settle(tab: Page, limit: float = 25.0) -> None:
     """Wait until all is computed and drawn."""
     until = time.monotonic() + limit
     tab.wait_for_timeout(80)  # changes of a moment are gathered for 40 ms
-    while tab.evaluate("playground.app.busy"):
+    while tab.evaluate("!window.playground || playground.app.busy"):
         assert time.monotonic() < until, "the page computes without end"
         tab.wait_for_timeout(40)
     tab.wait_for_timeout(60)
@@ -544,6 +544,8 @@ def test_an_address_of_nonsense_opens_the_page(open_page: Open) -> None:
     )
     assert state(tab, "n") == 20
     assert len(points(tab)) > 0
+    for shape in ("run", "toString", "square"):  # of another file, of JavaScript, of nowhere
+        assert state(open_page(f"{SMALL}&shape={shape}"), "shape") == "swiss-roll"
 
 
 # ------------------------------------------------------------------------------------------------ words, tour, language

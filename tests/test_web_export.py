@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import re
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -36,11 +37,16 @@ def make_model(network: Part | None = None, points: Any = POINTS) -> ptd.Diffusi
     return ptd.DiffusionModel(ptd.KarrasDenoiser(made), standardiser, covariance, columns)
 
 
+def block_of(text: str, name: str) -> Any:
+    """Read a block out of a page, as a browser does: JSON, or deflated JSON in base64."""
+    found = re.search(f'<script type="application/json" id="{name}">(.*?)</script>', text)
+    assert found is not None
+    plain = found[1] if found[1][0] in "{n" else zlib.decompress(base64.b64decode(found[1])).decode()
+    return json.loads(plain)
+
+
 def run_of(path: Path) -> dict[str, Any]:
-    """Read the run out of a page, as a browser does."""
-    block = re.search(r'<script type="application/json" id="run">(.*?)</script>', path.read_text(encoding="utf-8"))
-    assert block is not None
-    return dict(json.loads(block[1])["run"])
+    return dict(block_of(path.read_text(encoding="utf-8"), "run")["run"])
 
 
 def unpacked(text: str, kind: str, shape: list[int]) -> Any:
@@ -208,8 +214,7 @@ def test_the_page_knows_what_the_library_knows() -> None:
     """A solver, a schedule or a point set that is added or changed: run `python tools/dev.py web`."""
     written = (ROOT / "web" / "registry.json").read_text(encoding="utf-8")
     assert json.loads(written) == json.loads(as_json(registry()))
-    block = re.search(r'<script type="application/json" id="registry">(.*?)</script>', page())
-    assert block is not None
-    assert json.loads(block[1]) == json.loads(written)
+    assert block_of(page(), "registry") == json.loads(written)
+    assert block_of(page(), "server") is None
     assert set(json.loads(written)["solvers"]) == set(ptd.SOLVERS)
     assert set(json.loads(written)["schedules"]) == set(ptd.SCHEDULES)

@@ -34,7 +34,7 @@ def main() -> None:
             context = browser.new_context(viewport=size, offline=True, color_scheme=theme)  # type: ignore[arg-type]
             tab = context.new_page()
             tab.goto(f"{PAGE.as_uri()}#{state}")
-            while tab.evaluate("playground.app.busy"):
+            while tab.evaluate("!window.playground || playground.app.busy"):
                 time.sleep(0.1)
             time.sleep(1)
             shot = Image.open(io.BytesIO(tab.screenshot())).convert("RGB")

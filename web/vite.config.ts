@@ -2,12 +2,18 @@ import { createHash } from 'node:crypto';
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { dirname, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { deflateSync } from 'node:zlib';
 import { defineConfig, type Plugin } from 'vite';
+import { en } from './src/texts/en.ts';
+import { zh } from './src/texts/zh.ts';
 
 const here = dirname(fileURLToPath(import.meta.url));
 const page = resolve(here, process.env.PAGE ?? '../src/pointdiffusion/web/playground.html');
 
 const hash = (text: string): string => `'sha256-${createHash('sha256').update(text).digest('base64')}'`;
+
+/** Deflate what is long and read by the script alone; `src/packed.ts` opens it. */
+const packed = (value: unknown): string => deflateSync(JSON.stringify(value), { level: 9 }).toString('base64');
 
 /** Put script, style and registry into one file that runs from disk and asks nobody for anything. */
 function onePage(): Plugin {
@@ -22,11 +28,9 @@ function onePage(): Plugin {
         else if (file.fileName.endsWith('.css')) style += String(file.source).trim();
       }
       script = script.replaceAll('</script', '<\\/script').replaceAll('<!--', '<\\!--');
-      const registry = JSON.stringify(JSON.parse(readFileSync(resolve(here, 'registry.json'), 'utf8')));
       const policy = [
         "default-src 'none'",
         `script-src ${hash(script)}`,
-        `style-src ${hash(style)}`,
         'worker-src blob:',
         'img-src data: blob:',
         "connect-src 'none'",
@@ -35,9 +39,10 @@ function onePage(): Plugin {
       ].join('; ');
       const parts: Record<string, string> = {
         POLICY: policy,
-        STYLE: style,
         SCRIPT: script,
-        REGISTRY: registry.replaceAll('<', '\\u003c'),
+        REGISTRY: packed(JSON.parse(readFileSync(resolve(here, 'registry.json'), 'utf8'))),
+        STYLE: packed(style),
+        TEXTS: packed({ en, zh }),
       };
       const html = readFileSync(resolve(here, 'index.html'), 'utf8').replace(
         /\{\{(\w+)\}\}/g,

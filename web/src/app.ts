@@ -5,14 +5,28 @@ import type { Problem, Walk } from './engine.ts';
 import { nearest } from './math/metrics.ts';
 import { drawShape, HEART, type Points } from './math/shapes.ts';
 import type { Figures, Job, PanelJob, PanelName, Reply, Walked } from './messages.ts';
+import { toBase64 } from './packed.ts';
+import type { Learned } from './python.ts';
 import type { DatasetSpec, Registry } from './registry.ts';
-import { embeddedData, type RunFile, recordedPoints } from './run.ts';
+import { embeddedData, type Recipe, type RunFile, recordedPoints } from './run.ts';
+import { connect, type Live, type Order, type ServerBlock } from './server.ts';
 import type { Layer, Source } from './source.ts';
-import type { Name, State, Store } from './state.ts';
+import { type Name, PROPERTIES, printOf, type State, type Store } from './state.ts';
 import { sigmaAt, timeOf } from './time.ts';
+import { Trainer, type Training } from './training.ts';
 import { type Path, REACH } from './views/scene.ts';
 
-export type Event = 'state' | 'data' | 'walked' | 'figures' | 'progress' | 'picture' | 'problem';
+export type Event =
+  | 'state'
+  | 'data'
+  | 'walked'
+  | 'figures'
+  | 'progress'
+  | 'picture'
+  | 'problem'
+  | 'training'
+  | 'step'
+  | 'model';
 export type Tool = 'drag' | 'spray' | 'line' | 'erase';
 
 /** One setting that was tried: a point of the work-precision plot. */
@@ -25,6 +39,7 @@ export interface Trial {
 
 const LEVELS = 64; // noise levels at which layers are computed
 const FRESH = 1500;
+const LIVE_NFE = 10;
 
 export class App {
   data: Points = EMPTY;
@@ -38,8 +53,17 @@ export class App {
   tool: Tool = 'drag';
   /** Points of one's own, and what is done to them. */
   readonly drawing: Drawing;
-  readonly recorded: Walked | null;
+  recorded: Walked | null;
+  /** The run that was written into this file, where it brings data or a recording along. */
+  readonly file: RunFile | null;
+  readonly trainer: Trainer;
+  /** The last `model.pt` that the server sent. */
+  model: Uint8Array<ArrayBuffer> | null = null;
+  /** What the network of a training in this page was trained on. */
+  trainedOn: Points | null = null;
+  private networks = 0;
   private readonly runData: Points | null;
+  private print = 0;
   private version = 0;
   private keys: Record<PanelName, string> = { a: '', b: '' };
   private ends: Record<PanelName, Int32Array | null> = { a: null, b: null };
@@ -52,17 +76,33 @@ export class App {
   constructor(
     readonly store: Store,
     readonly registry: Registry,
-    readonly run: RunFile | null,
+    public run: RunFile | null,
     readonly source: Source,
     own: Points | null,
+    readonly server: ServerBlock | null = null,
   ) {
     this.drawing = new Drawing(
       own,
       () => (this.state.shape === '' ? null : this.data),
       () => this.drawn(),
     );
-    this.runData = run?.data ? embeddedData(run.data) : null;
+    this.file = run?.recipe && !run.data ? null : run;
+    const units = run && { columns: run.columns, mean: run.mean, scale: run.scale };
+    this.runData = run?.data ? { ...embeddedData(run.data), units: units ?? undefined } : null;
     this.recorded = run?.recorded ? walkedOf(run) : null;
+    this.trainer = new Trainer(server && ((listener) => connect(server.token, listener)), {
+      changed: (whole) => {
+        if (whole) this.tell('figures');
+        this.tell(whole ? 'training' : 'step');
+        this.tell('picture');
+      },
+      took: (found, training) => this.take(found, training),
+      saved: (bytes) => {
+        this.model = bytes;
+        this.tell('model');
+      },
+    });
+    if (!this.knows(this.state.shape)) store.set({ shape: PROPERTIES.shape.value });
     this.refreshData();
     store.subscribe((changed) => this.changed(changed));
   }
@@ -106,6 +146,11 @@ export class App {
     return { ...this.registry.datasets, heart: HEART };
   }
 
+  /** Whether there are such points: an address may name any. */
+  knows(shape: string): boolean {
+    return shape === '' || Object.hasOwn(this.shapes(), shape) || (shape === 'run' && this.run !== null);
+  }
+
   /** Noise of the shape in units of the window. */
   noise(): number {
     const spec = this.shapes()[this.state.shape];
@@ -127,6 +172,7 @@ export class App {
         : shape === ''
           ? (this.drawing.points ?? EMPTY)
           : (this.draw(n, 1) ?? EMPTY);
+    this.print = printOf(this.data);
     this.version++;
     this.ends = { a: null, b: null };
   }
@@ -139,6 +185,7 @@ export class App {
     }
     this.refreshData();
     if (this.state.class >= this.classes) this.store.set({ class: -1 });
+    this.trainer.forget();
     this.tell('data');
     this.schedule();
     this.tell('picture');
@@ -154,7 +201,10 @@ export class App {
     this.tell('state');
     if (has('probe', 'compare') && !has('shape')) this.ask();
     const idle: Name[] = ['t', 'speed', 'probe', 'lang', 'theme', 'data', 'points', 'trails', 'field', 'contours'];
-    if ([...changed].some((name) => !idle.includes(name))) this.schedule();
+    if ([...changed].some((name) => !idle.includes(name) && !name.startsWith('train.'))) {
+      this.trainer.forget();
+      this.schedule();
+    }
     this.tell('picture');
   }
 
@@ -206,12 +256,15 @@ export class App {
   problemOf(panel: PanelName): Problem {
     const { data } = this;
     const denoiser = this.denoiser(panel);
+    const label = this.state.class;
     return {
       dims: this.dims,
       data: data.values,
       labels: data.labels,
       denoiser: denoiser === 'exact' ? 'exact' : 'network',
-      label: this.state.class,
+      label,
+      // The server sorts the classes that there are, and leaves no gaps.
+      trainedLabel: this.run?.recipe ? this.run.classes.indexOf(String(label)) : label,
       guidance: this.state.guidance,
     };
   }
@@ -238,7 +291,9 @@ export class App {
   problemKey(panel: PanelName): string {
     const { start, smax, class: label, guidance, samples } = this.state;
     const count = Math.min(samples, 200);
-    return JSON.stringify([this.version, this.denoiser(panel), start, smax, label, label < 0 ? 1 : guidance, count]);
+    const denoiser = this.denoiser(panel);
+    const known = denoiser === 'exact' ? denoiser : [denoiser, this.networks];
+    return JSON.stringify([this.version, known, start, smax, label, label < 0 ? 1 : guidance, count]);
   }
 
   private panelKey(panel: PanelName): string {
@@ -336,6 +391,73 @@ export class App {
     const trial = { problem: this.problemKey(panel), name, nfe, error };
     this.trials = this.trials.filter((old) => old.name !== name || old.nfe !== nfe || old.problem !== trial.problem);
     this.trials.push(trial);
+  }
+
+  // ------------------------------------------------------------------------------------------------------- training
+
+  /** Samples of the network in training, where they are to be seen. */
+  get live(): Live | null {
+    const { live } = this.trainer;
+    return live?.dims === this.dims ? live : null;
+  }
+
+  /** Train a network on the points that are shown. */
+  train(): void {
+    const { data, state } = this;
+    const settings: Recipe['settings'] = { sigma_min: Math.min(state.smin, state.smax / 2), sigma_max: state.smax };
+    for (const key of Object.keys(this.registry.training ?? {})) settings[key] = state[`train.${key}`];
+    const labels = this.classes > 1 ? [...data.labels] : null;
+    const units = data.units ?? { columns: ['x', 'y'], mean: [0, 0], scale: [1, 1] };
+    const points = toBase64(new Uint8Array(Float32Array.from(data.values).buffer));
+    const order: Order = {
+      seed: state['train.seed'],
+      data: { points, dims: data.dims, labels, ...units },
+      settings,
+      live: { count: state.samples, nfe: LIVE_NFE, seed: Math.max(state.start, 1) },
+    };
+    const recipe = { seed: order.seed, settings, print: this.print, labelled: labels !== null };
+    this.trainer.start(order, { recipe, points: data });
+    this.store.set({ t: 1, points: true });
+  }
+
+  /** Take what was trained in place of the network that was here, and set it beside the exact optimum. */
+  private take(found: RunFile, { recipe, points }: Training): void {
+    const { state } = this;
+    const { data = null, rows = null, figures = {} } = this.run ?? {};
+    this.run = { ...found, data, rows, figures, recorded: null, recipe };
+    this.recorded = null;
+    this.trainedOn = points;
+    this.networks++;
+    this.source.setup(this.run);
+    if (found.network) {
+      const beside: Partial<State> = {
+        compare: true,
+        'b.denoiser': 'exact',
+        'b.solver': state['a.solver'],
+        'b.schedule': state['a.schedule'],
+        'b.steps': state['a.steps'],
+      };
+      const low = Math.min(Math.max(found.sigma_min, PROPERTIES.smin.low), PROPERTIES.smin.high);
+      this.store.set({
+        ...(state.compare ? {} : beside),
+        'a.denoiser': 'network',
+        smin: Math.max(state.smin, low), // a network knows no lower noise
+      });
+    }
+    this.tell('data');
+    this.schedule();
+  }
+
+  /** How the network of the page was trained, and on what, where that is known. */
+  get learned(): Omit<Learned, 'panels'> | null {
+    const recipe = this.run?.recipe;
+    const points = this.trainedOn ?? (this.strange ? null : this.data);
+    return recipe && points ? { recipe, points, label: this.problemOf('a').trainedLabel } : null;
+  }
+
+  /** Whether the network was trained in the page, on other points than those that are shown. */
+  get strange(): boolean {
+    return this.run?.recipe !== undefined && this.run.recipe.print !== this.print;
   }
 
   // -------------------------------------------------------------------------------------------------- what is shown

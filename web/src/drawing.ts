@@ -79,18 +79,18 @@ export class Drawing {
   }
 
   add(values: number[]): void {
-    const { values: before, labels } = this.take();
+    const { values: before, labels, units } = this.take();
     const extra = values.slice(0, 2 * Math.max(0, MOST_OWN - labels.length));
     const all = new Float64Array(before.length + extra.length);
     all.set(before);
     all.set(extra.map(Math.fround), before.length);
     const marks = new Int32Array(all.length / 2).fill(this.brush.class);
     marks.set(labels);
-    this.put({ dims: 2, values: all, labels: marks });
+    this.put({ dims: 2, values: all, labels: marks, units });
   }
 
   erase(x: number, y: number): void {
-    const { values, labels } = this.take();
+    const { values, labels, units } = this.take();
     const kept: number[] = [];
     for (let i = 0; i < labels.length; i++)
       if (Math.hypot(values[2 * i] - x, values[2 * i + 1] - y) > this.brush.size) kept.push(i);
@@ -99,6 +99,7 @@ export class Drawing {
       dims: 2,
       values: Float64Array.from(kept.flatMap((i) => [values[2 * i], values[2 * i + 1]])),
       labels: Int32Array.from(kept, (i) => labels[i]),
+      units,
     });
   }
 }

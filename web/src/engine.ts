@@ -16,6 +16,8 @@ export interface Problem {
   labels: Int32Array;
   denoiser: string;
   label: number;
+  /** The class as the network counts it: of the classes that it was trained with. */
+  trainedLabel: number;
   guidance: number;
 }
 
@@ -51,11 +53,11 @@ export function rowsOfClass(data: Float64Array, labels: Int32Array, dims: number
 
 /** Return the denoiser of a problem: exact or trained, of all data or of a class, guided or not. */
 export function denoiserOf(problem: Problem, trained: Trained | null): Denoiser {
-  const { dims, data, labels, label, guidance } = problem;
+  const { dims, data, labels, label, trainedLabel, guidance } = problem;
   if (problem.denoiser === 'network') {
     if (!trained) throw new Error('there is no trained network in this page');
-    const known = label >= 0 && label < trained.network.classes;
-    const target = networkDenoiser(trained.network, trained.sigmaData, known ? label : -1);
+    const known = trainedLabel >= 0 && trainedLabel < trained.network.classes;
+    const target = networkDenoiser(trained.network, trained.sigmaData, known ? trainedLabel : -1);
     return known ? guided(target, networkDenoiser(trained.network, trained.sigmaData), guidance) : target;
   }
   const all = new ExactDenoiser(data, dims);

@@ -1,18 +1,22 @@
 /** Texts in the language of the person. */
 
-import { en, type Texts } from './texts/en.ts';
-import { zh } from './texts/zh.ts';
+import type { Texts } from './texts/en.ts';
 
 export type Key = keyof Texts;
 
-const LANGUAGES: Record<string, Texts> = { en, zh };
-let texts: Texts = en;
+let languages: Record<string, Texts> = {};
+let texts = {} as Texts;
+
+/** Take the texts of all languages: a block of the page holds them. */
+export function addTexts(found: Record<string, Texts>): void {
+  languages = found;
+}
 
 /** Take a language: the one named, or that of the browser. */
 export function setLanguage(name: string): string {
   const wanted = name || (navigator.language.startsWith('zh') ? 'zh' : 'en');
-  const found = wanted in LANGUAGES ? wanted : 'en';
-  texts = LANGUAGES[found];
+  const found = wanted in languages ? wanted : 'en';
+  texts = languages[found];
   document.documentElement.lang = found === 'zh' ? 'zh-CN' : 'en';
   return found;
 }
@@ -22,7 +26,7 @@ export function t(key: Key, gaps: Record<string, string | number> = {}): string 
 }
 
 export function has(key: string): key is Key {
-  return key in en;
+  return key in texts;
 }
 
 /** A number as a person reads it: three digits. */

@@ -2,37 +2,62 @@
 
 import './style.css';
 import { App } from './app.ts';
+import { addTexts } from './i18n.ts';
+import { opened } from './packed.ts';
 import { complete, type Registry } from './registry.ts';
 import type { RunFile } from './run.ts';
+import type { ServerBlock } from './server.ts';
 import { WorkerSource } from './source.ts';
-import { defaults, fromAddress, PROPERTIES, type State, Store, toAddress } from './state.ts';
+import { adoptSettings, defaults, fromAddress, PROPERTIES, type State, Store, toAddress } from './state.ts';
+import type { Texts } from './texts/en.ts';
 import { Page } from './views/page.ts';
+import { openUpload } from './views/upload.ts';
 import { serve } from './worker.ts';
 
-function boot(): void {
+async function boot(): Promise<void> {
   const html = `<!doctype html>\n${document.documentElement.outerHTML}`; // before anything is changed
   const script = document.currentScript!.textContent!;
-  const read = <T>(id: string): T => JSON.parse(document.getElementById(id)!.textContent!) as T;
-  const registry = complete(read<Registry>('registry'));
-  const run = read<{ run: RunFile | null; state: string | null } | null>('run');
+  const block = (id: string) => document.getElementById(id)!.textContent!;
+  const [raw, texts, style] = await Promise.all([
+    opened<Registry>(block('registry')),
+    opened<Record<string, Texts>>(block('texts')),
+    opened<string>(block('style')),
+  ]);
+  addTexts(texts);
+  const sheet = new CSSStyleSheet();
+  sheet.replaceSync(style);
+  document.adoptedStyleSheets = [sheet];
+  const registry = complete(raw);
+  const run = JSON.parse(block('run')) as { run: RunFile | null; state: string | null } | null;
+  const server = JSON.parse(block('server')) as ServerBlock | null;
+  adoptSettings(registry.training ?? {}, server?.limits);
   const given = location.hash.length > 1 ? location.hash : (run?.state ?? '');
   const { state, own } = fromAddress(given);
   const quiet = matchMedia('(prefers-reduced-motion: reduce)').matches;
-  if (run?.run && !given) Object.assign(state, opening(run.run));
+  if (run?.run && !given && run.state === null) Object.assign(state, opening(run.run));
   if (quiet && !given) state.t = 1;
   const store = new Store(state);
-  const app = new App(store, registry, run?.run ?? null, new WorkerSource(script, registry, run?.run ?? null), own);
+  const source = new WorkerSource(script, registry, run?.run ?? null);
+  const app = new App(store, registry, run?.run ?? null, source, own, server);
   const asFile = (address: string) => {
-    const block = JSON.stringify({ run: run?.run ?? null, state: address }).replaceAll('<', '\\u003c');
-    return html.replace(/(<script type="application\/json" id="run">)[^<]*/, (_all, head: string) => head + block);
+    const run = JSON.stringify({ run: app.run, state: address }).replaceAll('<', '\\u003c');
+    const filled = Object.entries({ run, server: 'null' }).reduce(
+      (text, [id, value]) =>
+        text.replace(new RegExp(`(<script type="application/json" id="${id}">)[^<]*`), (_all, head) => head + value),
+      html,
+    );
+    // A file asks nobody, wherever it came from.
+    return filled.replace(/(http-equiv="Content-Security-Policy" content="[^"]*connect-src )'self'/, "$1'none'");
   };
   const page = new Page(app, document.getElementById('app')!, asFile);
   app.schedule();
   if (!quiet && !given) page.timeline.play();
   keepAddress(app);
+  if (server?.table) openUpload(app, server.table);
   window.addEventListener('hashchange', () => {
     const next = fromAddress(location.hash);
     app.drawing.points = next.own ?? app.drawing.points;
+    if (!app.knows(next.state.shape)) next.state.shape = PROPERTIES.shape.value;
     store.set({ ...defaults(), ...next.state });
   });
   Object.assign(window, { playground: { app, page } }); // for the tests, and for the curious
@@ -73,11 +98,8 @@ function keepAddress(app: App): void {
 }
 
 if (typeof document === 'undefined') serve(globalThis as unknown as Parameters<typeof serve>[0]);
-else {
-  try {
-    boot();
-  } catch (error) {
+else
+  boot().catch((error) => {
     // Without workers, or with a run that is damaged, there is nothing to show but why.
     document.getElementById('app')!.textContent = `This page cannot start here: ${String(error)}`;
-  }
-}
+  });

@@ -79,6 +79,19 @@ export interface AutoCandidate {
   final: string;
 }
 
+/** A setting of training, and how it is shown. */
+export interface Setting {
+  kind: 'number' | 'whole' | 'choice';
+  value: number | string;
+  low?: number;
+  high?: number;
+  choices?: string[];
+  log?: boolean;
+  /** Whether it is shown at once; others are folded away. */
+  main?: boolean;
+  help: string;
+}
+
 export interface Registry {
   version: string;
   defaults: { solver: string; num_steps: number; schedule: string; sigma_min: number; sigma_max: number; rho: number };
@@ -95,6 +108,8 @@ export interface Registry {
     learned: Record<string, { solver: string; sigmas: number[] }>;
     learned_on_networks: Record<string, number[]>;
   };
+  /** Settings of training, by name, in order of display. */
+  training?: Record<string, Setting>;
 }
 
 /** Fill in what the entries of solvers leave out. */

@@ -1,6 +1,7 @@
 /** A run that `pointdiffusion.web.export` wrote into the page. */
 
 import { halfToNumber, Network, type PartSpec, type Weights } from './math/network.ts';
+import { bytesOf } from './packed.ts';
 
 export interface RunFile {
   title: string;
@@ -32,14 +33,20 @@ export interface RunFile {
   /** Rows that the model was trained on, where known; told when none are inside. */
   rows: number | null;
   figures: Record<string, number | string>;
+  /** How it was trained, where that was done in the page. */
+  recipe?: Recipe;
 }
 
-function bytes(text: string): Uint8Array {
-  return Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
+export interface Recipe {
+  seed: number;
+  settings: Record<string, number | string>;
+  /** By which the points are known again. */
+  print: number;
+  labelled: boolean;
 }
 
 function uint16(text: string): Uint16Array {
-  return new Uint16Array(bytes(text).buffer);
+  return new Uint16Array(bytesOf(text).buffer);
 }
 
 /** Return the recorded points, (steps + 1, B, D), in standard units. */
@@ -75,5 +82,5 @@ export function networkOf({ spec, dtype, weights }: NonNullable<RunFile['network
 }
 
 function float32(text: string): Float64Array {
-  return Float64Array.from(new Float32Array(bytes(text).buffer));
+  return Float64Array.from(new Float32Array(bytesOf(text).buffer));
 }

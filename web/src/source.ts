@@ -1,4 +1,4 @@
-/** Where the page's computing is done: here a worker of its own; a server that trains may be another source. */
+/** Where the page's computing is done: workers of its own. */
 
 import type { Contours } from './engine.ts';
 import type { Field, Job, LayerJob, PanelName, ProbeJob, Reply, Request } from './messages.ts';
@@ -19,6 +19,8 @@ export interface Source {
   /** Paths of single points; null if a later call came between. */
   probe(jobs: ProbeJob[]): Promise<Paths | null>;
   gif(frames: Uint8ClampedArray[], width: number, height: number, delay: number): Promise<Uint8Array>;
+  /** Ask the network of this run from now on. */
+  setup(run: RunFile | null): void;
 }
 
 type Handler = (reply: Reply) => void;
@@ -33,17 +35,14 @@ export class WorkerSource implements Source {
   private latestProbe = 0;
   private readonly waiting = new Map<number, Handler>();
 
-  constructor(script: string, registry: Registry, run: RunFile | null) {
+  constructor(
+    script: string,
+    private readonly registry: Registry,
+    run: RunFile | null,
+  ) {
     const address = URL.createObjectURL(new Blob([script], { type: 'text/javascript' }));
-    const setup: Request = {
-      kind: 'setup',
-      registry,
-      network: run?.network ?? null,
-      sigmaData: run?.sigma_data ?? 1,
-      sigmaMin: run?.sigma_min ?? 0.01,
-    };
     [this.long, this.quick] = [new Worker(address), new Worker(address)];
-    for (const worker of [this.long, this.quick]) worker.postMessage(setup);
+    this.setup(run);
     this.long.onmessage = ({ data: reply }: MessageEvent<Reply>) => {
       if (reply.id === this.job) this.tell(reply);
     };
@@ -51,6 +50,17 @@ export class WorkerSource implements Source {
       this.waiting.get(reply.id)?.(reply);
       this.waiting.delete(reply.id);
     };
+  }
+
+  setup(run: RunFile | null): void {
+    const setup: Request = {
+      kind: 'setup',
+      registry: this.registry,
+      network: run?.network ?? null,
+      sigmaData: run?.sigma_data ?? 1,
+      sigmaMin: run?.sigma_min ?? 0.01,
+    };
+    for (const worker of [this.long, this.quick]) worker.postMessage(setup);
   }
 
   run(job: Job, tell: Handler): void {

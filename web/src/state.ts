@@ -4,6 +4,7 @@
  */
 
 import type { Points } from './math/shapes.ts';
+import type { Setting } from './registry.ts';
 
 interface NumberProperty {
   kind: 'number';
@@ -11,12 +12,14 @@ interface NumberProperty {
   low: number;
   high: number;
   step: number;
-  /** Whether a slider moves in the logarithm. */
+  /** Whether a slider moves in the logarithm; a step of 0 then means two digits. */
   log?: boolean;
 }
 interface ChoiceProperty {
   kind: 'choice';
   value: string;
+  /** What may be chosen, where the table knows. */
+  choices?: readonly string[];
 }
 interface FlagProperty {
   kind: 'flag';
@@ -35,7 +38,7 @@ const number = (value: number, low: number, high: number, step: number, log = fa
 const choice = (value: string): ChoiceProperty => ({ kind: 'choice', value });
 const flag = (value: boolean): FlagProperty => ({ kind: 'flag', value });
 
-export const PROPERTIES = {
+const OWN = {
   shape: choice('swiss-roll'), // '' for points of one's own
   n: number(500, 20, 2000, 10, true),
   noise: number(-1, 0, 0.4, 0.005), // in units of the window; -1 is the shape's own
@@ -72,16 +75,47 @@ export const PROPERTIES = {
   axes: choice('0,1'),
   lang: choice(''),
   theme: choice(''),
+  'train.seed': number(0, 0, 9999, 1),
 } as const satisfies Record<string, Property>;
 
-export type Name = keyof typeof PROPERTIES;
+type OwnName = keyof typeof OWN;
+/** A setting of training, which the registry brings into the table. */
+export type SettingName = `train.${string}`;
+export type Name = OwnName | SettingName;
 type Value<P> = P extends { kind: 'number' } ? number : P extends { kind: 'flag' } ? boolean : string;
-export type State = { -readonly [K in Name]: Value<(typeof PROPERTIES)[K]> };
-export type NumberName = { [K in Name]: (typeof PROPERTIES)[K] extends { kind: 'number' } ? K : never }[Name];
-export type FlagName = { [K in Name]: (typeof PROPERTIES)[K] extends { kind: 'flag' } ? K : never }[Name];
-export type ChoiceName = Exclude<Name, NumberName | FlagName>;
+type Named<Kind> = { [K in OwnName]: (typeof OWN)[K] extends { kind: Kind } ? K : never }[OwnName];
+export type State = { -readonly [K in OwnName]: Value<(typeof OWN)[K]> } & { [K in SettingName]: number | string };
+export type NumberName = Named<'number'> | SettingName;
+export type FlagName = Named<'flag'>;
+export type ChoiceName = Exclude<OwnName, Named<'number'> | FlagName> | SettingName;
 
-export const NAMES = Object.keys(PROPERTIES) as Name[];
+export const PROPERTIES: typeof OWN & Record<SettingName, Property> = { ...OWN };
+export const NAMES = Object.keys(OWN) as Name[];
+
+/** Bring the settings of training into the table, no higher than a server allows. */
+export function adoptSettings(settings: Record<string, Setting>, limits: Record<string, number> = {}): void {
+  for (const [key, setting] of Object.entries(settings)) {
+    const name: SettingName = `train.${key}`;
+    if (!NAMES.includes(name)) NAMES.push(name);
+    if (setting.kind === 'choice') {
+      PROPERTIES[name] = { kind: 'choice', value: String(setting.value), choices: setting.choices ?? [] };
+      continue;
+    }
+    const value = Number(setting.value);
+    const low = Math.min(setting.low ?? 0, value);
+    const high = Math.max(Math.min(setting.high ?? value, limits[key] ?? Number.POSITIVE_INFINITY), low);
+    const log = Boolean(setting.log) && low > 0;
+    const step = setting.kind === 'whole' ? 1 : log ? 0 : stepOf(value, high - low);
+    PROPERTIES[name] = { kind: 'number', value: Math.min(value, high), low, high, step, log };
+  }
+}
+
+/** Return a power of ten that a range has at least a hundred of, and of which a value is a multiple. */
+function stepOf(value: number, range: number): number {
+  let power = Math.floor(Math.log10(range / 100));
+  while (power > -6 && Math.abs(value / 10 ** power - Math.round(value / 10 ** power)) > 1e-6) power--;
+  return 10 ** power;
+}
 
 /** Return the state in which nothing was touched. */
 export function defaults(): State {
@@ -92,11 +126,15 @@ export function defaults(): State {
 function read(name: Name, text: string): string | number | boolean | null {
   const property: Property = PROPERTIES[name];
   if (property.kind === 'flag') return text === '1' ? true : text === '0' ? false : null;
-  if (property.kind === 'choice') return /^[\w,.\- ]{0,40}$/.test(text) ? text : null;
+  if (property.kind === 'choice') {
+    const known = !property.choices || property.choices.includes(text);
+    return known && /^[\w,.\- ]{0,40}$/.test(text) ? text : null;
+  }
   const value = Number(text);
   if (!text.trim() || !Number.isFinite(value)) return null;
   if (value === property.value) return value;
-  return Math.min(Math.max(value, property.low), property.high);
+  const whole = name.startsWith('train.') && property.step === 1;
+  return Math.min(Math.max(whole ? Math.round(value) : value, property.low), property.high);
 }
 
 /** Return the state as it stands in the address, drawn points included. */
@@ -148,6 +186,19 @@ export function encodePoints({ values, labels }: Points, most = MOST_SHARED): st
     for (const six of [x >> 6, x & 63, y >> 6, y & 63, Math.min(Math.max(labels[i], 0), 63)]) text += LETTERS[six];
   }
   return text;
+}
+
+/** Return a number by which points are known again, as exact as a link holds them. */
+export function printOf({ values, labels }: Points): number {
+  let print = 0x811c9dc5;
+  const add = (value: number) => {
+    print = Math.imul(print ^ value, 0x01000193) >>> 0;
+  };
+  values.forEach((value) => {
+    add(cell(value));
+  });
+  labels.forEach(add);
+  return print;
 }
 
 export function decodePoints(text: string): Points | null {

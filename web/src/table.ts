@@ -1,7 +1,7 @@
 /** Tables that a person hands in: CSV and NumPy's .npy, with an error in one sentence where they are none. */
 
 import { subset } from './math/random.ts';
-import type { Points } from './math/shapes.ts';
+import type { Points, Units } from './math/shapes.ts';
 
 export const LIMITS = { bytes: 20 * 2 ** 20, rows: 200_000, columns: 64 };
 
@@ -22,6 +22,23 @@ export interface Table {
   /** Cells as they were written, by rows, where they were texts. */
   texts: string[][] | null;
   rows: number;
+  /** Rows of the file, where these are a part of them. */
+  all?: number;
+}
+
+/** A table as a server sends it: cells are numbers, texts or null. */
+export interface SentTable {
+  columns: string[];
+  rows: number;
+  values: (number | string | null)[][];
+}
+
+export function fromServer({ columns, rows, values }: SentTable): Table {
+  const numbers = columns.map((_, j) =>
+    Float64Array.from(values, (row) => (typeof row[j] === 'number' ? row[j] : Number.NaN)),
+  );
+  const texts = values.map((row) => row.map((cell) => (cell === null ? '' : String(cell))));
+  return { columns, numbers, texts, rows: values.length, all: rows };
 }
 
 /** Read a file by its name and its bytes. */
@@ -151,6 +168,7 @@ export function cellOf(table: Table, row: number, column: number): string {
 export function chosen(table: Table, x: number, y: number, label: number, most: number, seed: number): Points {
   const rows = subset(table.rows, most, seed);
   const values = new Float64Array(2 * rows.length);
+  const units: Units = { columns: [table.columns[x], table.columns[y]], mean: [], scale: [] };
   [x, y].forEach((column, axis) => {
     const numbers = table.numbers[column];
     const bad = numbers.findIndex((value) => !Number.isFinite(value));
@@ -164,11 +182,13 @@ export function chosen(table: Table, x: number, y: number, label: number, most: 
     const spread = Math.sqrt(numbers.reduce((a, b) => a + (b - mean) ** 2 / numbers.length, 0));
     if (!(spread > 0 && Number.isFinite(spread)))
       throw new TableError('error.constant', { column: table.columns[column] });
+    units.mean.push(mean);
+    units.scale.push(spread);
     rows.forEach((row, i) => {
       values[2 * i + axis] = (numbers[row] - mean) / spread;
     });
   });
   const names = label >= 0 ? classesOf(table, label) : null;
   const labels = Int32Array.from(rows, (row) => (names ? names.indexOf(cellOf(table, row, label)) : 0));
-  return { dims: 2, values, labels };
+  return { dims: 2, values, labels, units };
 }

@@ -154,6 +154,7 @@ export function serve(scope: Scope): void {
       switch (request.kind) {
         case 'setup':
           registry = request.registry;
+          trained = null;
           if (request.network) {
             const { sigmaData, sigmaMin } = request;
             trained = { network: networkOf(request.network), sigmaData, sigmaMin };

@@ -7,6 +7,14 @@ export interface Points {
   dims: number;
   values: Float64Array;
   labels: Int32Array;
+  /** What takes the values to a person's own: mean + scale * value. */
+  units?: Units | undefined;
+}
+
+export interface Units {
+  columns: string[];
+  mean: number[];
+  scale: number[];
 }
 
 type Draw = (random: Random, spec: DatasetSpec) => [number, number, number];
@@ -88,5 +96,6 @@ export function drawShape(spec: DatasetSpec, count: number, noise: number, seed:
     values[2 * i + 1] = (y + noise * random.normal() - spec.centre[1]) / spec.scale;
     labels[i] = label;
   }
-  return { dims: 2, values, labels };
+  const units = { columns: ['x', 'y'], mean: spec.centre, scale: [spec.scale, spec.scale] };
+  return { dims: 2, values, labels, units };
 }

@@ -11,6 +11,8 @@ export const formulas = {
   'formula.solver': 'dx/dσ = (x − D(x; σ)) / σ',
   'formula.schedule': 'σ₀ = σ_max > σ₁ > … > σ_min > 0',
   'formula.time': 'x = x₀ + σ ε',
+  'formula.train.loss': 'L = E w(σ) |D(x₀ + σ ε; σ) − x₀|²,  ε ~ N(0, I)',
+  'formula.train.ema_decay': 'θ̄ ← β θ̄ + (1 − β) θ',
   'formula.w2': 'W₂² = min over π of 1/N Σᵢ |aᵢ − b_π(i)|²',
   'formula.error': '√(1/B Σᵢ |xᵢ − xᵢ*|²)',
 };

@@ -8,14 +8,18 @@ import { h, icon } from './dom.ts';
 const base = (name: string) => name.replace(/^[ab]\./, '');
 let serial = 0;
 
-/** The "?" of a control, and the sentence with its formula that it opens. */
-export function help(name: string): { button: HTMLElement; text: HTMLElement } | null {
-  const [sentence, formula] = [`help.${name}`, `formula.${name}`];
-  if (!has(sentence)) return null;
+/** The name of a control in the language of the person; that of Python where there is none. */
+const nameOf = (name: string) => (has(`name.${name}`) ? t(`name.${name}` as Key) : name.replace('train.', ''));
+
+/** The "?" of a control, and the sentence with its formula that it opens; `otherwise` where the texts have none. */
+export function help(name: string, otherwise = ''): { button: HTMLElement; text: HTMLElement } | null {
+  const [key, formula] = [`help.${name}`, `formula.${name}`];
+  const sentence = has(key) ? t(key) : otherwise;
+  if (!sentence) return null;
   const id = `help-${serial++}`;
-  const text = h('div', { class: 'help', id, hidden: true }, h('p', {}, t(sentence)));
+  const text = h('div', { class: 'help', id, hidden: true }, h('p', {}, sentence));
   if (has(formula)) text.append(h('p', { class: 'formula' }, t(formula)));
-  const label = has(`name.${name}`) ? t(`name.${name}` as Key) : name;
+  const label = nameOf(name);
   const button = h(
     'button',
     {
@@ -35,9 +39,9 @@ export function help(name: string): { button: HTMLElement; text: HTMLElement } |
   return { button, text };
 }
 
-function row(name: string, id: string, input: HTMLElement, value: HTMLElement | null): HTMLElement {
-  const about = help(base(name));
-  const head = h('div', { class: 'row-head' }, h('label', { for: id }, t(`name.${base(name)}` as Key)));
+function row(app: App, name: string, id: string, input: HTMLElement, value: HTMLElement | null): HTMLElement {
+  const about = help(base(name), app.registry.training?.[name.replace('train.', '')]?.help);
+  const head = h('div', { class: 'row-head' }, h('label', { for: id }, nameOf(base(name))));
   if (about) head.append(about.button);
   if (value) head.append(value);
   return h('div', { class: 'row', 'data-name': name }, head, input, about?.text ?? null);
@@ -59,13 +63,14 @@ export function slider(app: App, name: NumberName, options: SliderOptions = {}):
     log ? Math.log(value / lowest) / Math.log(high / lowest) : (value - low) / (high - low);
   const toValue = (place: number) => {
     const raw = log ? lowest * (high / lowest) ** place : low + place * (high - low);
-    return Math.min(high, Math.max(low, Number((Math.round(raw / step) * step).toFixed(6))));
+    const rounded = step ? (Math.round(raw / step) * step).toFixed(6) : raw.toPrecision(2);
+    return Math.min(high, Math.max(low, Number(rounded)));
   };
-  const ticks = log ? 400 : Math.round((high - low) / step);
+  const ticks = log ? 400 : Math.max(1, Math.round((high - low) / step));
   const input = h('input', { type: 'range', id, min: 0, max: ticks, step: 1 });
   const output = h('output', { for: id });
   const sync = () => {
-    const value = options.effective?.() ?? app.state[name];
+    const value = options.effective?.() ?? Number(app.state[name]);
     const place = Math.round(toPlace(value) * ticks);
     if (toValue(Number(input.value) / ticks) !== value) input.value = String(place);
     output.textContent = format(value);
@@ -74,18 +79,19 @@ export function slider(app: App, name: NumberName, options: SliderOptions = {}):
   };
   input.addEventListener('input', () => {
     let value = toValue(Number(input.value) / ticks);
-    const before = options.effective?.() ?? app.state[name];
-    // A step of the keyboard must always move a whole number on.
+    const before = options.effective?.() ?? Number(app.state[name]);
+    // A step of the keyboard must always move on: a whole number, or the second digit.
     if (log && value === before && document.activeElement === input) {
       const direction = Math.sign(Number(input.value) - Math.round(toPlace(before) * ticks));
-      value = Math.min(high, Math.max(low, Number((before + direction * step).toFixed(6))));
+      const unit = step || 10 ** (Math.floor(Math.log10(before)) - 1);
+      value = Math.min(high, Math.max(low, Number((before + direction * unit).toFixed(8))));
     }
     app.store.set({ [name]: value });
   });
   app.on('state', sync);
   app.on('data', sync);
   sync();
-  const made = row(name, id, input, output);
+  const made = row(app, name, id, input, output);
   if (options.dice) {
     const label = t('another');
     made.querySelector('.row-head')!.append(
@@ -96,7 +102,7 @@ export function slider(app: App, name: NumberName, options: SliderOptions = {}):
           type: 'button',
           'aria-label': `${t(`name.${name}` as Key)}: ${label}`,
           title: label,
-          onclick: () => app.store.set({ [name]: 1 + (app.state[name] % high) }),
+          onclick: () => app.store.set({ [name]: 1 + (Number(app.state[name]) % high) }),
         },
         icon('dice'),
       ),
@@ -148,7 +154,7 @@ export function select(
   app.on('state', sync);
   app.on('data', sync);
   sync();
-  return row(name, id, h('div', { class: 'select' }, input), null);
+  return row(app, name, id, h('div', { class: 'select' }, input), null);
 }
 
 export function toggle(app: App, name: FlagName): HTMLElement {
@@ -160,7 +166,7 @@ export function toggle(app: App, name: FlagName): HTMLElement {
       type: 'button',
       id: `c-${name}`,
       'data-name': name,
-      onclick: () => app.store.set({ [name]: !app.state[name] }),
+      onclick: () => app.store.set({ [name as 'data']: !app.state[name] }),
     },
     mark,
     t(`name.${name}` as Key),

@@ -9,7 +9,7 @@ import { type Palette, readPalette } from './palette.ts';
 import { PanelView } from './panel.ts';
 import { workPrecision } from './plot.ts';
 import { openLink, openPython, saveGif, savePng } from './share.ts';
-import { rowsInside, sidebar } from './sidebar.ts';
+import { rowsInside, rowsOf, sidebar } from './sidebar.ts';
 import { Timeline } from './timeline.ts';
 import { startTour } from './tour.ts';
 
@@ -19,6 +19,8 @@ export class Page {
   private palette!: Palette;
   private waiting = false;
   private language = '';
+  /** Whether this file was saved with a network that a page had trained. */
+  private readonly saved: boolean;
 
   constructor(
     private readonly app: App,
@@ -26,6 +28,7 @@ export class Page {
     /** The file itself, with a state written into it. */
     private readonly asFile: (address: string) => string,
   ) {
+    this.saved = app.run !== null && app.file === null;
     this.theme();
     this.make();
     document.addEventListener('keydown', (event) => this.key(event));
@@ -56,7 +59,7 @@ export class Page {
     this.root.replaceChildren(
       this.header(),
       h('main', { class: 'stage' }, h('h1', { class: 'unseen' }, t('title')), work, insights),
-      sidebar(app),
+      sidebar(app, () => this.timeline.stop()),
     );
     app.on('picture', () => this.request());
     app.on('state', () => this.sync());
@@ -210,7 +213,9 @@ export class Page {
     const sync = () => {
       const empty = !app.denoisers().length ? t('empty') : '';
       const run = app.run && app.state.shape === 'run' ? `${app.run.title} — ${rowsInside(app.run)}` : '';
-      line.textContent = app.problem ? t('problem', { text: app.problem }) : empty || run;
+      const strange = app.strange && app.panels.some((panel) => app.denoiser(panel) === 'network');
+      const trained = strange ? t('train.strange') : this.saved ? `${t('train.saved')} — ${rowsOf(app)}` : '';
+      line.textContent = app.problem ? t('problem', { text: app.problem }) : empty || run || trained;
       line.classList.toggle('wrong', Boolean(app.problem));
       line.hidden = !line.textContent;
     };

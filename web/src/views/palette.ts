@@ -4,6 +4,8 @@ export interface Palette {
   paper: string;
   line: string;
   ink: string;
+  muted: string;
+  rule: string;
   data: string;
   sample: string;
   trail: string;
@@ -23,6 +25,8 @@ export function readPalette(element: Element): Palette {
     paper: get('canvas'),
     line: get('canvas-line'),
     ink: get('ink'),
+    muted: get('muted'),
+    rule: get('rule'),
     data: get('data'),
     sample: get('sample'),
     trail: get('trail'),

@@ -49,7 +49,7 @@ function figures(app: App, panel: PanelName): HTMLElement {
   const error = figure(t('figure.error'), 'error');
   const copies = figure(t('figure.copies'), 'copies');
   const sync = () => {
-    const f = app.figures[panel];
+    const f = panel === 'a' && app.live ? {} : app.figures[panel]; // they are of a walk
     nfe.set(f.nfe ? String(f.nfe) : '–');
     w2.item.querySelector('dt')!.textContent = app.state.metric === 'sliced' ? t('figure.sliced') : t('figure.w2');
     w2.set(
@@ -70,14 +70,16 @@ function figures(app: App, panel: PanelName): HTMLElement {
 
 export function sceneOf(app: App, panel: PanelName): Scene {
   const { state } = app;
-  const wanted = state.nearest || state.classes;
+  const live = panel === 'a' ? app.live : null;
+  const wanted = !live && (state.nearest || state.classes);
   return {
     data: app.data,
-    walked: app.walked[panel],
+    walked: live ? null : app.walked[panel],
+    live,
     nearest: wanted ? app.nearestOf(panel) : null,
     field: state.field ? (app.layer(panel, 'field')?.field ?? null) : null,
     contours: state.contours ? (app.layer(panel, 'contours')?.contours ?? null) : null,
-    path: app.paths[panel],
+    path: live ? null : app.paths[panel],
     sigma: app.sigma,
     scaled: state.view === 'scaled',
     axes: app.axes,
@@ -95,6 +97,7 @@ export class PanelView {
   private readonly readout = h('p', { class: 'readout', 'aria-live': 'polite' });
   private readonly hint = h('p', { class: 'hint' }, t('hint'));
   private cursor: [number, number] = [0, 0];
+  private readonly live = h('p', { class: 'live', hidden: true });
   private readonly cross = h('span', { class: 'cross', hidden: true, 'aria-hidden': 'true' });
 
   constructor(
@@ -109,7 +112,7 @@ export class PanelView {
       'article',
       { class: 'panel card', id: `panel-${panel}`, 'aria-label': t('panel', { name: panel.toUpperCase() }) },
       this.head(),
-      h('div', { class: 'picture' }, base, this.canvas, this.cross, this.hint),
+      h('div', { class: 'picture' }, base, this.canvas, this.cross, this.hint, this.live),
       this.readout,
       figures(app, panel),
     );
@@ -181,15 +184,26 @@ export class PanelView {
 
   private tell(): void {
     const { app, panel } = this;
-    const label = t('canvas', {
-      samples: app.walked[panel]?.count ?? 0,
-      data: app.data.labels.length,
-      sigma: shown(app.sigma),
-    });
+    const live = panel === 'a' ? app.live : null;
+    const step = live ? t('train.live', { step: live.step }) : '';
+    this.live.hidden = !live;
+    if (this.live.textContent !== step) this.live.textContent = step;
+    const label = live
+      ? t('canvas.live', { samples: live.count, data: app.data.labels.length })
+      : t('canvas', {
+          samples: app.walked[panel]?.count ?? 0,
+          data: app.data.labels.length,
+          sigma: shown(app.sigma),
+        });
     if (this.canvas.getAttribute('aria-label') !== label) this.canvas.setAttribute('aria-label', label);
     this.canvas.dataset.tool = app.tool;
     this.hint.hidden =
-      app.tool !== 'drag' || panel !== 'a' || app.probe !== null || app.dims !== 2 || !app.canAsk(panel);
+      app.tool !== 'drag' ||
+      panel !== 'a' ||
+      live !== null ||
+      app.probe !== null ||
+      app.dims !== 2 ||
+      !app.canAsk(panel);
     const path = app.paths[panel];
     let text = '';
     if (path && path.points.length === 2 * path.sigmas.length) {

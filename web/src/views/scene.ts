@@ -3,6 +3,7 @@
 import type { Contours } from '../engine.ts';
 import type { Points } from '../math/shapes.ts';
 import type { Field, Walked } from '../messages.ts';
+import type { Live } from '../server.ts';
 import { placeIn } from '../time.ts';
 import { LATTICE } from '../worker.ts';
 import type { Palette } from './palette.ts';
@@ -20,6 +21,8 @@ export interface Path {
 export interface Scene {
   data: Points;
   walked: Walked | null;
+  /** Samples of a network in training, in place of a walk. */
+  live: Live | null;
   /** For each sample the row of the data nearest to its end, where asked for. */
   nearest: Int32Array | null;
   field: Field | null;
@@ -46,6 +49,11 @@ export function positionsAt(walked: Walked, sigma: number, scaled: boolean, axes
       out[2 * i + k] = scale * (points[from + at] + share * (points[to + at] - points[from + at]));
     }
   return out;
+}
+
+/** Two columns of samples, x and y in turn. */
+function columnsOf({ values, count, dims }: Live, axes: [number, number]): Float32Array {
+  return Float32Array.from({ length: 2 * count }, (_, k) => values[(k >> 1) * dims + axes[k & 1]]);
 }
 
 /** Two canvases, one on the other: what stays as time goes on, and what moves. */
@@ -99,10 +107,11 @@ export class Painter {
     this.drawBase(scene);
     this.context = this.above;
     this.context.globalAlpha = 1;
-    const now = scene.walked ? positionsAt(scene.walked, scene.sigma, scene.scaled, scene.axes) : null;
+    const walked = scene.walked && positionsAt(scene.walked, scene.sigma, scene.scaled, scene.axes);
+    const now = scene.live ? columnsOf(scene.live, scene.axes) : walked;
     if (now && scene.show.points) this.samples(scene, now);
     else this.context.clearRect(0, 0, this.size, this.size);
-    if (now && scene.show.trails) this.trails(scene, now);
+    if (now && scene.walked && scene.show.trails) this.trails(scene, now);
     if (now && scene.show.nearest && scene.nearest) this.nearest(scene, now);
     if (scene.path) this.path(scene, scene.path);
   }

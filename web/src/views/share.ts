@@ -54,10 +54,11 @@ export function openLink(app: App): void {
   const count = app.drawing.points?.labels.length ?? 0;
   const note =
     app.state.shape === '' && count > MOST_SHARED ? t('share.some', { n: MOST_SHARED, all: count }) : t('share.note');
+  const warning = app.server?.token ? t('share.token') : '';
   openDialog(
     t('share.link'),
     'link-dialog',
-    h('p', { class: 'note' }, note),
+    h('p', { class: 'note' }, note, ' ', warning),
     h(
       'div',
       { class: 'copy' },
@@ -68,22 +69,24 @@ export function openLink(app: App): void {
 }
 
 export function openPython(app: App): void {
+  const { learned } = app;
+  const asking = app.panels.filter((panel) => app.denoiser(panel) === 'network');
   const known =
     app.data.labels.length &&
     app.data.dims === 2 &&
-    app.panels.every((panel) => app.denoiser(panel) === 'exact') &&
+    app.panels.every((panel) => app.denoiser(panel) === 'exact' || (learned && asking.includes(panel))) &&
     (app.state.start > 0 || !app.recorded);
   if (!known) {
     openDialog(t('share.python'), 'python-dialog', h('p', { class: 'note' }, t('python.exact')));
     return;
   }
-  const script = scriptOf(app.state, app.data.values, app.data.labels);
+  const script = scriptOf(app.state, app.data, asking.length && learned ? { ...learned, panels: asking } : null);
   const field = h('textarea', { readonly: true, spellcheck: 'false', id: 'script', 'aria-label': t('share.python') });
   field.value = script;
   openDialog(
     t('share.python'),
     'python-dialog',
-    h('p', { class: 'note' }, t('python.note')),
+    h('p', { class: 'note' }, t(asking.length ? 'python.train' : 'python.note')),
     field,
     h(
       'div',

@@ -7,6 +7,7 @@ import type { RunFile } from '../run.ts';
 import { folded, help, type Option, section, select, slider, toggles } from './controls.ts';
 import { h, icon } from './dom.ts';
 import { readPalette } from './palette.ts';
+import { trainingSection } from './training.ts';
 import { openUpload } from './upload.ts';
 
 /** Small pictures of the shapes, one to choose. */
@@ -173,7 +174,7 @@ function dataSection(app: App): HTMLElement {
     icon('upload'),
     t('upload'),
   );
-  const run = app.run
+  const run = app.file
     ? h(
         'button',
         {
@@ -219,9 +220,15 @@ export function rowsInside(run: RunFile): string {
   return run.rows && run.rows > n ? t('run.part', { n, all: run.rows }) : t('run.inside', { n });
 }
 
+/** The same of a network that was trained in a page, on the points that are shown. */
+export function rowsOf(app: App): string {
+  if (app.strange) return t('run.none');
+  return app.state.shape === '' ? t('run.inside', { n: app.data.labels.length }) : t('run.drawn');
+}
+
 function conditions(app: App): HTMLElement {
   const classes = (): Option[] => {
-    const names = app.run?.classes ?? [];
+    const names = app.file?.classes ?? [];
     const count = Math.max(app.classes, app.state.shape === 'run' ? names.length : 0);
     return [
       { value: '-1', text: t('class.none') },
@@ -243,7 +250,7 @@ function conditions(app: App): HTMLElement {
   return made;
 }
 
-export function sidebar(app: App): HTMLElement {
+export function sidebar(app: App, stopTime: () => void): HTMLElement {
   const compare = h(
     'button',
     {
@@ -277,6 +284,7 @@ export function sidebar(app: App): HTMLElement {
     'aside',
     { class: 'controls', 'aria-label': t('controls') },
     dataSection(app),
+    app.server ? trainingSection(app, stopTime) : null,
     section(
       t('section.layers'),
       'layers',
@@ -299,6 +307,7 @@ export function sidebar(app: App): HTMLElement {
       folded(t('more'), smax, slider(app, 'smin', { format: (value) => value.toFixed(3) }), slider(app, 'rho')),
     ),
     conditions(app),
+    app.server ? null : trainingSection(app, stopTime),
   );
 }
 

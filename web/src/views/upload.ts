@@ -1,16 +1,32 @@
-/** A table of one's own: choose a file, look at it, pick the columns. It never leaves this page. */
+/**
+ * A table of one's own: choose a file, look at it, pick the columns. It never leaves this page, unless a server reads
+ * what the page cannot.
+ */
 
 import type { App } from '../app.ts';
 import { MOST_OWN } from '../drawing.ts';
 import { type Key, t } from '../i18n.ts';
-import { cellOf, chosen, classesOf, readTable, type Table, TableError } from '../table.ts';
+import { askTable, kindFor, Refusal } from '../server.ts';
+import {
+  cellOf,
+  chosen,
+  classesOf,
+  fromServer,
+  LIMITS,
+  readTable,
+  type SentTable,
+  type Table,
+  TableError,
+} from '../table.ts';
 import { openDialog } from './dialog.ts';
 import { h } from './dom.ts';
 
 const PREVIEW = 6;
 
 function sentence(error: unknown): string {
-  return error instanceof TableError ? t(error.key as Key, error.gaps) : t('error.binary');
+  if (error instanceof TableError) return t(error.key as Key, error.gaps);
+  if (error instanceof Refusal) return error.message || t('upload.unreached');
+  return t('error.binary');
 }
 
 function preview(table: Table): HTMLElement {
@@ -46,15 +62,25 @@ function picker(
   };
 }
 
-export function openUpload(app: App): void {
+/** Let a person choose a table; or look at one that came with the page. */
+export function openUpload(app: App, sent: SentTable | null = null): void {
+  const { server } = app;
+  const own = '.csv,.tsv,.txt,.npy';
+  const limit = server?.limits.upload_bytes ?? LIMITS.bytes;
+  const most = Math.round(limit / 2 ** 20);
   const message = h('p', { class: 'error', role: 'alert' });
   const body = h('div', { class: 'upload-body' });
-  const file = h('input', { type: 'file', id: 'file', accept: '.csv,.tsv,.txt,.npy', onchange: () => read() });
-  const zone = h('label', { class: 'drop', for: 'file' }, t('upload.hint'), file);
+  const file = h('input', {
+    type: 'file',
+    id: 'file',
+    accept: server ? `${own},.npz,.parquet,.gz` : own,
+    onchange: () => read(),
+  });
+  const zone = h('label', { class: 'drop', for: 'file' }, t(server ? 'upload.hint.server' : 'upload.hint'), file);
   const dialog = openDialog(
     t('upload.title'),
     'upload-dialog',
-    h('p', { class: 'note' }, t('upload.note')),
+    h('p', { class: 'note' }, server ? t('upload.note.server', { most }) : t('upload.note')),
     zone,
     message,
     body,
@@ -72,8 +98,10 @@ export function openUpload(app: App): void {
     message.textContent = '';
     body.replaceChildren();
     try {
-      if (given.size > 20 * 2 ** 20) throw new TableError('error.large', { most: '20 MB' });
-      choose(readTable(given.name, await given.arrayBuffer()));
+      const kind = server && kindFor(given.name);
+      if (given.size > (kind ? limit : LIMITS.bytes))
+        throw new TableError('error.large', { most: kind ? `${most} MB` : '20 MB' });
+      choose(kind ? await askTable(server.token, kind, given) : readTable(given.name, await given.arrayBuffer()));
     } catch (error) {
       message.textContent = sentence(error);
     }
@@ -120,13 +148,20 @@ export function openUpload(app: App): void {
       h(
         'p',
         { class: 'note' },
-        t('upload.found', { rows: table.rows, columns: table.columns.length }),
+        t('upload.found', { rows: table.all ?? table.rows, columns: table.columns.length }),
         ' ',
-        table.rows > MOST_OWN ? t('upload.some', { n: MOST_OWN }) : null,
+        (table.all ?? table.rows) > MOST_OWN ? t('upload.some', { n: MOST_OWN }) : null,
       ),
       preview(table),
       h('div', { class: 'pickers' }, x.row, y.row, label.row),
       use,
     );
   }
+
+  if (sent)
+    try {
+      choose(fromServer(sent));
+    } catch (error) {
+      message.textContent = sentence(error);
+    }
 }

@@ -1,0 +1,162 @@
+/** What page and server say to each other: `pointdiffusion play` serves the page, and trains behind one WebSocket. */
+
+import type { RunFile } from './run.ts';
+import { fromServer, type SentTable, type Table } from './table.ts';
+
+/** The block of the page that a server fills in. */
+export interface ServerBlock {
+  token: string | null;
+  limits: Record<string, number>;
+  table: SentTable | null;
+}
+
+export interface Order {
+  seed: number;
+  data: {
+    /** Little-endian single precision, by rows, in base64. */
+    points: string;
+    dims: number;
+    labels: number[] | null;
+    columns: string[];
+    mean: number[];
+    scale: number[];
+  };
+  settings: Record<string, number | string>;
+  live: { count: number; nfe: number; seed: number };
+}
+
+export type Ask = ({ type: 'start' } & Order) | { type: 'pause' | 'resume' | 'step' | 'stop' | 'save' };
+
+const STATES = ['starting', 'running', 'paused', 'stopped', 'finished', 'died'] as const;
+export type ServerState = (typeof STATES)[number];
+
+/** Samples of a network in training, (B, D), in the page's own units. */
+export interface Live {
+  step: number;
+  count: number;
+  dims: number;
+  values: Float32Array;
+}
+
+export type Told =
+  | { type: 'started'; steps: number; optimal_loss: number | null }
+  | { type: 'state'; state: ServerState; step: number }
+  | { type: 'losses'; steps: number[]; train: number[] }
+  | { type: 'run'; step: number; run: RunFile }
+  | { type: 'error'; message: string }
+  | { type: 'live'; step: number; bytes: ArrayBuffer }
+  | { type: 'model'; step: number; bytes: Uint8Array<ArrayBuffer> };
+
+const HEAD = 16;
+const MODEL_HEAD = 8;
+
+/** Return what a message says; null for what this page does not know. */
+export function read(message: string | ArrayBuffer): Told | null {
+  if (typeof message !== 'string') return readBytes(message);
+  let told: Told;
+  try {
+    told = JSON.parse(message) as Told;
+  } catch {
+    return null;
+  }
+  switch (told?.type) {
+    case 'started':
+      return Number.isFinite(told.steps) ? told : null;
+    case 'state':
+      return STATES.includes(told.state) ? told : null;
+    case 'losses':
+      return told.steps?.length === told.train?.length ? told : null;
+    case 'run':
+      return told.run ? told : null;
+    case 'error':
+      return { type: 'error', message: String(told.message) };
+  }
+  return null;
+}
+
+function readBytes(bytes: ArrayBuffer): Told | null {
+  if (bytes.byteLength < MODEL_HEAD) return null;
+  const view = new DataView(bytes);
+  if (view.getUint8(1) !== 1) return null; // another version
+  const step = view.getUint32(4, true);
+  if (view.getUint8(0) === 2) return { type: 'model', step, bytes: new Uint8Array(bytes, MODEL_HEAD) };
+  return view.getUint8(0) === 1 ? { type: 'live', step, bytes } : null;
+}
+
+/** Return the samples of a frame: 16 bits a coordinate, between the lowest and the highest of each column. */
+export function readLive(bytes: ArrayBuffer): Live | null {
+  if (bytes.byteLength < HEAD) return null;
+  const view = new DataView(bytes);
+  const [dims, step, count] = [view.getUint16(2, true), view.getUint32(4, true), view.getUint32(8, true)];
+  const start = HEAD + 8 * dims;
+  if (!dims || bytes.byteLength !== start + 2 * count * dims) return null;
+  const ends = new Float32Array(bytes, HEAD, 2 * dims);
+  const raw = new Uint16Array(bytes, start);
+  const values = Float32Array.from(raw, (q, i) => {
+    const low = ends[i % dims];
+    return low + ((ends[dims + (i % dims)] - low) * q) / 65535;
+  });
+  return { step, count, dims, values };
+}
+
+/** Whoever hears what a server says. */
+export interface Listener {
+  told(told: Told): void;
+  /** The connection is gone, by no wish of the page. */
+  lost(): void;
+}
+
+export interface Line {
+  send(ask: Ask): void;
+}
+
+const query = (token: string | null) => (token ? `?token=${encodeURIComponent(token)}` : '');
+
+/** Open a connection; what is sent before it stands, waits. */
+export function connect(token: string | null, listener: Listener): Line {
+  const address = new URL(`ws${query(token)}`, location.href).href;
+  const socket = new WebSocket(address.replace(/^http/, 'ws'));
+  socket.binaryType = 'arraybuffer';
+  const waiting: string[] = [];
+  socket.onopen = () => {
+    for (const text of waiting.splice(0)) socket.send(text);
+  };
+  socket.onmessage = ({ data }: MessageEvent<string | ArrayBuffer>) => {
+    const told = read(data);
+    if (told) listener.told(told);
+  };
+  socket.onclose = () => listener.lost();
+  return {
+    send(ask) {
+      const text = JSON.stringify(ask);
+      if (socket.readyState === WebSocket.OPEN) socket.send(text);
+      else waiting.push(text);
+    },
+  };
+}
+
+const SENT: [RegExp, string][] = [
+  [/\.parquet$/i, 'parquet'],
+  [/\.npz$/i, 'npz'],
+  [/\.tsv(\.gz)?$/i, 'tsv'],
+];
+
+/** Return what kind of table a server reads a file as; null for one that the page reads itself. */
+export function kindFor(name: string): string | null {
+  return SENT.find(([ending]) => ending.test(name))?.[1] ?? null;
+}
+
+/** Why a server gave no table, in its own words; none if it did not answer. */
+export class Refusal extends Error {}
+
+/** Let the server read a table. */
+export async function askTable(token: string | null, kind: string, file: Blob): Promise<Table> {
+  const address = `api/table${query(token)}${token ? '&' : '?'}kind=${kind}`;
+  const none = (): never => {
+    throw new Refusal();
+  };
+  const answer = await fetch(address, { method: 'POST', body: file }).catch(none);
+  const found = await answer.json().catch(none);
+  if (!answer.ok) throw new Refusal(String(found.detail));
+  return fromServer(found as SentTable);
+}
