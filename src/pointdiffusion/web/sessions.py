@@ -201,7 +201,11 @@ class Session:
                 if length > LONGEST:
                     break
                 self._hear(kind, await process.stdout.readexactly(length))
-        code = await _end(process)
+        try:
+            async with asyncio.timeout(5):
+                code = await process.wait()  # not killed at once: to signal a process that has ended takes its status
+        except TimeoutError:
+            code = await _end(process)
         self.trainers.leave()
         if not self._ended:
             self._ended = True
