@@ -1,12 +1,17 @@
 """What the page weighs and how fast it draws, in a real browser: `python benchmarks/playground.py`.
 
 Sizes of the page and of an exported run; time to the first paint and to the first walk; frames and processor time of a
-draw while time moves over 5,000 points and 100 steps. Needs Chromium and Playwright, which `make test` installs.
+draw while time moves over 5,000 points and 100 steps; samples of a network in training, from the moment that the server
+has drawn them to the frame that shows them. Needs Chromium and Playwright, which `make test` installs.
 """
 
 from __future__ import annotations
 
+import contextlib
 import shutil
+import signal
+import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -32,6 +37,21 @@ DRAW = """async () => {
     last = performance.now();
   }
   return [gaps.slice(20), page.panels[0].times.slice(20), page.panels[0].canvas.width];
+}"""
+
+LIVE = """async (seconds) => {
+  const { app } = playground, ages = [], gaps = [], end = performance.now() + 1000 * seconds;
+  let [step, last] = [-1, performance.now()];
+  while (performance.now() < end) {
+    await new Promise(requestAnimationFrame);
+    const live = app.live;
+    if (!live || live.step === step) continue;
+    step = live.step;
+    ages.push((Date.now() - live.time + 2 ** 32) % 2 ** 32);
+    gaps.push(performance.now() - last);
+    last = performance.now();
+  }
+  return [ages, gaps, step];
 }"""
 
 
@@ -74,7 +94,33 @@ def main() -> None:
         for name, values in (("frame", gaps), ("draw", draws)):
             print(f"{name}: median {np.median(values):.1f} ms, 95 % below {np.percentile(values, 95):.1f} ms", end="; ")
         print(f"picture of {width} x {width} pixels")
+        _live(browser)
         browser.close()
+
+
+def _live(browser: Any, seconds: int = 15) -> None:
+    """Train in the page with its defaults, and print how often samples come and how old they are."""
+    command = [sys.executable, "-m", "pointdiffusion", "play", "--no-browser"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as server:
+        address = next(iter(server.stdout or []), "").split()[-1]
+        tab = browser.new_page(viewport={"width": 1280, "height": 860})
+        for _ in range(100):
+            with contextlib.suppress(Exception):
+                tab.goto(f"{address}#train.steps=20000")
+                break
+            time.sleep(0.1)
+        settled(tab)
+        tab.click("#train-main")
+        while tab.evaluate("playground.app.trainer.phase !== 'running'"):
+            tab.wait_for_timeout(20)
+        ages, gaps, step = tab.evaluate(LIVE, seconds)
+        print(
+            f"training with the defaults: {step / seconds:.0f} steps and {len(ages) / seconds:.1f} pictures a second; "
+            f"age when shown: median {np.median(ages):.0f} ms, 95 % below {np.percentile(ages, 95):.0f} ms; "
+            f"between two pictures: 95 % below {np.percentile(gaps, 95):.0f} ms"
+        )
+        tab.close()
+        server.send_signal(signal.SIGINT)
 
 
 def _covariance(scaled: Any) -> Any:

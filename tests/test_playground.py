@@ -487,6 +487,25 @@ def test_classes_and_guidance(open_page: Open) -> None:
     assert np.abs(points(tab) - before).max() > 1e-3
 
 
+def test_guided_samples_stand_beside_what_guidance_is_said_to_draw(open_page: Open) -> None:
+    """Rings and a distance with its floor, where a class is guided; rings only as long as they are wanted."""
+    tab = open_page("shape=eight-gaussians&noise=0.35&smin=0.2&class=1&guidance=4&a.steps=12&n=300&samples=200&t=1")
+    floor = tab.locator('#panel-a [data-figure="guided"] .beside').text_content() or ""
+    assert float(figure(tab, "a", "guided")) > float(floor.split()[-1]) > 0
+    target = np.array(tab.evaluate("[...playground.app.targets.a]")).reshape(-1, 2)
+    labels = np.array(tab.evaluate("[...playground.app.data.labels]"))
+    own, others = data(tab)[labels == 1], data(tab)[labels != 1]
+    nearer = [np.linalg.norm(own - row, axis=1).min() < np.linalg.norm(others - row, axis=1).min() for row in target]
+    assert np.mean(nearer) > 0.9
+    rings = picture(tab)
+    tab.click("button:has-text('Guided target')")
+    assert (picture(tab) != rings).any()
+    slide(tab, "guidance", "Home", *["ArrowRight"] * 10)
+    settle(tab)
+    assert state(tab, "guidance") == 1
+    assert tab.locator('#panel-a [data-figure="guided"]').is_hidden()
+
+
 # --------------------------------------------------------------------------------------------------------------- share
 
 

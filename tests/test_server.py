@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import gzip
 import hashlib
 import http.client
 import io
@@ -171,8 +172,9 @@ def step_of(frame: bytes) -> int:
 
 
 def points_of(frame: bytes) -> Any:
-    kind, version, dims, _, count, zero = struct.unpack_from("<BBHIII", frame)
-    assert (kind, version, zero) == (POINTS, 1, 0)
+    kind, version, dims, _, count, drawn = struct.unpack_from("<BBHIII", frame)
+    assert (kind, version) == (POINTS, 1)
+    assert (time.time() * 1000 - drawn) % 2**32 < 600_000
     low, high = np.frombuffer(frame, "<f4", 2 * dims, HEADER).reshape(2, dims)
     values = np.frombuffer(frame, "<u2", count * dims, HEADER + 8 * dims).reshape(count, dims)
     return low + (high - low) * (values / 65535)
@@ -253,6 +255,11 @@ def test_a_table_is_read_in_every_format(server: Server, kind: str) -> None:
     assert found["values"] == [[1.5, 4], [2, None], [3, 6]]
     assert found["rows"] == 3
     assert found["columns"] == (["x1", "x2"] if kind == "npy" else ["a", "b"])
+
+
+def test_a_packed_table_is_known_by_its_bytes(server: Server) -> None:
+    status, body, _ = server.ask("/api/table?kind=tsv", "POST", gzip.compress(b"a\tb\n1\t2\n"))
+    assert (status, json.loads(body)["values"]) == (200, [[1, 2]])
 
 
 def test_texts_and_decimal_commas_are_read(server: Server) -> None:
@@ -632,7 +639,7 @@ def test_what_waits_for_a_page_is_bounded() -> None:
             box.add_losses([step], [0.5])
         return await box.take()
 
-    losses, frame = asyncio.run(fill())
+    frame, losses = asyncio.run(fill())
     assert frame == b"49999"
     steps = json.loads(losses)["steps"]
     assert len(steps) <= 20_001

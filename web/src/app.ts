@@ -45,6 +45,8 @@ export class App {
   data: Points = EMPTY;
   walked: Record<PanelName, Walked | null> = { a: null, b: null };
   figures: Record<PanelName, Partial<Figures>> = { a: {}, b: {} };
+  /** Points of what guidance is said to draw. */
+  readonly targets: Record<PanelName, Float32Array | null> = { a: null, b: null };
   paths: Record<PanelName, Path | null> = { a: null, b: null };
   trials: Trial[] = [];
   progress = 1;
@@ -200,7 +202,19 @@ export class App {
     }
     this.tell('state');
     if (has('probe', 'compare') && !has('shape')) this.ask();
-    const idle: Name[] = ['t', 'speed', 'probe', 'lang', 'theme', 'data', 'points', 'trails', 'field', 'contours'];
+    const idle: Name[] = [
+      't',
+      'speed',
+      'probe',
+      'lang',
+      'theme',
+      'data',
+      'points',
+      'trails',
+      'field',
+      'contours',
+      'target',
+    ];
     if ([...changed].some((name) => !idle.includes(name) && !name.startsWith('train.'))) {
       this.trainer.forget();
       this.schedule();
@@ -241,6 +255,8 @@ export class App {
     switch (name) {
       case 'contours':
         return some && this.dims === 2;
+      case 'target':
+        return this.state.class >= 0 && this.state.guidance !== 1;
       case 'data':
       case 'nearest':
         return some;
@@ -327,6 +343,7 @@ export class App {
     const began = Object.fromEntries(panels.map((panel) => [panel, this.panelKey(panel)]));
     for (const panel of panels) {
       this.figures[panel] = {};
+      this.targets[panel] = null;
       if (this.denoiser(panel) === 'recorded') this.arrive(panel, this.recorded);
     }
     const scale = Math.sqrt(1 + state.smax ** 2);
@@ -360,6 +377,10 @@ export class App {
         break;
       case 'walked':
         this.arrive(reply.panel, reply.walked);
+        break;
+      case 'target':
+        this.targets[reply.panel] = reply.points;
+        this.tell('picture');
         break;
       case 'figures':
         this.figures[reply.panel] = { ...this.figures[reply.panel], ...reply.figures };

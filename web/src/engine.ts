@@ -192,6 +192,46 @@ export function exactEnds(walk: Walk, registry: Registry, trained: Trained | nul
     : exactFlow(denoiser, start, walk.sigmaMax, registry, 'dop853', 1e-7, 1e-4);
 }
 
+const TRIES = 400;
+
+/**
+ * Points of what guidance of strength w is said to draw, p(x|c) p(c|x)^(w - 1) of the data blurred by sigma; exact, by
+ * rejection: proposed from the class and kept with probability p(c|x)^(w - 1), or, where w is below 1, from all data and
+ * kept with probability p(c|x)^w. Null where hardly any are kept.
+ */
+export function guidedTarget(problem: Problem, sigma: number, count: number, seed: number): Float64Array | null {
+  const { data, labels, dims, label, guidance } = problem;
+  const rows = Array.from(labels.keys()).filter((i) => guidance < 1 || labels[i] === label);
+  if (!rows.length || !labels.includes(label)) return null;
+  const power = guidance < 1 ? guidance : guidance - 1;
+  const random = new Random(seed, 55);
+  const out: number[] = [];
+  const x = new Float64Array(dims);
+  for (let tries = 0; tries < TRIES * count && out.length < count * dims; tries++) {
+    const row = rows[random.integer(rows.length)];
+    for (let d = 0; d < dims; d++) x[d] = data[row * dims + d] + sigma * random.normal();
+    if (random.uniform() < posterior(problem, x, sigma) ** power) out.push(...x);
+  }
+  return out.length < (count * dims) / 2 ? null : Float64Array.from(out);
+}
+
+/** The share of the class in the blurred data at a point. */
+function posterior({ data, labels, dims, label }: Problem, x: Float64Array, sigma: number): number {
+  const squares = Float64Array.from(labels, (_, i) => {
+    let sum = 0;
+    for (let d = 0; d < dims; d++) sum += (x[d] - data[i * dims + d]) ** 2;
+    return sum;
+  });
+  const least = squares.reduce((a, b) => Math.min(a, b), Number.POSITIVE_INFINITY);
+  let [own, all] = [0, 0];
+  for (let i = 0; i < labels.length; i++) {
+    const weight = Math.exp((least - squares[i]) / (2 * sigma * sigma));
+    all += weight;
+    if (labels[i] === label) own += weight;
+  }
+  return own / all;
+}
+
 /** Denoised points on a square lattice of the window at one noise level. */
 export function fieldAt(
   problem: Problem,

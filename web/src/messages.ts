@@ -67,6 +67,9 @@ export interface Figures {
   fresh: boolean;
   copies: number | null;
   copiesFresh: number | null;
+  /** W2 to what guidance is said to draw, and that of such points among themselves. */
+  guided: number | null;
+  guidedFloor: number | null;
   /** Distance to the exact solution; undefined until it is known. */
   error: number | null;
 }
@@ -75,6 +78,7 @@ export type Reply =
   | { kind: 'progress'; id: number; share: number }
   | { kind: 'walked'; id: number; panel: PanelName; walked: Walked }
   | { kind: 'figures'; id: number; panel: PanelName; figures: Partial<Figures> }
+  | { kind: 'target'; id: number; panel: PanelName; points: Float32Array }
   | { kind: 'done'; id: number }
   | { kind: 'layer'; id: number; field: Field | null; contours: Contours | null }
   | { kind: 'probe'; id: number; paths: { panel: PanelName; sigmas: number[]; points: Float32Array }[] }

@@ -35,6 +35,8 @@ export interface Live {
   step: number;
   count: number;
   dims: number;
+  /** When it was drawn, in milliseconds of the clock modulo 2^32. */
+  time: number;
   values: Float32Array;
 }
 
@@ -96,7 +98,7 @@ export function readLive(bytes: ArrayBuffer): Live | null {
     const low = ends[i % dims];
     return low + ((ends[dims + (i % dims)] - low) * q) / 65535;
   });
-  return { step, count, dims, values };
+  return { step, count, dims, time: view.getUint32(12, true), values };
 }
 
 /** Whoever hears what a server says. */

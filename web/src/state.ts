@@ -67,6 +67,7 @@ const OWN = {
   grid: flag(false),
   classes: flag(false),
   nearest: flag(false),
+  target: flag(true),
   view: choice('scaled'),
   metric: choice('exact'),
   t: number(0, 0, 1, 0.001),

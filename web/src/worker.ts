@@ -8,6 +8,7 @@ import {
   exactEnds,
   fieldAt,
   floorOf,
+  guidedTarget,
   latticeStart,
   rowsOfClass,
   type Trained,
@@ -26,6 +27,7 @@ interface Scope {
 export const LATTICE = { lines: 13, along: 49 };
 const FIELD_CELLS = 24;
 const CONTOUR_CELLS = 80;
+const TARGET = 500;
 const PATIENCE = 24; // milliseconds between two looks at the messages
 
 export function serve(scope: Scope): void {
@@ -106,6 +108,19 @@ export function serve(scope: Scope): void {
     });
   }
 
+  /** Set the samples beside what guidance is said to draw. */
+  function tilt(id: number, part: PanelJob, job: Job, end: Float64Array): void {
+    const { walk } = part;
+    if (walk.label < 0 || walk.guidance === 1) return;
+    const count = Math.min(end.length / walk.dims, TARGET);
+    const [target, again] = [1, 2].map((seed) => guidedTarget(walk, walk.sigmaMin, count, seed));
+    if (!target || !again) return;
+    const distance = distanceOf(job.metric, walk.dims);
+    const figures = { guided: distance(end, target), guidedFloor: distance(again, target) };
+    scope.postMessage({ kind: 'target', id, panel: part.panel, points: Float32Array.from(target) });
+    scope.postMessage({ kind: 'figures', id, panel: part.panel, figures });
+  }
+
   function measure(id: number, part: PanelJob, end: Float64Array): void {
     let ends = exact.get(part.key);
     if (!ends) {
@@ -128,7 +143,7 @@ export function serve(scope: Scope): void {
       calls.push(found.nfe);
     }
     scope.postMessage({ kind: 'progress', id, share: 1 });
-    for (const step of [judge, null]) {
+    for (const step of [judge, tilt, null]) {
       for (const [i, part] of job.panels.entries()) {
         if (!(await look(id))) return;
         if (step) step(id, part, job, ends[i]!, calls[i]);

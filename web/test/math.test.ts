@@ -3,6 +3,7 @@
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { test } from 'node:test';
+import { guidedTarget } from '../src/engine.ts';
 import { plan } from '../src/math/auto.ts';
 import { ExactDenoiser, guided, moments, noisyFactor, startFrom } from '../src/math/denoisers.ts';
 import { nearest, slicedWasserstein2, wasserstein2 } from '../src/math/metrics.ts';
@@ -129,4 +130,26 @@ test('the sliced distance of a shift is its length over the root of two', () => 
   const a = normals(1, 3, 400);
   const b = a.map((value, i) => value + (i % 2 ? 0 : 2));
   close([slicedWasserstein2(a, b)], [2 / Math.SQRT2], 1e-9);
+});
+
+test('the guided target is that of rejection by the posterior', () => {
+  // two classes on a line, blurred: the mean under p(x|c) p(c|x)^(w-1), by quadrature and by the points
+  const problem = { dims: 2, data: Float64Array.of(-1, 0, 1, 0), labels: Int32Array.of(0, 1), label: 0 };
+  const density = (x: number, at: number) => Math.exp(-((x - at) ** 2) / (2 * 0.8 ** 2));
+  for (const guidance of [0.5, 3, 8]) {
+    let [mass, first] = [0, 0];
+    for (let x = -8; x < 8; x += 0.001) {
+      const own = density(x, -1);
+      const weight = own * (own / (own + density(x, 1))) ** (guidance - 1);
+      mass += weight;
+      first += weight * x;
+    }
+    const found = guidedTarget({ ...problem, guidance, denoiser: 'exact', trainedLabel: 0 }, 0.8, 4000, 1)!;
+    assert.equal(found.length, 8000);
+    let mean = 0;
+    for (let i = 0; i < found.length; i += 2) mean += found[i] / 4000;
+    assert.ok(Math.abs(mean - first / mass) < (5 * 0.9) / Math.sqrt(4000), `w ${guidance}: ${mean}, ${first / mass}`);
+  }
+  const none = { ...problem, label: 7, guidance: 3, denoiser: 'exact', trainedLabel: -1 };
+  assert.equal(guidedTarget(none, 0.8, 10, 1), null);
 });

@@ -21,6 +21,7 @@ function frame(step: number, low: number[], high: number[], places: number[]): A
   view.setUint16(2, dims, true);
   view.setUint32(4, step, true);
   view.setUint32(8, places.length / dims, true);
+  view.setUint32(12, 4_000_000_000, true);
   [...low, ...high].forEach((value, i) => {
     view.setFloat32(16 + 4 * i, value, true);
   });
@@ -34,7 +35,7 @@ test('a frame of samples is read, and one that is cut off is not', () => {
   const bytes = frame(340, [-1, 10, 0], [1, 20, 0], [0, 65535, 7, 65535, 0, 9]);
   assert.deepEqual(read(bytes), { type: 'live', step: 340, bytes });
   const live = readLive(bytes)!;
-  assert.deepEqual([live.step, live.count, live.dims], [340, 2, 3]);
+  assert.deepEqual([live.step, live.count, live.dims, live.time], [340, 2, 3, 4_000_000_000]);
   assert.deepEqual([...live.values], [-1, 20, 0, 1, 10, 0]);
   for (const wrong of [bytes.slice(0, -2), bytes.slice(0, 12), new ArrayBuffer(16)])
     assert.equal(readLive(wrong), null);

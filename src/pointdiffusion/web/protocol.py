@@ -2,9 +2,10 @@
 
 Points travel as 16 bits a coordinate between the lowest and the highest value of each column:
 
-    u8 kind (1), u8 version (1), u16 columns, u32 step, u32 count, u32 0, float32 lows, float32 highs, u16 values
+    u8 kind (1), u8 version (1), u16 columns, u32 step, u32 count, u32 time, float32 lows, float32 highs, u16 values
 
-and a model file as u8 kind (2), u8 version (1), u16 0, u32 step, and its bytes; all little-endian.
+and a model file as u8 kind (2), u8 version (1), u16 0, u32 step, and its bytes; all little-endian. The time is that of
+the clock in milliseconds, modulo 2^32.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import base64
 import binascii
 import json
 import struct
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -36,7 +38,8 @@ def points_frame(points: NDArray[Any], step: int) -> bytes:
     low, high = finite.min(axis=0), finite.max(axis=0)
     width = np.where(high > low, high - low, 1)
     values = np.round((finite - low) / width * 65535).astype("<u2")
-    head = struct.pack("<BBHIII", POINTS, VERSION, finite.shape[1], step, len(finite), 0)
+    now = time.time_ns() // 10**6 % 2**32
+    head = struct.pack("<BBHIII", POINTS, VERSION, finite.shape[1], step, len(finite), now)
     return head + low.astype("<f4").tobytes() + high.astype("<f4").tobytes() + values.tobytes()
 
 

@@ -63,9 +63,9 @@ class Outbox:
         await self._changed.wait()
         self._changed.clear()
         (steps, losses), self._losses = self._losses, ([], [])
-        found = [] if not steps else [json.dumps({"type": "losses", "steps": steps, "train": losses})]
         waiting, self._waiting = self._waiting, {}
-        return [*found, *waiting.values()]
+        found = [] if not steps else [json.dumps({"type": "losses", "steps": steps, "train": losses})]
+        return [*waiting.values(), *found]  # that a training has started is told before its losses
 
 
 class Trainers:

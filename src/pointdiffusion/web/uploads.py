@@ -38,7 +38,8 @@ def preview(path: str | os.PathLike[str]) -> dict[str, Any]:
 def preview_bytes(body: bytes, kind: str) -> dict[str, Any]:
     """Return the table in the bytes of a file of a kind of `KINDS`, as `preview` does."""
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / f"table.{kind}"
+        packed = body.startswith(b"\x1f\x8b") and not kind.endswith(".gz")
+        path = Path(folder) / (f"table.{kind}.gz" if packed else f"table.{kind}")
         path.write_bytes(body)
         try:
             return preview(path)

@@ -89,6 +89,9 @@ export const en = {
   'name.classes': 'Class colours',
   'help.classes':
     'Data by class; each sample has the class of the data point that it ends nearest to, so colours in the noise show which noise becomes what.',
+  'name.target': 'Guided target',
+  'help.target':
+    'Rings: points of what guidance of strength w is said to draw, exact for the data blurred by the least noise.',
   'name.nearest': 'Nearest data point',
   'help.nearest':
     'A line from each sample to the data point nearest to where it ends: short lines at the end mean copies.',
@@ -166,6 +169,8 @@ export const en = {
   'figure.sliced': 'sliced W₂',
   'figure.floor': 'fresh points {value}',
   'figure.floor.again': 'data drawn again {value}',
+  'figure.guided': 'W₂ to the guided target',
+  'figure.guided.floor': 'among themselves {value}',
   'figure.error': 'to the exact flow',
   'figure.copies': 'copies',
   'figure.fresh': 'fresh points {value}',

@@ -7,6 +7,7 @@ export const formulas = {
   'formula.start': 'x_T = μ + L z,  L Lᵀ = Cov + σ² I,  z ~ N(0, I)',
   'formula.rho': 'σ(t) = (σ_min^(1/ρ) + t (σ_max^(1/ρ) − σ_min^(1/ρ)))^ρ',
   'formula.guidance': 'D_w = D + w (D_c − D)',
+  'formula.target': 'p_w(x) ∝ p(x|c) p(c|x)^(w − 1)',
   'formula.denoiser': 'D(x; σ) = Σᵢ wᵢ xᵢ,  wᵢ ∝ exp(−|x − xᵢ|² / 2σ²)',
   'formula.solver': 'dx/dσ = (x − D(x; σ)) / σ',
   'formula.schedule': 'σ₀ = σ_max > σ₁ > … > σ_min > 0',

@@ -46,6 +46,7 @@ function figure(label: string, id: string): { item: HTMLElement; set: (text: str
 function figures(app: App, panel: PanelName): HTMLElement {
   const nfe = figure(t('figure.nfe'), 'nfe');
   const w2 = figure(app.state.metric === 'sliced' ? t('figure.sliced') : t('figure.w2'), 'w2');
+  const guided = figure(t('figure.guided'), 'guided');
   const error = figure(t('figure.error'), 'error');
   const copies = figure(t('figure.copies'), 'copies');
   const sync = () => {
@@ -56,6 +57,9 @@ function figures(app: App, panel: PanelName): HTMLElement {
       typeof f.w2 === 'number' ? shown(f.w2) : '–',
       typeof f.floor === 'number' ? t(f.fresh ? 'figure.floor' : 'figure.floor.again', { value: shown(f.floor) }) : '',
     );
+    guided.item.hidden = typeof f.guided !== 'number';
+    if (typeof f.guided === 'number')
+      guided.set(shown(f.guided), t('figure.guided.floor', { value: shown(f.guidedFloor ?? 0) }));
     error.set(typeof f.error === 'number' ? (f.error < 1e-6 ? '< 10⁻⁶' : shown(f.error)) : '–');
     copies.set(
       typeof f.copies === 'number' ? `${Math.round(100 * f.copies)} %` : '–',
@@ -65,7 +69,7 @@ function figures(app: App, panel: PanelName): HTMLElement {
   app.on('figures', sync);
   app.on('state', sync);
   sync();
-  return h('dl', { class: 'figures', 'aria-live': 'polite' }, nfe.item, w2.item, error.item, copies.item);
+  return h('dl', { class: 'figures', 'aria-live': 'polite' }, nfe.item, w2.item, guided.item, error.item, copies.item);
 }
 
 export function sceneOf(app: App, panel: PanelName): Scene {
@@ -80,6 +84,7 @@ export function sceneOf(app: App, panel: PanelName): Scene {
     field: state.field ? (app.layer(panel, 'field')?.field ?? null) : null,
     contours: state.contours ? (app.layer(panel, 'contours')?.contours ?? null) : null,
     path: live ? null : app.paths[panel],
+    target: state.target && !live ? app.targets[panel] : null,
     sigma: app.sigma,
     scaled: state.view === 'scaled',
     axes: app.axes,

@@ -28,6 +28,8 @@ export interface Scene {
   field: Field | null;
   contours: Contours | null;
   path: Path | null;
+  /** Points of what guidance is said to draw, where that is known. */
+  target: Float32Array | null;
   sigma: number;
   scaled: boolean;
   axes: [number, number];
@@ -120,7 +122,7 @@ export class Painter {
   private drawBase(scene: Scene): void {
     const { show } = scene;
     const lattice = show.grid && scene.walked?.lattice ? [scene.walked, scene.sigma] : [];
-    const layers = [scene.contours, scene.field, scene.field && scene.sigma, scene.scaled, ...lattice];
+    const layers = [scene.target, scene.contours, scene.field, scene.field && scene.sigma, scene.scaled, ...lattice];
     const look = [show.data, show.points, show.classes, scene.label, ...scene.axes];
     const wanted = [scene.data, this.palette, this.size, ...layers, ...look];
     if (wanted.length === this.drawn.length && wanted.every((value, i) => value === this.drawn[i])) return;
@@ -135,6 +137,7 @@ export class Painter {
     if (lattice.length) this.lattice(scene);
     if (scene.field) this.field(scene);
     if (show.data) this.data(scene);
+    if (scene.target) this.target(scene, scene.target);
   }
 
   private axes(): void {
@@ -259,6 +262,24 @@ export class Painter {
         }
         context.fill();
       });
+    context.globalAlpha = 1;
+  }
+
+  /** Rings, so that samples on them are seen as well. */
+  private target({ axes, data }: Scene, points: Float32Array): void {
+    const { context, unit } = this;
+    const { dims } = data;
+    const radius = 3.2 * unit;
+    context.strokeStyle = this.palette.probe;
+    context.lineWidth = unit;
+    context.globalAlpha = 0.7;
+    context.beginPath();
+    for (let i = 0; i < points.length; i += dims) {
+      const [x, y] = [this.px(points[i + axes[0]]), this.py(points[i + axes[1]])];
+      context.moveTo(x + radius, y);
+      context.arc(x, y, radius, 0, 2 * Math.PI);
+    }
+    context.stroke();
     context.globalAlpha = 1;
   }
 

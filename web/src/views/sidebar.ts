@@ -288,7 +288,7 @@ export function sidebar(app: App, stopTime: () => void): HTMLElement {
     section(
       t('section.layers'),
       'layers',
-      toggles(app, ['data', 'points', 'trails', 'contours', 'field', 'grid', 'classes', 'nearest'], 'layers'),
+      toggles(app, ['data', 'points', 'trails', 'contours', 'field', 'grid', 'classes', 'nearest', 'target'], 'layers'),
       views,
       axes,
     ),
