@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from example_fixtures import Scripts
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = sorted(
@@ -32,12 +33,12 @@ def test_the_tour_of_the_readme_runs(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in ROOT.glob("docs/*.md") if code_blocks(path)))
-def test_the_pages_run(name: str, tmp_path: Path) -> None:
+def test_the_pages_run(name: str, tmp_path: Path, scripts: Scripts) -> None:
     """What a page shows in Python runs as it stands, block after block."""
-    code = "\n".join(code_blocks(ROOT / "docs" / f"{name}.md"))
-    command = [sys.executable, "-c", code]  # Lightning, used directly, warns about itself
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    script = tmp_path / "page.py"
+    script.write_text("\n".join(code_blocks(ROOT / "docs" / f"{name}.md")))
+    done = scripts.run(script=script, cwd=tmp_path, timeout=300)
+    assert done.code == 0, done.err
 
 
 @pytest.mark.parametrize("folder", [ROOT, ROOT / "playground" / "points_2d"], ids=["root", "example"])

@@ -662,6 +662,21 @@ def test_an_exported_run_shows_network_and_optimum_from_the_same_noise(
     assert tab.locator("#app img").count() == 0
 
 
+def test_an_average_beside_bases_is_asked_in_the_page(open_page: Open, tmp_path: Path) -> None:
+    """What `fit_table` makes walks in the page as it does in the library, from the same noise."""
+    config = ptd.TableConfig(num_steps=10, num_members=2, base="mixture", hidden_dim=16, companion=False)
+    found = ptd.fit_table(POINTS, config=config, seed=0).model
+    settings: dict[str, Any] = {"num_steps": 8, "solver": "euler", "schedule": "karras", "final_zero": True}
+    export_page(found, tmp_path / "run.html", num_points=100, seed=4, precision="float32", **settings)
+    *_, last = found.trajectory(100, seed=4, **settings)
+    tab = open_page("", file=tmp_path / "run.html", reduced_motion="reduce")
+    tab.select_option("[id='c-a.denoiser']", "network")
+    tab.select_option("[id='c-a.solver']", "euler")
+    tab.evaluate("smin => playground.app.store.set({ 'a.steps': 8, smin })", found.inference.sigma_min)
+    settle(tab)
+    np.testing.assert_allclose(points(tab, "a"), found.standardiser.transform(last.x), atol=3e-3)
+
+
 def test_an_exported_run_says_that_no_rows_are_inside(
     open_page: Open, tmp_path: Path, model: ptd.DiffusionModel
 ) -> None:

@@ -18,6 +18,7 @@ from torch import Tensor
 import pointdiffusion as ptd
 from pointdiffusion.auto import plan
 from pointdiffusion.networks import Part
+from pointdiffusion.web.export import base_of
 from pointdiffusion.web.registry import registry
 
 N_POINTS = 1000
@@ -71,21 +72,30 @@ def auto(truth: Any, x: Tensor) -> list[dict[str, Any]]:
 def networks() -> list[dict[str, Any]]:
     cases = []
     for name, network in make_networks().items():
-        denoiser = ptd.KarrasDenoiser(network, 0.7 if name == "plain" else 1.0).eval()
+        bases = BASES[name.partition(" beside ")[2]]
+        denoiser = ptd.KarrasDenoiser(network, 0.7 if name == "plain" else 1.0, bases).eval()
         x = torch.from_numpy(page_normals(3, 5, N_POINTS * 2)).reshape(-1, 2).float() * 2
         levels = torch.logspace(-2, 1, N_POINTS)
-        labels = {"labels": torch.full((N_POINTS,), 2)} if name == "classes" else {}
+        labels = {"labels": torch.full((N_POINTS,), 2)} if "classes" in name else {}
         with torch.no_grad():
             each, scalar = denoiser(x, levels, **labels), denoiser(x, torch.tensor(0.3), **labels)
         cases.append({
             "name": name, "spec": network.specification(), "sigma_data": denoiser.sigma_data,
             "label": 2 if labels else -1, "sigmas": flat(levels), "each": flat(each), "scalar": flat(scalar),
-            "x": flat(x),
+            "x": flat(x), "bases": [base_of(base) for base in bases],
             "weights": {
                 key: {"shape": list(value.shape), "values": flat(value)} for key, value in network.state_dict().items()
             },
         })  # fmt: skip
     return cases
+
+
+SKEWED = ptd.GaussianMixture([1.0], [[0.1, -0.2]], [[[1.0, 0.6], [0.6, 0.5]]])
+LUMPS = ptd.GaussianMixture(
+    [0.3, 0.7], [[1.2, 0.0], [-0.5, 0.4]], [[[0.2, 0.1], [0.1, 0.3]], [[0.5, -0.2], [-0.2, 0.4]]]
+)
+BASES = {"": [], "a gaussian": [SKEWED], "a mixture": [LUMPS], "two": [SKEWED, LUMPS]}
+"""What networks add to, by what stands in their names."""
 
 
 def make_networks() -> dict[str, Part]:
@@ -107,6 +117,10 @@ def make_networks() -> dict[str, Part]:
             "plain": network([ptd.PlainBlock(24, 16)]),
             "mixed": network([ptd.PlainBlock(24, 16), ptd.ResidualBlock(24, 16)]),
             "no blocks": network([]),
+            "average": ptd.Average([network([]), network([ptd.ResidualBlock(24, 16)])]),
+            "residual beside a gaussian": network([ptd.ResidualBlock(24, 16)]),
+            "classes beside a mixture": network([], condition=ptd.ConditionEmbedding(16, 3, 1, 20)),
+            "average beside two": ptd.Average([network([]), network([])]),
             "classes": network([ptd.ResidualBlock(24, 16)], condition=ptd.ConditionEmbedding(16, 3, 1, 20)),
         }
 

@@ -5,10 +5,16 @@ Needs Chromium (Debian's package `chromium`) and Playwright, which `make test` i
 
 from __future__ import annotations
 
+import contextlib
 import io
 import shutil
+import signal
+import subprocess
+import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 from playwright.sync_api import sync_playwright
@@ -23,10 +29,28 @@ SHOTS = {
     ),
     "playground-phone": (360, 780, "dark", "shape=pinwheel&classes=1&t=0.7&n=400&lang=zh"),
 }  # fmt: skip
+TRAINING = (1440, 900, "light", "shape=spirals&noise=0.03&n=1000&samples=1000&t=1&classes=0&train.steps=1500")
+
+
+def keep(tab: Any, name: str) -> None:
+    """Write what is to be seen to `docs/`, in 256 colours so that it stays small."""
+    shot = Image.open(io.BytesIO(tab.screenshot())).convert("RGB")
+    shot.quantize(256, method=Image.Quantize.MAXCOVERAGE).save(ROOT / "docs" / f"{name}.png", optimize=True)
+
+
+@contextlib.contextmanager
+def playing() -> Iterator[str]:
+    """Serve the page, and yield its address."""
+    command = [sys.executable, "-m", "pointdiffusion", "play", "--no-browser"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as server:
+        address = next(iter(server.stdout or []), "").split()[-1]
+        time.sleep(2)
+        yield address
+        server.send_signal(signal.SIGINT)
 
 
 def main() -> None:
-    """Write `docs/playground-*.png`, in 256 colours so that they stay small."""
+    """Write `docs/playground-*.png`."""
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=FLAGS)
         for name, (width, height, theme, state) in SHOTS.items():
@@ -37,10 +61,17 @@ def main() -> None:
             while tab.evaluate("!window.playground || playground.app.busy"):
                 time.sleep(0.1)
             time.sleep(1)
-            shot = Image.open(io.BytesIO(tab.screenshot())).convert("RGB")
-            shot = shot.quantize(256, method=Image.Quantize.MAXCOVERAGE)
-            shot.save(ROOT / "docs" / f"{name}.png", optimize=True)
+            keep(tab, name)
             context.close()
+        with playing() as address:
+            width, height, theme, state = TRAINING
+            tab = browser.new_page(viewport={"width": width, "height": height}, color_scheme=theme)  # type: ignore[arg-type]
+            tab.goto(f"{address}#{state}")
+            tab.click("#train-main")
+            while tab.evaluate("playground.app.trainer.step < 0.25 * playground.app.trainer.steps"):
+                tab.wait_for_timeout(50)
+            keep(tab, "playground-training")
+            tab.close()
         browser.close()
 
 

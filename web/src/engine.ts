@@ -1,9 +1,9 @@
 /** What the worker computes: walks, figures, fields and contours, as plain functions of plain data. */
 
 import { plan } from './math/auto.ts';
+import { type Member, trainedDenoiser } from './math/bases.ts';
 import { type Denoiser, ExactDenoiser, guided, moments, noisyFactor, startFrom } from './math/denoisers.ts';
 import { copyRadius, copyShare, rmsDistance, slicedWasserstein2, wasserstein2 } from './math/metrics.ts';
-import { type Network, networkDenoiser } from './math/network.ts';
 import { normals, Random, subset } from './math/random.ts';
 import { grid } from './math/schedules.ts';
 import { counted, exactFlow, trajectory } from './math/solvers.ts';
@@ -37,7 +37,7 @@ export interface Walk extends Problem {
 }
 
 export interface Trained {
-  network: Network;
+  members: Member[];
   sigmaData: number;
   sigmaMin: number;
 }
@@ -56,9 +56,10 @@ export function denoiserOf(problem: Problem, trained: Trained | null): Denoiser 
   const { dims, data, labels, label, trainedLabel, guidance } = problem;
   if (problem.denoiser === 'network') {
     if (!trained) throw new Error('there is no trained network in this page');
-    const known = trainedLabel >= 0 && trainedLabel < trained.network.classes;
-    const target = networkDenoiser(trained.network, trained.sigmaData, known ? trainedLabel : -1);
-    return known ? guided(target, networkDenoiser(trained.network, trained.sigmaData), guidance) : target;
+    const { members, sigmaData } = trained;
+    const known = trainedLabel >= 0 && trainedLabel < members[0].network.classes;
+    const target = trainedDenoiser(members, sigmaData, known ? trainedLabel : -1);
+    return known ? guided(target, trainedDenoiser(members, sigmaData), guidance) : target;
   }
   const all = new ExactDenoiser(data, dims);
   if (label < 0) return all;

@@ -1,6 +1,7 @@
 /** A run that `pointdiffusion.web.export` wrote into the page. */
 
-import { halfToNumber, Network, type PartSpec, type Weights } from './math/network.ts';
+import { type Base, type Member, membersFrom } from './math/bases.ts';
+import { halfToNumber, type PartSpec, type Weights } from './math/network.ts';
 import { bytesOf } from './packed.ts';
 
 export interface RunFile {
@@ -28,6 +29,8 @@ export interface RunFile {
     spec: PartSpec;
     dtype: 'float16' | 'float32';
     weights: Record<string, { shape: number[]; values: string }>;
+    /** What each network adds to, if anything. */
+    bases?: Base[];
   } | null;
   data: { shape: [number, number]; low: number[]; high: number[]; values: string; labels: number[] | null } | null;
   /** Rows that the model was trained on, where known; told when none are inside. */
@@ -72,13 +75,14 @@ export function embeddedData({ shape, low, high, values, labels }: NonNullable<R
   return { dims, values: points, labels: labels ? Int32Array.from(labels) : new Int32Array(rows) };
 }
 
-export function networkOf({ spec, dtype, weights }: NonNullable<RunFile['network']>): Network {
+/** Return the networks of a run, each with the base that it adds to. */
+export function membersOf({ spec, dtype, weights, bases = [] }: NonNullable<RunFile['network']>): Member[] {
   const read: Weights = {};
   for (const [name, { shape, values }] of Object.entries(weights)) {
     const raw = dtype === 'float16' ? Float64Array.from(uint16(values), halfToNumber) : float32(values);
     read[name] = { shape, values: raw };
   }
-  return new Network(spec, read);
+  return membersFrom(spec, read, bases);
 }
 
 function float32(text: string): Float64Array {

@@ -17,7 +17,7 @@ import {
 import { encodeGif } from './gif.ts';
 import type { Job, LayerJob, PanelJob, Reply, Request } from './messages.ts';
 import type { Registry } from './registry.ts';
-import { networkOf } from './run.ts';
+import { membersOf } from './run.ts';
 
 interface Scope {
   postMessage(message: Reply, transfer?: Transferable[]): void;
@@ -172,7 +172,7 @@ export function serve(scope: Scope): void {
           trained = null;
           if (request.network) {
             const { sigmaData, sigmaMin } = request;
-            trained = { network: networkOf(request.network), sigmaData, sigmaMin };
+            trained = { members: membersOf(request.network), sigmaData, sigmaMin };
           }
           break;
         case 'job':

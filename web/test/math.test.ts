@@ -5,9 +5,10 @@ import { readFileSync } from 'node:fs';
 import { test } from 'node:test';
 import { guidedTarget } from '../src/engine.ts';
 import { plan } from '../src/math/auto.ts';
+import { membersFrom, trainedDenoiser } from '../src/math/bases.ts';
 import { ExactDenoiser, guided, moments, noisyFactor, startFrom } from '../src/math/denoisers.ts';
 import { nearest, slicedWasserstein2, wasserstein2 } from '../src/math/metrics.ts';
-import { halfToNumber, Network, networkDenoiser, type Weights } from '../src/math/network.ts';
+import { halfToNumber, Network, type Weights } from '../src/math/network.ts';
 import { normals } from '../src/math/random.ts';
 import { grid } from '../src/math/schedules.ts';
 import { counted, exactFlow, trajectory } from '../src/math/solvers.ts';
@@ -93,12 +94,12 @@ test('the exact flow agrees', () => {
   close(exactFlow(denoiser, Float64Array.from(truth.flow.x), 10, registry), truth.flow.found, SINGLE);
 });
 
-for (const { name, spec, sigma_data, label, sigmas, each, scalar, x, weights } of truth.networks)
+for (const { name, spec, sigma_data, label, sigmas, each, scalar, x, weights, bases } of truth.networks)
   test(`network ${name} agrees`, () => {
     const own: Weights = {};
     for (const [key, value] of Object.entries<{ shape: number[]; values: number[] }>(weights))
       own[key] = { shape: value.shape, values: Float64Array.from(value.values) };
-    const network = networkDenoiser(new Network(spec, own), sigma_data, label);
+    const network = trainedDenoiser(membersFrom(spec, own, bases), sigma_data, label);
     const points = Float64Array.from(x);
     close(network.call(points, Float64Array.from(sigmas)), each, SINGLE);
     close(network.call(points, 0.3), scalar, SINGLE);

@@ -15,11 +15,13 @@ from importlib import resources
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import ArrayLike, NDArray
 
 from pointdiffusion.conditions import as_labels
 from pointdiffusion.config import unknown_name
 from pointdiffusion.data.tables import Standardiser, as_points, column_names
+from pointdiffusion.distributions import GaussianMixture
 from pointdiffusion.files import write_atomic
 from pointdiffusion.model import DiffusionModel
 from pointdiffusion.networks import specification_of
@@ -207,8 +209,7 @@ def _about_model(model: DiffusionModel, precision: str) -> dict[str, Any]:
     network = model.denoiser.backbone
     specification = specification_of(network)
     known = None
-    # The page knows networks with the ordinary skip path: others are shown as they were recorded.
-    if specification is not None and specification["part"] == "residual-mlp" and not model.denoiser.bases:
+    if specification is not None:  # a network of the user's own is shown as it was recorded
         kind: Any = {"float16": np.float16, "float32": np.float32}[precision]
         weights = {name: value.detach().cpu().float().numpy() for name, value in network.state_dict().items()}
         if any(np.abs(value).max(initial=0) > np.finfo(kind).max for value in weights.values()):
@@ -217,10 +218,23 @@ def _about_model(model: DiffusionModel, precision: str) -> dict[str, Any]:
             name: {"shape": list(value.shape), "values": _packed(value.astype(kind))} for name, value in weights.items()
         }
         known = {"spec": specification, "dtype": precision, "weights": packed}
+        if model.denoiser.bases:
+            known["bases"] = [base_of(base) for base in model.denoiser.bases]
     classes = [] if model.conditions is None else [str(value) for value in model.conditions.classes]
     return {
         "network": known, "classes": classes, "columns": list(model.columns), "sigma_data": model.denoiser.sigma_data,
         "covariance": model.covariance.double().flatten().tolist(), "sigma_min": model.inference.sigma_min,
+    }  # fmt: skip
+
+
+def base_of(base: GaussianMixture) -> dict[str, Any]:
+    """Return a base as the page computes with it: axes of covariances in columns, by rows, and variances along them."""
+    variances, axes = torch.linalg.eigh(base.covariance)
+    spreads, frames = torch.linalg.eigh(base.covariances)
+    return {
+        "mean": base.mean.tolist(), "variances": variances.tolist(), "axes": axes.flatten().tolist(),
+        "weights": base.weights.tolist(), "means": base.means.tolist(), "spreads": spreads.tolist(),
+        "frames": frames.flatten(1).tolist(),
     }  # fmt: skip
 
 
