@@ -227,3 +227,14 @@ def test_the_companion_does_not_stray(rows: int) -> None:
     whitened = np.linalg.solve(np.linalg.cholesky(whole.covariances[0].numpy()), (table.x - whole.means[0].numpy()).T)
     farthest = np.sqrt((whitened**2).mean(axis=0)).max()
     assert widest == pytest.approx(max(4.0, 2 * farthest))
+
+
+@pytest.mark.parametrize(("rare", "fine"), [(1, False), (3, False), (4, True)])
+def test_a_rare_class_is_refused_where_a_row_of_it_is_left_out(rare: int, fine: bool) -> None:
+    """With as many rows as the sentence asks for it is fitted, and no warning is written."""
+    rows, labels = CORRELATED[:60], ["a"] * (60 - rare) + ["rare"] * rare
+    if fine:
+        assert fitted(rows, labels=labels).model.conditions is not None
+        return
+    with pytest.raises(ValueError, match=f"the class 'rare' has {rare} rows, and 4 are needed"):
+        fitted(rows, labels=labels)

@@ -14,6 +14,7 @@ import os
 import signal
 import threading
 import time
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -123,10 +124,20 @@ class Members:
         """Return as many folds, by class where there are classes; a tenth of large tables."""
         from sklearn.model_selection import KFold, StratifiedKFold
 
-        kind = KFold if self.places is None or np.bincount(self.places).min() < 2 else StratifiedKFold
+        kind = KFold if self.places is None else StratifiedKFold
         parts = max(2, count if len(self.x) < SMALL else max(10, count))
+        if self.labels is not None and self.places is not None:
+            sizes, least = np.bincount(self.places), 4 if parts == 2 else 3  # two stay, whichever part is left out
+            if sizes.min() < least:
+                rarest = in_order(self.labels)[int(sizes.argmin())]
+                raise ValueError(
+                    f"the class {rarest!r} has {sizes.min()} rows, and {least} are needed to judge by rows left out; "
+                    "give it more, or leave it out"
+                )
         splitter = kind(parts, shuffle=True, random_state=self.seed_of(0))
-        split = splitter.split(self.x, None if kind is KFold else self.places)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # that a class is in some folds alone; it is enough
+            split = list(splitter.split(self.x, self.places))
         return [Fold(inside, outside[:JUDGED]) for inside, outside in split][:count]
 
     def mixture(self, rows: NDArray[np.int64]) -> GaussianMixture:

@@ -208,7 +208,7 @@ def _about_model(model: DiffusionModel, precision: str) -> dict[str, Any]:
     """Return what the page needs to ask the network itself."""
     network = model.denoiser.backbone
     specification = specification_of(network)
-    known = None
+    found: dict[str, Any] | None = None
     if specification is not None:  # a network of the user's own is shown as it was recorded
         kind: Any = {"float16": np.float16, "float32": np.float32}[precision]
         weights = {name: value.detach().cpu().float().numpy() for name, value in network.state_dict().items()}
@@ -217,12 +217,12 @@ def _about_model(model: DiffusionModel, precision: str) -> dict[str, Any]:
         packed = {
             name: {"shape": list(value.shape), "values": _packed(value.astype(kind))} for name, value in weights.items()
         }
-        known = {"spec": specification, "dtype": precision, "weights": packed}
+        found = {"spec": specification, "dtype": precision, "weights": packed}
         if model.denoiser.bases:
-            known["bases"] = [base_of(base) for base in model.denoiser.bases]
+            found["bases"] = [base_of(base) for base in model.denoiser.bases]
     classes = [] if model.conditions is None else [str(value) for value in model.conditions.classes]
     return {
-        "network": known, "classes": classes, "columns": list(model.columns), "sigma_data": model.denoiser.sigma_data,
+        "network": found, "classes": classes, "columns": list(model.columns), "sigma_data": model.denoiser.sigma_data,
         "covariance": model.covariance.double().flatten().tolist(), "sigma_min": model.inference.sigma_min,
     }  # fmt: skip
 
