@@ -29,6 +29,7 @@ import websockets
 from websockets.asyncio.client import ClientConnection, connect
 
 import pointdiffusion as ptd
+from pointdiffusion.cli.app import main
 from pointdiffusion.web.limits import LIMITS, checked_training, training_settings
 from pointdiffusion.web.protocol import MODEL, POINTS, start_of
 from pointdiffusion.web.registry import registry
@@ -776,6 +777,38 @@ def test_a_port_that_is_taken_is_told(server: Server) -> None:
     assert found.returncode == 2
     assert "give another --port" in found.stderr
     assert "Traceback" not in found.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--data", "nowhere.csv"], "there is no file nowhere.csv"),
+        (["--data", "words.csv"], "words.csv"),
+        (["--model", "nowhere/model.pt"], "nowhere"),
+        (["--host", "no.such.address.invalid"], "no.such.address.invalid cannot be served on"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_shown_is_told(
+    arguments: list[str],
+    sentence: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "words.csv").write_bytes(b"PAR1")
+    monkeypatch.chdir(tmp_path)
+    assert main(["play", "--no-browser", *arguments]) == 2
+    said = capsys.readouterr()
+    assert sentence in said.err
+    assert said.out == ""
+
+
+def test_without_the_server_installed_it_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "uvicorn", None)
+    assert main(["play", "--no-browser"]) == 2
+    assert 'pip install "pointdiffusion[playground]"' in capsys.readouterr().err
 
 
 def test_a_table_and_a_model_can_be_there_at_the_start(tmp_path: Path) -> None:
