@@ -414,7 +414,8 @@ def test_on_another_address_a_link_with_a_token_is_printed() -> None:
         token = server.line.strip().rpartition("?token=")[2]
         assert len(token) >= 32
         assert server.ask()[0] == 401
-        status, body, _ = server.ask(f"/?token={token}")
+        assert server.ask(Host="by.any.name:1")[0] == 401
+        status, body, _ = server.ask(f"/?token={token}", Host="by.any.name:1")
         assert status == 200
         assert token.encode() in body
         assert server.ask(f"/api/registry?token={token}")[0] == 200

@@ -59,9 +59,10 @@ def play(
     listening = _listen(host, port)
     number = listening.getsockname()[1]
     token = None if host in OWN else secrets.token_urlsafe(24)
-    address = f"http://{f'[{host}]' if ':' in host else host}:{number}/" + (f"?token={token}" if token else "")
-    hosts = frozenset(f"{name}:{number}" for name in _names(host))
-    app = make_app(Served(hosts, token, table, run))
+    name = _reachable(host)
+    address = f"http://{f'[{name}]' if ':' in name else name}:{number}/" + (f"?token={token}" if token else "")
+    hosts = frozenset(f"{own}:{number}" for own in ("127.0.0.1", "localhost", "[::1]"))
+    app = make_app(Served(hosts if token is None else None, token, table, run))
     settings = uvicorn.Config(
         app, log_level="warning", ws_max_size=_message_bytes(), ws_max_queue=8, server_header=False, date_header=False,
         timeout_graceful_shutdown=2, h11_max_incomplete_event_size=2**16,
@@ -79,20 +80,17 @@ def _message_bytes() -> int:
     return LIMITS["message_bytes"]
 
 
-def _names(host: str) -> list[str]:
-    """Return how a browser may call an address."""
-    if host in OWN:
-        return ["127.0.0.1", "localhost", "[::1]"]
-    if host in ("0.0.0.0", "::"):  # noqa: S104 (compared, not bound)
-        own = socket.gethostname()
-        found = {entry[4][0] for entry in socket.getaddrinfo(own, None, type=socket.SOCK_STREAM)}
-        return [
-            "127.0.0.1",
-            "localhost",
-            own.lower(),
-            *(f"[{name}]" if ":" in str(name) else str(name) for name in found),
-        ]
-    return [f"[{host}]" if ":" in host else host.lower()]
+def _reachable(host: str) -> str:
+    """Return the address by which others reach this one."""
+    if host not in ("0.0.0.0", "::"):  # noqa: S104 (compared, not bound)
+        return host
+    family, far = (socket.AF_INET6, "2001:db8::1") if ":" in host else (socket.AF_INET, "192.0.2.1")
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.connect((far, 9))  # sends nothing: it only asks which way it would go
+            return str(probe.getsockname()[0])
+    except OSError:
+        return host
 
 
 def _listen(host: str, port: int | None) -> socket.socket:

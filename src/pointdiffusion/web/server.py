@@ -48,14 +48,15 @@ class Served:
     """What a server shows, and who may see it.
 
     Args:
-        hosts: What the `Host` of a request may be, as `127.0.0.1:8765`.
+        hosts: What the `Host` of a request may be, as `127.0.0.1:8765`; None for anything, where the token keeps out
+            whoever came by another name.
         token: What every request must bring as `?token=`; None where nobody else can reach the server.
         table: A table to begin with, as `uploads.preview` returns it.
         run: A run to begin with, as an export holds one.
         most: How many may train at once.
     """
 
-    hosts: frozenset[str]
+    hosts: frozenset[str] | None
     token: str | None = None
     table: Mapping[str, Any] | None = None
     run: Mapping[str, Any] | None = None
@@ -87,7 +88,8 @@ class Guard:
         for name, value in scope["headers"]:
             found.setdefault(name.decode("latin-1").lower(), []).append(value.decode("latin-1"))
         hosts, origins = found.get("host", []), found.get("origin", [])
-        if len(hosts) != 1 or hosts[0].lower() not in self.served.hosts:
+        known = self.served.hosts
+        if len(hosts) != 1 or (known is not None and hosts[0].lower() not in known):
             return 400, "this server answers to the address alone that it printed when it started"
         if origins and origins != [f"http://{hosts[0]}"] and origins != [f"http://{hosts[0].lower()}"]:
             return 403, "requests of other pages are not answered"
@@ -128,7 +130,7 @@ def make_app(served: Served) -> FastAPI:
         openapi_url="/api/openapi.json", lifespan=life,
     )  # fmt: skip
     html, policy = _page(served)
-    known, uploads = registry(), asyncio.Semaphore(2)
+    known, uploads = registry(), asyncio.Semaphore(4)
 
     @app.get("/", response_class=HTMLResponse, summary="The page")
     async def page() -> HTMLResponse:
@@ -156,10 +158,9 @@ def make_app(served: Served) -> FastAPI:
         """Return columns and rows of a file that is handed in."""
         if kind not in KINDS:
             raise HTTPException(422, f"kind must be one of {', '.join(KINDS)}")
-        content = await _content(request)
         try:
             async with uploads:
-                found = await run_in_threadpool(preview_bytes, content, kind)
+                found = await run_in_threadpool(preview_bytes, await _content(request), kind)
         except TooLargeError as error:
             raise HTTPException(413, str(error)) from error
         except ValueError as error:
