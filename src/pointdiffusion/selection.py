@@ -117,7 +117,9 @@ class _Race:
 
     def __init__(self, table: Members, folds: list[Fold], levels: Points, deadline: float, show: Any) -> None:
         self.table, self.folds, self.levels, self.deadline, self.show = table, folds, levels, deadline, show
+        start = time.monotonic()
         self.held = [self._closed(fold, table.closed_forms(fold.inside)) for fold in folds]
+        self._reserved = (time.monotonic() - start) / len(folds)  # the same is fitted to all rows in the end
         self.scores: dict[str, float] = {}
         self._best: _Candidate | None = None
         self._trained: dict[tuple[TableConfig, int], Trained] = {}
@@ -134,8 +136,8 @@ class _Race:
         return [held[:, 1] for held in self.held]
 
     def left(self) -> float:
-        """Return the seconds that are left."""
-        return self.deadline - time.monotonic()
+        """Return the seconds that are left for training and judging."""
+        return self.deadline - self._reserved - time.monotonic()
 
     def train(self, jobs: list[Job]) -> None:
         """Train and judge the members that are not there yet."""
@@ -323,7 +325,7 @@ def _sprint(race: _Race, config: TableConfig) -> None:
     if config.num_steps is None:
         rounds = -(-len(bases) // at_once) + -(-(members - 1) // at_once)
         seconds = race.seconds_a_step(replace(config, base=bases[-1]), at_once)
-        steps = int(0.8 * race.left() / (rounds * seconds))
+        steps = int(0.75 * race.left() / (rounds * seconds))  # the rest is for judging
         config = replace(config, num_steps=min(max(steps // 100 * 100, 100), MOST_STEPS))
     race.train([Job(replace(config, base=base), 0, race.folds[0]) for base in bases])
     for base in bases:
