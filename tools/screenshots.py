@@ -68,7 +68,10 @@ def main() -> None:
             tab = browser.new_page(viewport={"width": width, "height": height}, color_scheme=theme)  # type: ignore[arg-type]
             tab.goto(f"{address}#{state}")
             tab.click("#train-main")
-            while tab.evaluate("playground.app.trainer.step < 0.25 * playground.app.trainer.steps"):
+            quarter = (
+                "playground.app.trainer.steps && playground.app.trainer.step > 0.25 * playground.app.trainer.steps"
+            )
+            while not tab.evaluate(quarter):
                 tab.wait_for_timeout(50)
             keep(tab, "playground-training")
             tab.close()
