@@ -32,19 +32,6 @@ if FLAGS:  # only where there is a browser; otherwise this module is skipped wit
 
 __all__ = ["browser", "open_page"]
 
-SETTINGS = {
-    "steps": {"kind": "whole", "value": 2000, "low": 10, "high": 100000, "log": True, "main": True, "help": "Steps."},
-    "noise_sampler": {"kind": "choice", "value": "log-uniform", "choices": ["log-uniform", "log-normal"], "main": True,
-                      "help": "How noise levels are drawn, a name of NOISE_SAMPLERS."},
-    "hidden_dim": {"kind": "whole", "value": 128, "low": 8, "high": 1024, "log": True, "main": True, "help": "Width."},
-    "num_layers": {"kind": "whole", "value": 2, "low": 0, "high": 8, "main": True, "help": "Residual blocks."},
-    "learning_rate": {"kind": "number", "value": 0.001, "low": 1e-5, "high": 0.1, "log": True, "main": True,
-                      "help": "Peak rate of AdamW."},
-    "batch_size": {"kind": "whole", "value": 128, "low": 8, "high": 4096, "log": True, "main": True, "help": "Rows."},
-    "ema_decay": {"kind": "number", "value": 0.99, "low": 0.0, "high": 0.9999, "main": True, "help": "Decay."},
-    "weight_decay": {"kind": "number", "value": 0.01, "low": 0.0, "high": 1.0, "help": "Decoupled weight decay."},
-}  # fmt: skip
-"""Settings of training as Python tells them, where it does not yet."""
 LIMITS = {"upload_bytes": 2**20, "rows": 200_000, "columns": 64, "steps": 50_000, "batch_size": 1024,
           "hidden_dim": 256, "num_layers": 4, "sessions": 2}  # fmt: skip
 TABLE: dict[str, Any] = {"columns": ["a", "b", "kind"], "rows": 9000,
@@ -58,7 +45,7 @@ def served_page(table: Any = None, token: str | None = None) -> str:
     text = page_text().replace("connect-src 'none'", "connect-src 'self'", 1)
     blocks = {
         "server": {"token": token, "limits": LIMITS, "table": table},
-        "registry": {"training": SETTINGS, **registry()},
+        "registry": registry(),
     }
     for name, value in blocks.items():
         start = f'<script type="application/json" id="{name}">'
@@ -217,8 +204,8 @@ def test_what_is_asked_for_is_what_is_set(serve: Serve) -> None:
     assert asked["type"] == "start"
     assert asked["seed"] == 5
     settings = asked["settings"]
-    assert settings.pop("learning_rate") > 0.001
-    expected = {name: setting["value"] for name, setting in {"training": SETTINGS, **registry()}["training"].items()}
+    assert settings.pop("learning_rate") > registry()["training"]["learning_rate"]["value"]
+    expected = {name: setting["value"] for name, setting in registry()["training"].items()}
     expected |= {"steps": 1234, "hidden_dim": 256, "noise_sampler": "log-normal", "weight_decay": 0}
     del expected["learning_rate"]
     assert settings == {**expected, "sigma_min": 0.02, "sigma_max": 20}
@@ -637,7 +624,7 @@ def test_every_setting_explains_itself_in_two_languages(serve: Serve) -> None:
     for language, name in (("en", "Training"), ("zh-CN", "训练")):
         assert tab.inner_text("#training h2") == name
         buttons = tab.locator("#training .settings .what")
-        assert buttons.count() == len({"training": SETTINGS, **registry()}["training"]) + 1
+        assert buttons.count() == len(registry()["training"]) + 1
         tab.click("#training .more summary")
         for k in range(buttons.count()):
             buttons.nth(k).click()

@@ -292,6 +292,7 @@ export const en = {
   'name.train.weight_decay': 'Weight decay',
   'name.train.gamma': 'γ of min-SNR',
   'name.train.reference_points': 'Reference rows',
+  'name.train.condition_dropout': 'Labels hidden',
   'name.train.tail_share': 'Share of tails',
   'name.train.ema_warmup': 'Warm-up',
   'name.train.seed': 'Seed of training',

@@ -292,6 +292,8 @@ export const zh: Texts & Record<`help.train.${string}`, string> = {
   'help.train.gamma': 'min-SNR 权重中的常数。',
   'name.train.reference_points': '参考行数',
   'help.train.reference_points': '以多少行的后验均值作为目标；0 表示只用那一个干净的点。',
+  'name.train.condition_dropout': '隐去标签',
+  'help.train.condition_dropout': '多大比例的行在训练时不给类别，使网络也认识全部数据，引导需要它。',
   'name.train.tail_share': '尾部比例',
   'help.train.tail_share': '多大比例的行用加宽的噪声，使网络在远处也正确。',
   'name.train.ema_warmup': '预热',
