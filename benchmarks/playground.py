@@ -83,10 +83,9 @@ def main() -> None:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=FLAGS)
         tab = browser.new_page(viewport={"width": 1280, "height": 860})
         tab.goto(PAGE.as_uri())
-        tab.wait_for_timeout(300)
+        settled(tab)
         paint = tab.evaluate("performance.getEntriesByType('paint').map(entry => entry.startTime)")
         print(f"first paint: {max(paint, default=float('nan')):.0f} ms")
-        settled(tab)
         state = "{ samples: 5000, 'a.steps': 100, 'a.solver': 'euler', contours: false, metric: 'sliced' }"
         tab.evaluate(f"playground.app.store.set({state})")
         print(f"5,000 points x 100 steps, exact denoiser of 500, figures included: {settled(tab):.1f} s")
