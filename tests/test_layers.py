@@ -101,6 +101,7 @@ ORDER = [
     "web.export",
     "web.protocol",
     "web.trainer",
+    "web.walks",
     "web.sessions",
     "web.uploads",
     "web.server",

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from test_playground import FLAGS, browser, give, settle, state
 from test_server import Server, wait_for
@@ -82,6 +83,30 @@ def test_what_is_trained_in_the_page_is_what_its_script_trains(
     drawn, again = (each.sample(200, seed=0, nfe=20) for each in (model, names["model"]))
     assert abs(drawn - again).max() < 1e-3  # another number of threads adds in another order
     assert re.match(r"step 60 of 60", tab.text_content("#train-step") or "")
+
+
+def test_the_network_walks_in_the_library(tab: Page) -> None:
+    """The points of a panel are those that the server sent, and the page's own walk comes to the same."""
+    tab.evaluate("""() => {
+      const { trainer } = playground.app, walk = trainer.walk.bind(trainer);
+      window.walks = [];
+      trainer.walk = (order) => walk(order).then((walked) => { walks.push(walked); return walked; });
+    }""")
+    tab.click("#train-main")
+    wait(tab, "finished")
+    for solver in ("heun", "auto", "sde-dpmpp-2m"):
+        tab.select_option("[id='c-a.solver']", solver)
+        settle(tab)
+        sent = np.array(tab.evaluate("[...walks.at(-1).points]"))
+        there = np.array(tab.evaluate("[...playground.app.walked.a.points]"))
+        np.testing.assert_array_equal(sent, there)
+        tab.evaluate("playground.app.store.set({ grid: true })")  # with a grid to carry the page walks itself
+        settle(tab)
+        here = np.array(tab.evaluate("[...playground.app.walked.a.points]"))
+        assert here.shape == there.shape
+        np.testing.assert_allclose(here, there, atol=2e-3)
+        tab.evaluate("playground.app.store.set({ grid: false })")
+        settle(tab)
 
 
 def test_closing_the_tab_stops_its_training(tab: Page, server: Server) -> None:

@@ -63,6 +63,7 @@ class Paper:
         self.asked: list[dict[str, Any]] = []
         self.sockets: list[WebSocketRoute] = []
         self.addresses: list[str] = []
+        self.answers = True
         self.text = served_page(table, token)
         outer = self
 
@@ -93,7 +94,15 @@ class Paper:
     def connect(self, socket: WebSocketRoute) -> None:
         self.sockets.append(socket)
         self.addresses.append(socket.url)
-        socket.on_message(lambda message: self.asked.append(json.loads(message)))
+
+        def hear(message: str | bytes) -> None:
+            told = json.loads(message)
+            if told["type"] != "walk":
+                self.asked.append(told)
+            elif self.answers:  # paper cannot walk: the page is to do it itself
+                socket.send(json.dumps({"type": "refused", "id": told["id"], "message": "no"}))
+
+        socket.on_message(hear)
 
     def say(self, **told: Any) -> None:
         self.sockets[-1].send(json.dumps(told))
@@ -455,6 +464,20 @@ def test_without_points_there_is_nothing_to_learn(serve: Serve) -> None:
     tab, _ = serve()
     tab.click(".edit .plain")
     assert tab.is_disabled("#train-main")
+
+
+def test_a_walk_that_the_server_never_answers_is_made_by_the_page(serve: Serve, run: dict[str, Any]) -> None:
+    """As when the connection is lost while one waits for it."""
+    tab, paper = serve(f"{SMALL}&shape=moons")
+    train(tab, paper)
+    finish(tab, paper, run)
+    paper.answers = False
+    tab.evaluate("playground.app.store.set({ 'a.steps': 9 })")
+    tab.wait_for_timeout(600)
+    assert tab.evaluate("playground.app.busy")
+    paper.sockets[-1].close()
+    settle(tab)
+    assert tab.evaluate("playground.app.walked.a.sigmas.length") == 10
 
 
 # -------------------------------------------------------------------------------------------------- files and scripts

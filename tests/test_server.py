@@ -25,19 +25,22 @@ import numpy as np
 import pandas as pd
 import pytest
 import schemathesis
+import torch
 import websockets
 from websockets.asyncio.client import ClientConnection, connect
 
 import pointdiffusion as ptd
 from pointdiffusion.cli.app import main
+from pointdiffusion.guidance import Bound
 from pointdiffusion.web.limits import LIMITS, checked_training, training_settings
 from pointdiffusion.web.protocol import MODEL, POINTS, start_of
 from pointdiffusion.web.registry import registry
 from pointdiffusion.web.server import Guard, Served, make_app
 from pointdiffusion.web.sessions import Outbox
 from pointdiffusion.web.trainer import fit_start, model_bytes
+from pointdiffusion.web.walks import HEAD, WALK, page_normals
 
-HEADER = 16
+FRAME_HEAD = 16
 STEPS = int(os.environ.get("PLAYGROUND_SESSION_STEPS", "100"))
 """Steps of each of eight sessions at once; 400 take a minute on two cores."""
 
@@ -176,8 +179,8 @@ def points_of(frame: bytes) -> Any:
     kind, version, dims, _, count, drawn = struct.unpack_from("<BBHIII", frame)
     assert (kind, version) == (POINTS, 1)
     assert (time.time() * 1000 - drawn) % 2**32 < 600_000
-    low, high = np.frombuffer(frame, "<f4", 2 * dims, HEADER).reshape(2, dims)
-    values = np.frombuffer(frame, "<u2", count * dims, HEADER + 8 * dims).reshape(count, dims)
+    low, high = np.frombuffer(frame, "<f4", 2 * dims, FRAME_HEAD).reshape(2, dims)
+    values = np.frombuffer(frame, "<u2", count * dims, FRAME_HEAD + 8 * dims).reshape(count, dims)
     return low + (high - low) * (values / 65535)
 
 
@@ -459,8 +462,6 @@ def test_a_training_is_seen_from_start_to_end(server: Server) -> None:
 
 
 def in_one_thread(message: dict[str, Any]) -> ptd.DiffusionModel:
-    import torch
-
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -511,6 +512,78 @@ def test_pause_step_resume_stop(server: Server) -> None:
         assert len((await told.until("model"))["bytes"]) > 1000
 
     visit(server, talk)
+
+
+def walk_message(solver: str = "heun", **more: Any) -> dict[str, Any]:
+    x = np.random.default_rng(0).normal(size=(40, 2)).astype("<f4") * 10
+    sigmas = ptd.KarrasSchedule(0.01, 10.0).sigmas(8).tolist()
+    return {"type": "walk", "id": 5, "panel": 0, "x": base64.b64encode(x.tobytes()).decode(), "dims": 2,
+            "solver": solver, "sigmas": sigmas, "label": -1, "guidance": 1, "seed": 3, **more}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "asked", [{}, {"solver": "auto"}, {"solver": "sde-dpmpp-2m"}, {"label": 1}, {"label": 0, "guidance": 2.5}]
+)
+def test_the_trained_network_walks_on_the_server(server: Server, tmp_path: Path, asked: dict[str, Any]) -> None:
+    """From the page's noise to the samples that the library draws of the model that is kept, stochastic ones too."""
+    message = walk_message(**asked)
+
+    async def talk(told: Told) -> tuple[bytes, bytes]:
+        await told.say(start_message(steps=20, data={"labels": [0, 1] * 30}))
+        await told.until("state", state="finished")
+        await told.say({"type": "save"})
+        kept = (await told.until("model"))["bytes"]
+        await told.say(message)
+        while not (told.models and told.models[-1][0] == WALK):
+            await told.hear()
+        return kept, told.models[-1]
+
+    kept, frame = visit(server, talk)
+    (tmp_path / "model.pt").write_bytes(kept)
+    model = ptd.load(tmp_path / "model.pt")
+    kind, version, dims, number, count, levels, nfe, _ = HEAD.unpack_from(frame)
+    assert (kind, version, dims, number, count, levels) == (WALK, 1, 2, 5, 40, 9)
+    points = np.frombuffer(frame, "<f4", levels * count * dims, HEAD.size + 4 * levels).reshape(levels, count, dims)
+    x = torch.from_numpy(np.frombuffer(base64.b64decode(message["x"]), "<f4").reshape(-1, 2).copy())
+    denoiser: Any = model.denoiser
+    if message["label"] >= 0:
+        denoiser = Bound(denoiser, labels=message["label"])
+        denoiser = ptd.Guided(denoiser, model.denoiser, message["guidance"]) if message["guidance"] != 1 else denoiser
+    settings: dict[str, Any] = {
+        "sigmas": torch.tensor(message["sigmas"], dtype=torch.float64),
+        "solver": message["solver"],
+    }
+    if message["solver"] == "auto":
+        settings = {"nfe": 8, "sigma_max": 10.0, "sigma_min": model.inference.sigma_min}
+    noise = lambda k, draws: page_normals(3, 1000 + k, draws * 80).reshape(draws, 40, 2)  # noqa: E731
+    *_, last = ptd.trajectory(denoiser, x, noise=noise, **settings)
+    assert nfe == last.nfe
+    np.testing.assert_allclose(points[-1], last.x, atol=1e-4)
+    np.testing.assert_array_equal(points[0], x)
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({}, "there is no network here"),
+        ({"solver": "magic"}, "solver"),
+        ({"solver": ["heun"]}, "solver"),
+        ({"sigmas": [1, 2]}, "noise levels must decrease"),
+        ({"sigmas": [2, -1]}, "noise levels must decrease"),
+        ({"sigmas": "many"}, "noise levels"),
+        ({"sigmas": [float(k) for k in range(2000, 0, -1)]}, "from 2 to 1001"),
+        ({"guidance": None}, "guidance"),
+        ({"x": "AAAA"}, "rows of 2 numbers"),
+        ({"id": -1}, "id must be"),
+        ({"panel": 7}, "panel must be"),
+    ],
+)  # fmt: skip
+def test_a_walk_that_cannot_be_made_is_refused(server: Server, change: dict[str, Any], sentence: str) -> None:
+    async def talk(told: Told) -> str:
+        await told.say(walk_message(**change))
+        return str((await told.until("refused"))["message"])
+
+    assert sentence in visit(server, talk)
 
 
 def test_classes_are_trained(server: Server) -> None:

@@ -1,7 +1,7 @@
 /** What the page holds and when it computes: data, walks, figures, layers. Views ask it and are told of changes. */
 
 import { Drawing, EMPTY, single } from './drawing.ts';
-import type { Problem, Walk } from './engine.ts';
+import { type Problem, planOf, startOf, type Walk } from './engine.ts';
 import { nearest } from './math/metrics.ts';
 import { drawShape, HEART, type Points } from './math/shapes.ts';
 import type { Figures, Job, PanelJob, PanelName, Reply, Walked } from './messages.ts';
@@ -9,7 +9,7 @@ import { toBase64 } from './packed.ts';
 import type { Learned } from './python.ts';
 import type { DatasetSpec, Registry } from './registry.ts';
 import { embeddedData, type Recipe, type RunFile, recordedPoints } from './run.ts';
-import { connect, type Live, type Order, type ServerBlock } from './server.ts';
+import { connect, type Live, type Order, type ServerBlock, type WalkOrder } from './server.ts';
 import type { Layer, Source } from './source.ts';
 import { type Name, PROPERTIES, printOf, type State, type Store } from './state.ts';
 import { sigmaAt, timeOf } from './time.ts';
@@ -73,6 +73,7 @@ export class App {
   private readonly shown = new Map<string, Layer>();
   private pending = new Set<string>();
   private timer = 0;
+  private serial = 0;
   private readonly listeners = new Map<Event, (() => void)[]>();
 
   constructor(
@@ -359,7 +360,36 @@ export class App {
     this.progress = 0;
     this.tell('figures');
     this.tell('progress');
-    this.source.run(job, (reply) => this.hear(reply, began));
+    const serial = ++this.serial;
+    const hear = (reply: Reply) => {
+      if (serial === this.serial) this.hear(reply, began);
+    };
+    const there = panels.filter((panel) => this.denoiser(panel) === 'network' && this.trainer.able && !state.grid);
+    if (!there.length) {
+      this.source.run(job, hear);
+      return;
+    }
+    Promise.all(there.map((panel) => this.trainer.walk(this.orderOf(panel)))).then((found) => {
+      if (serial !== this.serial) return;
+      for (const [i, panel] of there.entries()) {
+        const walked = found[i];
+        const part = job.panels.find((each) => each.panel === panel);
+        if (!walked || !part) continue; // the page walks itself
+        this.arrive(panel, walked);
+        const end = Float64Array.from(walked.points.subarray((walked.sigmas.length - 1) * walked.count * walked.dims));
+        part.recorded = { end, nfe: walked.nfe };
+      }
+      this.source.run(job, hear);
+    });
+  }
+
+  /** A panel's walk as the server is asked for it. */
+  private orderOf(panel: PanelName): WalkOrder {
+    const walk = this.walkOf(panel);
+    const start = new Uint8Array(Float32Array.from(startOf(walk)).buffer);
+    const { solver, dims, trainedLabel: label, guidance, seed } = walk;
+    const { sigmas } = planOf(walk, this.registry, null);
+    return { panel: panel === 'a' ? 0 : 1, x: toBase64(start), dims, solver, sigmas, label, guidance, seed };
   }
 
   private arrive(panel: PanelName, walked: Walked | null): void {

@@ -1,5 +1,6 @@
 /** What page and server say to each other: `pointdiffusion play` serves the page, and trains behind one WebSocket. */
 
+import type { Walked } from './messages.ts';
 import type { RunFile } from './run.ts';
 import { fromServer, type SentTable, type Table } from './table.ts';
 
@@ -25,7 +26,23 @@ export interface Order {
   live: { count: number; nfe: number; seed: number };
 }
 
-export type Ask = ({ type: 'start' } & Order) | { type: 'pause' | 'resume' | 'step' | 'stop' | 'save' };
+/** A walk of the trained network, by the library. */
+export interface WalkOrder {
+  panel: 0 | 1;
+  /** Where it starts: little-endian single precision, by rows, in base64. */
+  x: string;
+  dims: number;
+  solver: string;
+  sigmas: number[];
+  label: number;
+  guidance: number;
+  seed: number;
+}
+
+export type Ask =
+  | ({ type: 'start' } & Order)
+  | ({ type: 'walk'; id: number } & WalkOrder)
+  | { type: 'pause' | 'resume' | 'step' | 'stop' | 'save' };
 
 const STATES = ['starting', 'running', 'paused', 'stopped', 'finished', 'died'] as const;
 export type ServerState = (typeof STATES)[number];
@@ -47,6 +64,8 @@ export type Told =
   | { type: 'run'; step: number; run: RunFile }
   | { type: 'error'; message: string }
   | { type: 'live'; step: number; bytes: ArrayBuffer }
+  | { type: 'walk'; id: number; walked: Walked }
+  | { type: 'refused'; id: number; message: string }
   | { type: 'model'; step: number; bytes: Uint8Array<ArrayBuffer> };
 
 const HEAD = 16;
@@ -70,6 +89,8 @@ export function read(message: string | ArrayBuffer): Told | null {
       return told.steps?.length === told.train?.length ? told : null;
     case 'run':
       return told.run ? told : null;
+    case 'refused':
+      return Number.isFinite(told.id) ? told : null;
     case 'error':
       return { type: 'error', message: String(told.message) };
   }
@@ -82,7 +103,21 @@ function readBytes(bytes: ArrayBuffer): Told | null {
   if (view.getUint8(1) !== 1) return null; // another version
   const step = view.getUint32(4, true);
   if (view.getUint8(0) === 2) return { type: 'model', step, bytes: new Uint8Array(bytes, MODEL_HEAD) };
+  if (view.getUint8(0) === 3) return readWalk(bytes, view);
   return view.getUint8(0) === 1 ? { type: 'live', step, bytes } : null;
+}
+
+const WALK_HEAD = 24;
+
+/** Return the points of a walk at all its noise levels. */
+function readWalk(bytes: ArrayBuffer, view: DataView): Told | null {
+  if (bytes.byteLength < WALK_HEAD) return null;
+  const dims = view.getUint16(2, true);
+  const [id, count, levels, nfe] = [4, 8, 12, 16].map((at) => view.getUint32(at, true));
+  if (!dims || levels < 2 || bytes.byteLength !== WALK_HEAD + 4 * levels * (1 + count * dims)) return null;
+  const sigmas = [...new Float32Array(bytes, WALK_HEAD, levels)];
+  const points = new Float32Array(bytes, WALK_HEAD + 4 * levels);
+  return { type: 'walk', id, walked: { sigmas, nfe, count, dims, points, lattice: null } };
 }
 
 /** Return the samples of a frame: 16 bits a coordinate, between the lowest and the highest of each column. */

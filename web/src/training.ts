@@ -1,8 +1,18 @@
 /** A training on the server, as far as the page knows: its state, losses, and the latest samples. */
 
 import type { Points } from './math/shapes.ts';
+import type { Walked } from './messages.ts';
 import type { Recipe, RunFile } from './run.ts';
-import { type Line, type Listener, type Live, type Order, readLive, type ServerState, type Told } from './server.ts';
+import {
+  type Line,
+  type Listener,
+  type Live,
+  type Order,
+  readLive,
+  type ServerState,
+  type Told,
+  type WalkOrder,
+} from './server.ts';
 
 export type Phase = 'idle' | ServerState | 'lost';
 
@@ -38,6 +48,8 @@ export class Trainer implements Listener {
   private shown: Live | null = null;
   private since = { time: 0, step: 0 };
   private taken = -1;
+  private readonly walks = new Map<number, { panel: number; done: (walked: Walked | null) => void }>();
+  private walkNumber = 0;
 
   constructor(
     private readonly connect: ((listener: Listener) => Line) | null,
@@ -80,6 +92,24 @@ export class Trainer implements Listener {
     this.line?.send({ type });
   }
 
+  /** Let the library walk with the network; null where there is no server, it cannot, or a later walk is wanted. */
+  walk(order: WalkOrder): Promise<Walked | null> {
+    if (!this.connect) return Promise.resolve(null);
+    for (const [id, { panel }] of this.walks) if (panel === order.panel) this.arrived(id, null);
+    const id = ++this.walkNumber;
+    this.line ??= this.connect(this);
+    const line = this.line;
+    return new Promise((done) => {
+      this.walks.set(id, { panel: order.panel, done });
+      line.send({ type: 'walk', id, ...order });
+    });
+  }
+
+  private arrived(id: number, walked: Walked | null): void {
+    this.walks.get(id)?.done(walked);
+    this.walks.delete(id);
+  }
+
   /** Let go of the samples that were shown, unless more are on their way. */
   forget(): void {
     if (this.active || !(this.shown ?? this.frame)) return;
@@ -90,11 +120,14 @@ export class Trainer implements Listener {
   lost(): void {
     this.line = null;
     this.wanted = null;
+    for (const id of [...this.walks.keys()]) this.arrived(id, null);
     this.turn('lost');
   }
 
   told(told: Told): void {
-    if (told.type === 'model') this.trainee.saved(told.bytes);
+    if (told.type === 'walk') this.arrived(told.id, told.walked);
+    else if (told.type === 'refused') this.arrived(told.id, null);
+    else if (told.type === 'model') this.trainee.saved(told.bytes);
     else if (told.type === 'error') {
       this.message = told.message;
       if (this.wanted) this.phase = 'stopped'; // refused: no state follows
@@ -121,7 +154,7 @@ export class Trainer implements Listener {
     }
   }
 
-  private during(told: Exclude<Told, { type: 'model' | 'error' | 'started' }>): void {
+  private during(told: Exclude<Told, { type: 'model' | 'error' | 'started' | 'walk' | 'refused' }>): void {
     switch (told.type) {
       case 'state':
         this.step = Math.max(this.step, told.step);

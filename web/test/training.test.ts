@@ -48,6 +48,23 @@ test('a model is what stands behind its head', () => {
   assert.deepEqual([told.step, ...told.bytes], [263, 80, 75]);
 });
 
+test('a walk is read with its noise levels, and one that is cut off is not', () => {
+  const bytes = new ArrayBuffer(24 + 4 * (2 + 2 * 3 * 2));
+  const view = new DataView(bytes);
+  for (const [at, value] of [3, 1].entries()) view.setUint8(at, value);
+  view.setUint16(2, 2, true);
+  for (const [k, value] of [17, 3, 2, 40].entries()) view.setUint32(4 + 4 * k, value, true);
+  const values = [10, 0.5, ...Array.from({ length: 12 }, (_, i) => i)];
+  for (const [i, value] of values.entries()) view.setFloat32(24 + 4 * i, value, true);
+  const told = read(bytes);
+  assert.ok(told?.type === 'walk' && told.id === 17);
+  const { sigmas, nfe, count, dims, points } = told.walked;
+  assert.deepEqual([sigmas, nfe, count, dims], [[10, 0.5], 40, 3, 2]);
+  assert.deepEqual([...points], values.slice(2));
+  assert.equal(read(bytes.slice(0, -4)), null);
+  assert.equal(read(bytes.slice(0, 20)), null);
+});
+
 test('what is no message of this protocol is passed over', () => {
   for (const nonsense of [
     '{"type":"hello"}',

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import socket
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from pointdiffusion.cli import terminal
+
+if TYPE_CHECKING:
+    from pointdiffusion.model import DiffusionModel
 
 EXAMPLES = """\b
 Examples:
@@ -55,14 +58,14 @@ def play(
         ) from error
     import secrets
 
-    table, run = _table(data), _run(model)
+    table, (loaded, run) = _table(data), _run(model)
     listening = _listen(host, port)
     number = listening.getsockname()[1]
     token = None if host in OWN else secrets.token_urlsafe(24)
     name = _reachable(host)
     address = f"http://{f'[{name}]' if ':' in name else name}:{number}/" + (f"?token={token}" if token else "")
     hosts = frozenset(f"{own}:{number}" for own in ("127.0.0.1", "localhost", "[::1]"))
-    app = make_app(Served(hosts if token is None else None, token, table, run))
+    app = make_app(Served(hosts if token is None else None, token, table, run, loaded))
     settings = uvicorn.Config(
         app, log_level="warning", ws_max_size=_message_bytes(), ws_max_queue=8, server_header=False, date_header=False,
         timeout_graceful_shutdown=2, h11_max_incomplete_event_size=2**16,
@@ -124,14 +127,14 @@ def _table(data: str | None) -> dict[str, Any] | None:
     return None if data is None else preview(data)
 
 
-def _run(model: str | None) -> dict[str, Any] | None:
+def _run(model: str | None) -> tuple[DiffusionModel | None, dict[str, Any] | None]:
     if model is None:
-        return None
+        return None, None
     from pointdiffusion.cli import tables
     from pointdiffusion.web.export import run_of
 
     found, _ = tables.open_model(model, "cpu")
-    return run_of(found, precision="float32", title=f"A diffusion model of {', '.join(found.columns)}")
+    return found, run_of(found, precision="float32", title=f"A diffusion model of {', '.join(found.columns)}")
 
 
 def _open_soon(address: str) -> None:

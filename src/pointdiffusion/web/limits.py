@@ -13,7 +13,8 @@ from pointdiffusion.noise import NOISE_SAMPLERS
 
 LIMITS: dict[str, int] = {
     "upload_bytes": 20 * 2**20, "message_bytes": 20 * 2**20, "rows": 200_000, "columns": 64, "preview_rows": 5000,
-    "live_points": 5000, "sessions": 8, "connections": 32, "messages_a_second": 30,
+    "live_points": 5000,
+    "walk_levels": 1001, "walk_numbers": 5_000_000, "sessions": 8, "connections": 32, "messages_a_second": 30,
 }  # fmt: skip
 """Sizes and numbers that are refused beyond, each with a sentence."""
 

@@ -29,7 +29,7 @@ HEAD = struct.Struct("<IB")
 """Before each message of a process that trains: its length, and what it is."""
 TEXT, BINARY, KEPT = 0, 1, 2
 """A message for the page, a frame for the page, and the model that the server keeps until the page asks for it."""
-COMMANDS = ("start", "pause", "resume", "step", "stop", "save")
+COMMANDS = ("start", "pause", "resume", "step", "stop", "save", "walk")
 
 
 def points_frame(points: NDArray[Any], step: int) -> bytes:
@@ -104,9 +104,9 @@ def start_of(message: Mapping[str, Any]) -> Start:
         ValueError: If something in it is missing, of the wrong type or out of range.
     """
     data, settings, live = (_mapping(message, name) for name in ("data", "settings", "live"))
-    n_dims = _whole(data, "dims", 1, LIMITS["columns"])
-    points = _points(data.get("points"), n_dims)
-    mean, scale = _numbers(data, "mean", n_dims, 0.0), _numbers(data, "scale", n_dims, 1.0)
+    n_dims = whole_of(data, "dims", 1, LIMITS["columns"])
+    points = points_of(data.get("points"), n_dims)
+    mean, scale = numbers_of(data, "mean", n_dims, 0.0), numbers_of(data, "scale", n_dims, 1.0)
     if not (scale > 0).all():
         raise ValueError("every scale must be positive")
     columns = data.get("columns") or [f"x{place + 1}" for place in range(n_dims)]
@@ -116,9 +116,9 @@ def start_of(message: Mapping[str, Any]) -> Start:
         raise ValueError("columns must have names of their own, of at most 200 letters")
     return Start(
         points, _labels(data.get("labels"), len(points)), columns, mean, scale, checked_training(settings),
-        Live(_whole(live, "count", 1, LIMITS["live_points"], 500), _whole(live, "nfe", 1, 50, 10),
-             _whole(live, "seed", 0, 2**32 - 1, 0)),
-        _whole(message, "seed", 0, 2**32 - 1, 0),
+        Live(whole_of(live, "count", 1, LIMITS["live_points"], 500), whole_of(live, "nfe", 1, 50, 10),
+             whole_of(live, "seed", 0, 2**32 - 1, 0)),
+        whole_of(message, "seed", 0, 2**32 - 1, 0),
     )  # fmt: skip
 
 
@@ -129,28 +129,43 @@ def _mapping(message: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     return value
 
 
-def _whole(message: Mapping[str, Any], name: str, low: int, high: int, default: int | None = None) -> int:
+def whole_of(message: Mapping[str, Any], name: str, low: int, high: int, default: int | None = None) -> int:
+    """Return a whole number of a message.
+
+    Raises:
+        ValueError: If it is none, or out of range.
+    """
     value = message.get(name, default)
     if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
         raise ValueError(f"{name} must be a whole number from {low} to {high}")
     return value
 
 
-def _numbers(message: Mapping[str, Any], name: str, count: int, default: float) -> NDArray[np.float64]:
+def numbers_of(message: Mapping[str, Any], name: str, count: int, default: float) -> NDArray[np.float64]:
+    """Return as many finite numbers of a message, shape `(count,)`.
+
+    Raises:
+        ValueError: If they are not that.
+    """
     values = message.get(name, [default] * count)
     if not isinstance(values, list) or len(values) != count or not all(map(is_number, values)):
         raise ValueError(f"{name} must be {count} finite numbers")
     return np.array(values, dtype=np.float64)
 
 
-def _points(text: Any, n_dims: int) -> NDArray[np.float32]:
+def points_of(text: Any, n_dims: int, least: int = 2) -> NDArray[np.float32]:
+    """Return the points of a message, shape `(N, D)`.
+
+    Raises:
+        ValueError: If they are none, too few, too many, or beyond any use.
+    """
     try:
         raw = base64.b64decode(text, validate=True)
         points = np.frombuffer(raw, dtype="<f4").reshape(-1, n_dims).astype(np.float32)
     except (TypeError, ValueError, binascii.Error) as error:
         raise ValueError(f"points must be rows of {n_dims} numbers, float32 in base64") from error
-    if not 2 <= len(points) <= LIMITS["rows"]:
-        raise ValueError(f"there must be from 2 to {LIMITS['rows']:,} points, and there are {len(points):,}")
+    if not least <= len(points) <= LIMITS["rows"]:
+        raise ValueError(f"there must be from {least} to {LIMITS['rows']:,} points, and there are {len(points):,}")
     if not np.isfinite(points).all() or np.abs(points).max() > 1e6:
         raise ValueError("points must be finite, and not beyond a million")
     return points

@@ -20,6 +20,7 @@ from fastapi import FastAPI, HTTPException, Request, WebSocket, WebSocketDisconn
 from fastapi.responses import HTMLResponse, JSONResponse
 from starlette.concurrency import run_in_threadpool
 
+from pointdiffusion.model import DiffusionModel
 from pointdiffusion.version import __version__
 from pointdiffusion.web.export import filled_page
 from pointdiffusion.web.limits import LIMITS
@@ -27,6 +28,7 @@ from pointdiffusion.web.protocol import parse, start_of
 from pointdiffusion.web.registry import registry
 from pointdiffusion.web.sessions import Session, Trainers
 from pointdiffusion.web.uploads import KINDS, TooLargeError, preview_bytes
+from pointdiffusion.web.walks import walk_of
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -53,6 +55,7 @@ class Served:
         token: What every request must bring as `?token=`; None where nobody else can reach the server.
         table: A table to begin with, as `uploads.preview` returns it.
         run: A run to begin with, as an export holds one.
+        model: The model of that run.
         most: How many may train at once.
     """
 
@@ -60,6 +63,7 @@ class Served:
     token: str | None = None
     table: Mapping[str, Any] | None = None
     run: Mapping[str, Any] | None = None
+    model: DiffusionModel | None = None
     most: int = LIMITS["sessions"]
 
 
@@ -177,14 +181,14 @@ def make_app(served: Served) -> FastAPI:
         session = Session(trainers)
         sessions.add(session)
         preparing = asyncio.create_task(trainers.prepare())
-        both = {asyncio.create_task(_send(socket, session)), asyncio.create_task(_receive(socket, session))}
+        both = {asyncio.create_task(_send(socket, session)), asyncio.create_task(_receive(socket, session, served))}
         try:
             await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
         finally:
             for task in both:
                 task.cancel()
             await asyncio.gather(*both, preparing, return_exceptions=True)
-            await session.end()
+            await session.leave()
             sessions.discard(session)
 
     app.add_middleware(Guard, served=served)
@@ -225,7 +229,16 @@ async def _send(socket: WebSocket, session: Session) -> None:
                     await (socket.send_text(message) if isinstance(message, str) else socket.send_bytes(message))
 
 
-async def _receive(socket: WebSocket, session: Session) -> None:
+async def _walk(message: Mapping[str, Any], session: Session, served: Served) -> None:
+    """Walk as the page asks."""
+    try:
+        session.walk(await run_in_threadpool(walk_of, message), served.model)
+    except ValueError as error:
+        number, panel = (message.get(name) if isinstance(message.get(name), int) else 0 for name in ("id", "panel"))
+        session.refuse(number or 0, panel or 0, str(error))
+
+
+async def _receive(socket: WebSocket, session: Session, served: Served) -> None:
     """Do what the page asks, until it goes."""
     rate = Rate(LIMITS["messages_a_second"])
     while True:
@@ -241,7 +254,9 @@ async def _receive(socket: WebSocket, session: Session) -> None:
             if event.get("text") is None:
                 raise ValueError("messages are texts")
             message = parse(event["text"])
-            if message["type"] == "start":
+            if message["type"] == "walk":
+                await _walk(message, session, served)
+            elif message["type"] == "start":
                 await run_in_threadpool(start_of, message)  # checked here, where a wrong one starts no process
                 await session.start(message)
             else:

@@ -12,12 +12,16 @@ import json
 import os
 import signal
 import sys
+import tempfile
 from asyncio.subprocess import Process
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+from pointdiffusion.model import DiffusionModel, load
 from pointdiffusion.web.limits import LIMITS
 from pointdiffusion.web.protocol import HEAD, KEPT, MODEL, TEXT
+from pointdiffusion.web.walks import WalkRequest, walk
 
 MOST_LOSSES = 20_000
 """Losses that wait for a browser; of more, every second one is kept."""
@@ -118,6 +122,14 @@ class Trainers:
             await _end(spare)
 
 
+def model_from(content: bytes) -> DiffusionModel:
+    """Return the model in the bytes of its file."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.pt"
+        path.write_bytes(content)
+        return load(path)
+
+
 async def _spawn() -> Process:
     return await asyncio.create_subprocess_exec(
         sys.executable, "-m", "pointdiffusion.web.trainer", stdin=asyncio.subprocess.PIPE,
@@ -145,7 +157,11 @@ class Session:
         self._process: Process | None = None
         self._reader: asyncio.Task[None] | None = None
         self._model: bytes | None = None
+        self._loaded: tuple[bytes, DiffusionModel] | None = None
         self._step, self._ended = 0, True
+        self._newest = {0: -1, 1: -1}
+        self._walks: set[asyncio.Task[None]] = set()
+        self._walking = asyncio.Semaphore(1)
 
     async def start(self, message: Mapping[str, Any]) -> None:
         """Train as a checked message asks, in place of what was trained before.
@@ -160,6 +176,43 @@ class Session:
         self.outbox.tell(type="state", state="starting", step=0)
         self._reader = asyncio.create_task(self._read(self._process))
         await self._command(message)
+
+    def walk(self, request: WalkRequest, given: DiffusionModel | None) -> None:
+        """Walk with the last model of this session, or with the one that is given, while other messages come in.
+
+        What cannot be done is told by the number of the walk; the page then walks itself.
+        """
+        self._newest[request.panel] = request.number
+        task = asyncio.create_task(self._walk(request, given))
+        self._walks.add(task)
+        task.add_done_callback(self._walks.discard)
+
+    async def _walk(self, request: WalkRequest, given: DiffusionModel | None) -> None:
+        kind = f"walk {request.panel}"
+        try:
+            async with self._walking:
+                model = await asyncio.to_thread(self._own_model) or given
+                if model is None:
+                    raise ValueError("there is no network here; train one")
+                wanted = lambda: self._newest[request.panel] == request.number  # noqa: E731
+                frame = await asyncio.to_thread(walk, model, request, wanted)
+            if frame is not None:
+                self.outbox.put(kind, frame)
+        except ValueError as error:
+            self.refuse(request.number, request.panel, str(error))
+
+    def refuse(self, number: int, panel: int, sentence: str) -> None:
+        """Tell why a walk is not made."""
+        self.outbox.put(f"walk {panel}", json.dumps({"type": "refused", "id": number, "message": sentence}))
+
+    def _own_model(self) -> DiffusionModel | None:
+        """Return the last model that was trained here, read once."""
+        kept = self._model
+        if kept is None:
+            return None
+        if self._loaded is None or self._loaded[0] is not kept:
+            self._loaded = kept, model_from(kept[8:])
+        return self._loaded[1]
 
     async def command(self, message: Mapping[str, Any]) -> None:
         """Pause, go on, take a step, stop, or ask for the model.
@@ -183,6 +236,12 @@ class Session:
         await _end(process)
         await reader
         self._process = self._reader = None
+
+    async def leave(self) -> None:
+        """End everything: nobody listens any more."""
+        self._newest = {0: -1, 1: -1}
+        await asyncio.gather(*self._walks, return_exceptions=True)
+        await self.end()
 
     async def _command(self, message: Mapping[str, Any]) -> None:
         process = self._process

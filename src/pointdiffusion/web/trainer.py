@@ -163,7 +163,12 @@ class LiveTraining(Callback):
     def _pause(self, trainer: Trainer, module: LightningDiffusion) -> None:
         self._show(trainer, module)
         self.pipe.tell(type="state", state="paused", step=trainer.global_step)
-        self.pipe.tell(type="run", step=trainer.global_step, run=self._run(self._model(module)))
+        self.hand_over(self._model(module), trainer.global_step)
+
+    def hand_over(self, model: DiffusionModel, step: int) -> None:
+        """Give the model to the server, and tell the page of its network."""
+        self.pipe.give(model_frame(model_bytes(model), step), KEPT)
+        self.pipe.tell(type="run", step=step, run=self._run(model))
 
     def _show(self, trainer: Trainer, module: LightningDiffusion) -> None:
         if trainer.global_step == self.last_step:
@@ -216,8 +221,7 @@ def train(start: Start, pipe: Pipe, commands: Commands) -> None:
     listener = LiveTraining(start, pipe, commands)
     model = fit_start(start, [listener])
     steps = listener.last_step
-    pipe.tell(type="run", step=steps, run=listener._run(model))
-    pipe.give(model_frame(model_bytes(model), steps), KEPT)
+    listener.hand_over(model, steps)
     pipe.tell(type="state", state="stopped" if commands.stopped else "finished", step=steps)
 
 
