@@ -18,7 +18,21 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
-from test_playground import AXE, FLAGS, axe, browser, data, give, open_page, picture, points, saved, settle, state
+from test_playground import (
+    AXE,
+    FLAGS,
+    axe,
+    browser,
+    data,
+    give,
+    open_page,
+    picture,
+    points,
+    saved,
+    settle,
+    state,
+    view_of,
+)
 from test_web_export import make_model, run_of
 
 import pointdiffusion as ptd
@@ -130,17 +144,16 @@ Serve = Callable[..., tuple["Page", Paper]]
 
 
 @pytest.fixture
-def serve(browser: Browser) -> Iterator[Serve]:
+def serve(browser: Browser, request: pytest.FixtureRequest) -> Iterator[Serve]:
     """Open the page from a server of paper; nobody else may be asked for anything, and no error be written."""
     contexts, papers, wrong = [], [], []
 
     def start(
-        given: str = SMALL, width: int = 1280, height: int = 860, table: Any = None, token: str | None = None,
-        **options: Any,
+        given: str = SMALL, table: Any = None, token: str | None = None, **options: Any
     ) -> tuple[Page, Paper]:  # fmt: skip
         paper = Paper(table, token)
         papers.append(paper)
-        context = browser.new_context(viewport={"width": width, "height": height}, **options)
+        context = browser.new_context(**{**view_of(request), **options})
         contexts.append(context)
         tab = context.new_page()
         tab.set_default_timeout(20_000)
@@ -618,7 +631,7 @@ def test_without_a_server_the_page_says_how_to_train(open_page: Callable[..., Pa
 
 @pytest.mark.parametrize("width", [360, 1280, 3840])
 def test_every_size_and_theme_while_training(serve: Serve, run: dict[str, Any], width: int) -> None:
-    tab, paper = serve(SMALL, width=width, height=900, color_scheme="light")
+    tab, paper = serve(SMALL, viewport={"width": width, "height": 900}, color_scheme="light")
     train(tab, paper)
     box = tab.locator("#canvas-a").bounding_box()  # come into view, where the button lies below it
     assert box is not None
