@@ -49,6 +49,9 @@ VIEWS = [
 ]  # fmt: skip
 """Sizes and themes that tests take in turn; PLAYGROUND_VIEW=0 to 5 pins one for all of them."""
 
+ORDINARY: dict[str, Any] = VIEWS[0]
+"""For what depends on how fast pictures are drawn: without a GPU, 4K is not."""
+
 Open = Callable[..., Page]
 
 
@@ -151,7 +154,7 @@ def drag(tab: Page, start: tuple[float, float], end: tuple[float, float], panel:
 
 
 def test_it_opens_with_something_moving(open_page: Open) -> None:
-    tab = open_page("")
+    tab = open_page("", **ORDINARY)
     assert tab.evaluate("performance.getEntriesByType('paint').every(entry => entry.startTime < 1000)")
     before, first = state(tab, "t"), picture(tab)
     tab.wait_for_timeout(400)
@@ -346,7 +349,7 @@ def give(tab: Page, name: str, content: bytes) -> None:
 
 
 def test_time_by_keys_buttons_and_speed(open_page: Open) -> None:
-    tab = open_page()
+    tab = open_page(**ORDINARY)
     stops = tab.evaluate("playground.app.stops()")
     tab.keyboard.press("Home")
     assert state(tab, "t") == 0
@@ -733,7 +736,7 @@ def test_three_columns_and_a_trajectory_without_a_model(open_page: Open, tmp_pat
 
 def test_a_draw_of_5000_points_takes_less_than_8_ms(open_page: Open) -> None:
     """Processor time of the page's own thread; frames would depend on the machine's other guests."""
-    tab = open_page("n=20&samples=5000&a.steps=100&a.solver=euler&contours=0&metric=sliced&t=0")
+    tab = open_page("n=20&samples=5000&a.steps=100&a.solver=euler&contours=0&metric=sliced&t=0", **ORDINARY)
     assert tab.evaluate("playground.app.walked.a.points.length") == 101 * 5000 * 2
     times = tab.evaluate(
         """async () => { const { app, page } = playground; page.panels[0].times.length = 0;
