@@ -325,7 +325,7 @@ def _sprint(race: _Race, config: TableConfig) -> None:
     if config.num_steps is None:
         rounds = -(-len(bases) // at_once) + -(-(members - 1) // at_once)
         seconds = race.seconds_a_step(replace(config, base=bases[-1]), at_once)
-        steps = int(0.75 * race.left() / (rounds * seconds))  # the rest is for judging
+        steps = int(0.68 * race.left() / (rounds * seconds))  # the rest is for judging
         config = replace(config, num_steps=min(max(steps // 100 * 100, 100), MOST_STEPS))
     race.train([Job(replace(config, base=base), 0, race.folds[0]) for base in bases])
     for base in bases:
