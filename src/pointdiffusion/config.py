@@ -113,6 +113,17 @@ class _Config:
         return cls.from_mapping(settings)
 
 
+def epochs_of(steps: int) -> tuple[int, int]:
+    """Return epochs, and steps of each, that make as many steps: as long as they can be, up to 200.
+
+    Examples:
+        >>> epochs_of(1234), epochs_of(2000)
+        ((2, 617), (10, 200))
+    """
+    epoch = next(size for size in range(min(steps, 200), 0, -1) if steps % size == 0)
+    return steps // epoch, epoch
+
+
 def _check_range(sigma_min: float, sigma_max: float) -> None:
     _require(sigma_min > 0, f"sigma_min must be positive, got {sigma_min}")
     _require(sigma_min < sigma_max, f"sigma_min must lie below sigma_max, got {sigma_min} and {sigma_max}; swap them?")

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 
 from pointdiffusion.closed_forms import fit_gaussian, fit_mixture, joined, student_t
 from pointdiffusion.conditions import in_order
-from pointdiffusion.config import InferenceConfig, TableConfig, TrainingConfig
+from pointdiffusion.config import InferenceConfig, TableConfig, TrainingConfig, epochs_of
 from pointdiffusion.data.tables import Standardiser
 from pointdiffusion.distributions import GaussianMixture
 from pointdiffusion.fitting import CHECKPOINT, fit
@@ -184,11 +184,10 @@ class Members:
         kept = None if folder is None else folder / "model.pt"
         if self.resume and kept is not None and kept.exists():
             return load(kept)
-        steps = config.num_steps or PILOT
-        epoch = next(size for size in range(min(steps, 200), 0, -1) if steps % size == 0)
+        epochs, epoch_steps = epochs_of(config.num_steps or PILOT)
         low, high = config.noise_min or 0.01, config.sigma_max
         training = TrainingConfig(
-            epochs=steps // epoch, epoch_steps=epoch, batch_size=config.batch_size or 128,
+            epochs=epochs, epoch_steps=epoch_steps, batch_size=config.batch_size or 128,
             noise_draws=config.noise_draws, learning_rate=config.learning_rate, sigma_min=low, sigma_max=high,
             mask=config.mask,
         )  # fmt: skip

@@ -389,7 +389,8 @@ export class App {
     const start = new Uint8Array(Float32Array.from(startOf(walk)).buffer);
     const { solver, dims, trainedLabel: label, guidance, seed } = walk;
     const { sigmas } = planOf(walk, this.registry, null);
-    return { panel: panel === 'a' ? 0 : 1, x: toBase64(start), dims, solver, sigmas, label, guidance, seed };
+    const network = this.run?.recipe ? 'trained' : 'given';
+    return { panel: panel === 'a' ? 0 : 1, network, x: toBase64(start), dims, solver, sigmas, label, guidance, seed };
   }
 
   private arrive(panel: PanelName, walked: Walked | null): void {

@@ -29,6 +29,8 @@ export interface Order {
 /** A walk of the trained network, by the library. */
 export interface WalkOrder {
   panel: 0 | 1;
+  /** The network that was trained on this connection, or the one that the server began with. */
+  network: 'trained' | 'given';
   /** Where it starts: little-endian single precision, by rows, in base64. */
   x: string;
   dims: number;

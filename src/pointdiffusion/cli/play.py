@@ -51,6 +51,7 @@ def play(
     try:
         import uvicorn
 
+        from pointdiffusion.web.limits import LIMITS
         from pointdiffusion.web.server import Served, make_app
     except ImportError as error:
         raise ValueError(
@@ -67,20 +68,14 @@ def play(
     hosts = frozenset(f"{own}:{number}" for own in ("127.0.0.1", "localhost", "[::1]"))
     app = make_app(Served(hosts if token is None else None, token, table, run, loaded))
     settings = uvicorn.Config(
-        app, log_level="warning", ws_max_size=_message_bytes(), ws_max_queue=8, server_header=False, date_header=False,
-        timeout_graceful_shutdown=2, h11_max_incomplete_event_size=2**16,
+        app, log_level="warning", ws_max_size=LIMITS["message_bytes"], ws_max_queue=8, server_header=False,
+        date_header=False, timeout_graceful_shutdown=2, h11_max_incomplete_event_size=2**16,
     )  # fmt: skip
     terminal.show(f"the playground is at {address}")
     terminal.say("Ctrl-C ends it, and what is being trained with it")
     if browser:
         _open_soon(address)
     uvicorn.Server(settings).run(sockets=[listening])
-
-
-def _message_bytes() -> int:
-    from pointdiffusion.web.limits import LIMITS
-
-    return LIMITS["message_bytes"]
 
 
 def _reachable(host: str) -> str:
@@ -102,23 +97,22 @@ def _listen(host: str, port: int | None) -> socket.socket:
     Raises:
         ValueError: If the address or the port cannot be had.
     """
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    tries = [port] if port is not None else [USUAL_PORT, 0]
-    for number in tries:
-        listening = socket.socket(family, socket.SOCK_STREAM)
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listening = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
         try:
-            listening.bind((host, number))
-        except OSError as error:
-            listening.close()
-            if number == tries[-1]:
-                where = f"{host}:{number}" if port else host
-                raise ValueError(
-                    f"{where} cannot be served on ({error.strerror or error}); give another --port or --host"
-                ) from error
-        else:
-            return listening
-    raise AssertionError("unreachable")
+            listening.bind((host, port or USUAL_PORT))
+        except OSError:
+            if port:
+                raise
+            listening.bind((host, 0))
+    except OSError as error:
+        listening.close()
+        where = f"{host}:{port}" if port else host
+        raise ValueError(
+            f"{where} cannot be served on ({error.strerror or error}); give another --port or --host"
+        ) from error
+    return listening
 
 
 def _table(data: str | None) -> dict[str, Any] | None:

@@ -243,7 +243,12 @@ def _packed(values: NDArray[Any]) -> str:
     return base64.b64encode(values.astype(values.dtype.newbyteorder("<")).tobytes()).decode()
 
 
-def _quantised(points: Floats) -> tuple[list[float], list[float], NDArray[np.uint16]]:
+def evenly(count: int, most: int) -> NDArray[np.int64]:
+    """Return up to `most` of the numbers from 0 to `count` - 1, evenly chosen, the first and the last among them."""
+    return np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(int))
+
+
+def quantised(points: Floats) -> tuple[list[float], list[float], NDArray[np.uint16]]:
     """Return lowest and highest value of each column, and where between them each number lies, in 65535 steps."""
     low, high = points.min(axis=0), points.max(axis=0)
     width = np.where(high > low, high - low, 1.0)
@@ -251,8 +256,8 @@ def _quantised(points: Floats) -> tuple[list[float], list[float], NDArray[np.uin
 
 
 def _recorded(steps: list[Step[Any]], standardiser: Standardiser, nfe: int | None, name: str) -> dict[str, Any]:
-    kept = np.unique(np.linspace(0, len(steps) - 1, min(len(steps), MOST_FRAMES)).round().astype(int))
-    frames = [_quantised(standardiser.transform(np.asarray(steps[k].x))) for k in kept]
+    kept = evenly(len(steps), MOST_FRAMES)
+    frames = [quantised(standardiser.transform(np.asarray(steps[k].x))) for k in kept]
     values = np.stack([frame[2] for frame in frames])
     return {
         "name": name, "shape": list(values.shape), "sigmas": [float(steps[k].sigma) for k in kept], "nfe": nfe,
@@ -273,8 +278,8 @@ def _data(table: Floats | None, labels: Any, standardiser: Standardiser, classes
         if unknown:
             raise unknown_name("class", unknown[0], known)
         places = np.array([known.index(label) for label in found])
-    kept = np.unique(np.linspace(0, len(table) - 1, min(len(table), MOST_ROWS)).round().astype(int))
-    low, high, values = _quantised(standardiser.transform(table[kept]))
+    kept = evenly(len(table), MOST_ROWS)
+    low, high, values = quantised(standardiser.transform(table[kept]))
     return {
         "shape": list(values.shape), "low": low, "high": high, "values": _packed(values),
         "labels": None if places is None else places[kept].tolist(),

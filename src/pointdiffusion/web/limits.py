@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from pointdiffusion.config import TrainingConfig, unknown_name
+from pointdiffusion.config import TrainingConfig, epochs_of, unknown_name
 from pointdiffusion.losses import LOSSES, WEIGHTINGS
 from pointdiffusion.noise import NOISE_SAMPLERS
 
@@ -98,8 +98,8 @@ def checked_training(settings: Mapping[str, Any]) -> Training:
             raise unknown_name("setting of training", name, known)
         chosen[name] = _checked(name, value, isinstance(defaults[name], int))
     steps, hidden_dim, num_layers = (chosen.pop(name) for name in _OWN)
-    epoch = next(size for size in range(min(steps, 200), 0, -1) if steps % size == 0)
-    config = TrainingConfig(epochs=steps // epoch, epoch_steps=epoch, **chosen)
+    epochs, epoch_steps = epochs_of(steps)
+    config = TrainingConfig(epochs=epochs, epoch_steps=epoch_steps, **chosen)
     return Training(config, hidden_dim, num_layers)
 
 

@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pointdiffusion.web.export import quantised
 from pointdiffusion.web.limits import LIMITS, Training, checked_training, is_number
 
 POINTS, MODEL, VERSION = 1, 2, 1
@@ -33,14 +34,12 @@ COMMANDS = ("start", "pause", "resume", "step", "stop", "save", "walk")
 
 
 def points_frame(points: NDArray[Any], step: int) -> bytes:
-    """Return points, shape `(N, D)`, as a frame; what is not finite is drawn at the edge."""
-    finite = np.nan_to_num(np.asarray(points, dtype=np.float32), nan=0.0, posinf=1e6, neginf=-1e6)
-    low, high = finite.min(axis=0), finite.max(axis=0)
-    width = np.where(high > low, high - low, 1)
-    values = np.round((finite - low) / width * 65535).astype("<u2")
+    """Return points, shape `(N, D)`, as a frame; NaN is drawn at 0, what is infinite at the edge."""
+    finite = np.nan_to_num(np.asarray(points, dtype=np.float64), nan=0.0, posinf=1e6, neginf=-1e6)
+    low, high, values = quantised(finite)
     now = time.time_ns() // 10**6 % 2**32
     head = struct.pack("<BBHIII", POINTS, VERSION, finite.shape[1], step, len(finite), now)
-    return head + low.astype("<f4").tobytes() + high.astype("<f4").tobytes() + values.tobytes()
+    return head + np.array([low, high], dtype="<f4").tobytes() + values.astype("<u2").tobytes()
 
 
 def model_frame(model: bytes, step: int) -> bytes:

@@ -111,7 +111,7 @@ class Rate:
         self.most, self.left, self.seen = most, most, time.monotonic()
 
     def allows(self) -> bool:
-        """Count a message, and return whether it is one too many."""
+        """Count a message, and return whether it is not one too many."""
         now = time.monotonic()
         self.left = min(self.most, self.left + (now - self.seen) * self.most)
         self.seen = now
@@ -126,15 +126,17 @@ def make_app(served: Served) -> FastAPI:
 
     @contextlib.asynccontextmanager
     async def life(_app: FastAPI) -> AsyncIterator[None]:
+        preparing = asyncio.create_task(trainers.prepare())
         yield
+        await preparing
         await asyncio.gather(trainers.close(), *(session.end() for session in list(sessions)))
 
     app = FastAPI(
         title="pointdiffusion playground", version=__version__, docs_url=None, redoc_url=None,
         openapi_url="/api/openapi.json", lifespan=life,
     )  # fmt: skip
-    html, policy = _page(served)
     known, uploads = registry(), asyncio.Semaphore(4)
+    html, policy = _page(served, known)
 
     @app.get("/", response_class=HTMLResponse, summary="The page")
     async def page() -> HTMLResponse:
@@ -180,14 +182,13 @@ def make_app(served: Served) -> FastAPI:
         await socket.accept()
         session = Session(trainers)
         sessions.add(session)
-        preparing = asyncio.create_task(trainers.prepare())
         both = {asyncio.create_task(_send(socket, session)), asyncio.create_task(_receive(socket, session, served))}
         try:
             await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
         finally:
             for task in both:
                 task.cancel()
-            await asyncio.gather(*both, preparing, return_exceptions=True)
+            await asyncio.gather(*both, return_exceptions=True)
             await session.leave()
             sessions.discard(session)
 
@@ -195,10 +196,10 @@ def make_app(served: Served) -> FastAPI:
     return app
 
 
-def _page(served: Served) -> tuple[str, str]:
+def _page(served: Served, known: Mapping[str, Any]) -> tuple[str, str]:
     """Return the page as it is served, and its policy: it may talk to this server, and to nobody else."""
-    known = {"token": served.token, "limits": LIMITS, "table": served.table}
-    blocks = {"server": known, "registry": registry()}
+    server = {"token": served.token, "limits": LIMITS, "table": served.table}
+    blocks: dict[str, Any] = {"server": server, "registry": known}
     if served.run is not None:
         blocks["run"] = {"run": served.run, "state": None}
     html = filled_page(blocks).replace("connect-src 'none'", "connect-src 'self'", 1)
@@ -229,15 +230,6 @@ async def _send(socket: WebSocket, session: Session) -> None:
                     await (socket.send_text(message) if isinstance(message, str) else socket.send_bytes(message))
 
 
-async def _walk(message: Mapping[str, Any], session: Session, served: Served) -> None:
-    """Walk as the page asks."""
-    try:
-        session.walk(await run_in_threadpool(walk_of, message), served.model)
-    except ValueError as error:
-        number, panel = (message.get(name) if isinstance(message.get(name), int) else 0 for name in ("id", "panel"))
-        session.refuse(number or 0, panel or 0, str(error))
-
-
 async def _receive(socket: WebSocket, session: Session, served: Served) -> None:
     """Do what the page asks, until it goes."""
     rate = Rate(LIMITS["messages_a_second"])
@@ -245,21 +237,24 @@ async def _receive(socket: WebSocket, session: Session, served: Served) -> None:
         event = await socket.receive()
         if event["type"] == "websocket.disconnect":
             return
+        message: Mapping[str, Any] = {}
+        allowed = rate.allows()
+        if rate.left < -10 * rate.most:
+            await socket.close(1008, "too many messages")
+            return
         try:
-            if not rate.allows():
-                if rate.left < -10 * rate.most:
-                    await socket.close(1008, "too many messages")
-                    return
-                raise ValueError("that were too many messages at once; wait a second")
             if event.get("text") is None:
                 raise ValueError("messages are texts")
             message = parse(event["text"])
-            if message["type"] == "walk":
-                await _walk(message, session, served)
-            elif message["type"] == "start":
-                await run_in_threadpool(start_of, message)  # checked here, where a wrong one starts no process
-                await session.start(message)
-            else:
-                await session.command(message)
+            if not allowed:
+                raise ValueError("that were too many messages at once; wait a second")
+            match message["type"]:
+                case "walk":
+                    session.walk(await run_in_threadpool(walk_of, message), served.model)
+                case "start":
+                    await run_in_threadpool(start_of, message)  # checked here, where a wrong one starts no process
+                    await session.start(message)
+                case _:
+                    await session.command(message)
         except ValueError as error:
-            session.outbox.tell(type="error", message=str(error))
+            session.refuse(message, str(error))

@@ -82,12 +82,13 @@ class Trainers:
     def __init__(self, most: int = LIMITS["sessions"]) -> None:
         self.most, self.taken = most, 0
         self._spare: Process | None = None
+        self._closed = False
         self._starting = asyncio.Lock()
 
     async def prepare(self) -> None:
         """Have a process ready."""
         async with self._starting:
-            if self._spare is None or self._spare.returncode is not None:
+            if not self._closed and (self._spare is None or self._spare.returncode is not None):
                 with contextlib.suppress(OSError):
                     self._spare = await _spawn()
 
@@ -110,13 +111,15 @@ class Trainers:
                 raise  # the visitor left meanwhile
             raise ValueError(f"no process can be started ({error.strerror}); stop something and try again") from error
 
-    def leave(self) -> None:
-        """Count a process that has ended."""
+    async def leave(self) -> None:
+        """Count a process that has ended, and have another ready in its place."""
         self.taken -= 1
+        await self.prepare()
 
     async def close(self) -> None:
-        """End the process that waits."""
+        """End the process that waits, and start no other."""
         async with self._starting:
+            self._closed = True
             spare, self._spare = self._spare, None
         if spare is not None:
             await _end(spare)
@@ -178,7 +181,7 @@ class Session:
         await self._command(message)
 
     def walk(self, request: WalkRequest, given: DiffusionModel | None) -> None:
-        """Walk with the last model of this session, or with the one that is given, while other messages come in.
+        """Walk with the last model of this session, or with the one that the server began with, while others talk.
 
         What cannot be done is told by the number of the walk; the page then walks itself.
         """
@@ -188,22 +191,25 @@ class Session:
         task.add_done_callback(self._walks.discard)
 
     async def _walk(self, request: WalkRequest, given: DiffusionModel | None) -> None:
-        kind = f"walk {request.panel}"
         try:
             async with self._walking:
-                model = await asyncio.to_thread(self._own_model) or given
+                model = await asyncio.to_thread(self._own_model) if request.trained else given
                 if model is None:
                     raise ValueError("there is no network here; train one")
                 wanted = lambda: self._newest[request.panel] == request.number  # noqa: E731
                 frame = await asyncio.to_thread(walk, model, request, wanted)
             if frame is not None:
-                self.outbox.put(kind, frame)
+                self.outbox.put(f"walk {request.panel}", frame)
         except ValueError as error:
-            self.refuse(request.number, request.panel, str(error))
+            self.refuse({"type": "walk", "id": request.number, "panel": request.panel}, str(error))
 
-    def refuse(self, number: int, panel: int, sentence: str) -> None:
-        """Tell why a walk is not made."""
-        self.outbox.put(f"walk {panel}", json.dumps({"type": "refused", "id": number, "message": sentence}))
+    def refuse(self, message: Mapping[str, Any], sentence: str) -> None:
+        """Tell why what was asked for is not done; of a walk by its number, so that the page walks itself."""
+        if message.get("type") != "walk":
+            self.outbox.tell(type="error", message=sentence)
+            return
+        number, panel = message.get("id"), message.get("panel")
+        self.outbox.put(f"walk {panel == 1:d}", json.dumps({"type": "refused", "id": number, "message": sentence}))
 
     def _own_model(self) -> DiffusionModel | None:
         """Return the last model that was trained here, read once."""
@@ -265,7 +271,6 @@ class Session:
                 code = await process.wait()  # not killed at once: to signal a process that has ended takes its status
         except TimeoutError:
             code = await _end(process)
-        self.trainers.leave()
         if not self._ended:
             self._ended = True
             reason = f"signal {signal.Signals(-code).name}" if code < 0 else f"status {code}"
@@ -274,6 +279,7 @@ class Session:
                 message=f"the training process died ({reason}); the samples so far stay, start again to train anew",
             )
             self.outbox.tell(type="state", state="died", step=self._step)
+        await self.trainers.leave()
 
     def _hear(self, kind: int, payload: bytes) -> None:
         if kind == KEPT:

@@ -9,6 +9,7 @@ that a seed gives the same weights however many others train beside it.
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import signal
@@ -17,7 +18,7 @@ import tempfile
 import threading
 import time
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -26,6 +27,7 @@ from torch import Tensor
 from pointdiffusion import sampling
 from pointdiffusion.conditions import as_labels
 from pointdiffusion.data.tables import Standardiser
+from pointdiffusion.denoisers import Denoiser
 from pointdiffusion.fitting import fit
 from pointdiffusion.model import DiffusionModel
 from pointdiffusion.networks import default_network
@@ -183,16 +185,20 @@ class LiveTraining(Callback):
     @torch.no_grad()
     def _samples(self, module: LightningDiffusion) -> Tensor:
         """Return points that the averaged weights draw, always from the same noise, in the page's units."""
-        live, config = self.start.live, module.training_config
-        generator = generator_for(live.seed)
-        points = torch.from_numpy(self.start.points).double()
-        spread = torch.atleast_2d(torch.cov(points.T)) + config.sigma_max**2 * torch.eye(points.shape[1])
-        noise = torch.randn(live.count, points.shape[1], generator=generator, dtype=torch.float64)
-        x = points.mean(dim=0) + noise @ torch.linalg.cholesky(spread).T
-        averaged: Any = module.averaged.module
+        config, averaged = module.training_config, module.averaged.module
         return sampling.sample(
-            averaged, x.float(), nfe=live.nfe, sigma_max=config.sigma_max, sigma_min=config.sigma_min
+            cast("Denoiser", averaged), self._noise, nfe=self.start.live.nfe, sigma_max=config.sigma_max,
+            sigma_min=config.sigma_min,
         )  # fmt: skip
+
+    @functools.cached_property
+    def _noise(self) -> Tensor:
+        """Where live samples start."""
+        points, live = torch.from_numpy(self.start.points).double(), self.start.live
+        high = self.start.training.config.sigma_max
+        spread = torch.atleast_2d(torch.cov(points.T)) + high**2 * torch.eye(points.shape[1])
+        noise = torch.randn(live.count, points.shape[1], generator=generator_for(live.seed), dtype=torch.float64)
+        return (points.mean(dim=0) + noise @ torch.linalg.cholesky(spread).T).float()
 
     def _model(self, module: LightningDiffusion) -> DiffusionModel:
         return module.model(columns=self.start.columns)

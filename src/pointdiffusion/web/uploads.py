@@ -12,6 +12,7 @@ import numpy as np
 from pointdiffusion.data.cells import MISSING, is_number
 from pointdiffusion.data.reading import source_of_file
 from pointdiffusion.data.sources import Source
+from pointdiffusion.web.export import evenly
 from pointdiffusion.web.limits import LIMITS
 
 KINDS = ("csv", "tsv", "parquet", "npy", "npz", "csv.gz", "tsv.gz")
@@ -65,7 +66,7 @@ def _preview(source: Source) -> dict[str, Any]:
             kept, stride = kept[::2], 2 * stride
     if not kept:
         raise ValueError("the table has no rows; give a table with some")
-    chosen = np.unique(np.linspace(0, len(kept) - 1, min(len(kept), LIMITS["preview_rows"])).round().astype(int))
+    chosen = evenly(len(kept), LIMITS["preview_rows"])
     return {"columns": names, "rows": count, "values": [kept[place] for place in chosen]}
 
 

@@ -28,6 +28,7 @@ from pointdiffusion.web.protocol import VERSION, numbers_of, points_of, whole_of
 
 WALK = 3
 HEAD = struct.Struct("<BBHIIIII")
+NETWORKS = ("trained", "given")
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,8 @@ class WalkRequest:
     Args:
         number: What the page calls it.
         panel: The panel that it is for; its latest walk is the one that is wanted.
+        trained: Whether it is of the network that was trained on this connection, or of the one that the server began
+            with.
         x: Points at the first noise level, in standard units, shape `(B, D)`.
         solver: A name of `SOLVERS`, or "auto".
         sigmas: Decreasing noise levels, the last may be 0; of "auto" their number and the first of them alone count.
@@ -47,6 +50,7 @@ class WalkRequest:
 
     number: int
     panel: int
+    trained: bool
     x: NDArray[np.float32]
     solver: str
     sigmas: NDArray[np.float64]
@@ -75,9 +79,12 @@ def walk_of(message: Mapping[str, Any]) -> WalkRequest:
         raise unknown_name("solver", str(solver)[:60], ["auto", *SOLVERS])
     if not is_number(guidance) or abs(guidance) > 100:
         raise ValueError("guidance must be a number of a size below 100")
+    network = message.get("network")
+    if network not in NETWORKS:
+        raise ValueError(f"network must be one of {', '.join(NETWORKS)}")
     return WalkRequest(
-        whole_of(message, "id", 0, 2**32 - 1), whole_of(message, "panel", 0, 1), x, str(solver), sigmas,
-        whole_of(message, "label", -1, 99, -1),
+        whole_of(message, "id", 0, 2**32 - 1), whole_of(message, "panel", 0, 1), network == "trained", x,
+        str(solver), sigmas, whole_of(message, "label", -1, 99, -1),
         float(guidance), whole_of(message, "seed", 0, 2**31, 0),
     )  # fmt: skip
 
