@@ -84,8 +84,10 @@ def test_fourier_frequencies_have_the_standard_deviation_asked_for() -> None:
 
 
 def test_noise_embedding_by_hand() -> None:
-    """The embedding is SiLU of a linear layer over cosines and sines at 2 to 64 radians, even in the logarithm."""
-    embedding = ptd.NoiseEmbedding(6).double()
+    """The embedding is SiLU of a linear layer over cosines and sines, even in the logarithm, by default to 8 radians."""
+    frequencies = torch.tensor([0.5, 2.0, 8.0], dtype=torch.float64)
+    torch.testing.assert_close(ptd.NoiseEmbedding(6).double().frequencies, frequencies, rtol=1e-6, atol=0)
+    embedding = ptd.NoiseEmbedding(6, lowest=2.0, highest=64.0).double()
     frequencies = torch.tensor([2.0, 2.0**3.5, 64.0], dtype=torch.float64)
     torch.testing.assert_close(embedding.frequencies, frequencies, rtol=1e-6, atol=0)  # stored in float32
     c = 0.37
@@ -246,6 +248,11 @@ HOSTILE: dict[str, Any] = {
     "boolean width": {"part": "plain-block", "hidden_dim": True, "embedding_dim": 4},
     "odd embedding": {"part": "noise-embedding", "num_features": 5},
     "count is text": {"part": "noise-embedding", "num_features": "64"},
+    "frequency is zero": {"part": "noise-embedding", "lowest": 0},
+    "frequency is NaN": {"part": "noise-embedding", "highest": math.nan},
+    "frequency is huge": {"part": "noise-embedding", "highest": 10**400},
+    "frequency is text": {"part": "noise-embedding", "highest": "8"},
+    "frequencies the wrong way round": {"part": "noise-embedding", "lowest": 8.0, "highest": 0.5},
     "multiplier is text": {**_MLP, "rate_multiplier": "20"},
     "multiplier is nothing": {**_MLP, "rate_multiplier": None},
     "multiplier is zero": {**_MLP, "rate_multiplier": 0},

@@ -122,22 +122,29 @@ class FourierFeatures(Part):
 class NoiseEmbedding(Part):
     """Positional embedding of one number for each point, then a linear layer and SiLU.
 
-    Cosines and sines at frequencies spaced evenly in their logarithm from 2 to 64 radians for one unit; for the
-    noise conditioning ln(sigma) / 4 of Karras et al. (2022) that resolves noise levels 6 % apart.
+    Cosines and sines at frequencies spaced evenly in their logarithm. The highest decides how rough a network is in the
+    noise level, and so how few steps a solver of high order may take through it. For the noise conditioning
+    ln(sigma) / 4 of Karras et al. (2022), 8 radians are one radian for a factor of 1.6 in sigma: networks of the plane
+    learn as well with them as with 64, and are solved several times more exactly.
 
     Args:
         num_features: Columns out; even.
+        lowest: Lowest frequency, in radians for one unit.
+        highest: Highest frequency.
     """
 
     frequencies: Tensor
 
-    def __init__(self, num_features: int = 64) -> None:
-        super().__init__(num_features=num_features)
+    def __init__(self, num_features: int = 64, lowest: float = 0.5, highest: float = 8.0) -> None:
+        super().__init__(num_features=num_features, lowest=lowest, highest=highest)
         _check_counts(num_features=num_features)
         if num_features < 2 or num_features % 2:
             raise ValueError(f"num_features must be even and at least 2, got {num_features}")
+        if not 0 < lowest <= highest <= _LARGEST:
+            raise ValueError(f"frequencies must be above 0, from lowest to highest, got {lowest} and {highest}")
         self.out_features = num_features
-        self.register_buffer("frequencies", torch.logspace(1, 6, num_features // 2, base=2.0))
+        octaves = math.log2(lowest), math.log2(highest)
+        self.register_buffer("frequencies", torch.logspace(*octaves, num_features // 2, base=2.0))
         self.linear = nn.Linear(num_features, num_features)
 
     def forward(self, c: Tensor) -> Tensor:
