@@ -74,7 +74,7 @@ class Judge:
 def classic_network(_metadata: Any) -> torch.nn.Module:
     """Return the network of the classic recipe."""
     return ptd.ResidualMLP(
-        points=ptd.FourierFeatures(2, num_frequencies=0), noise=ptd.NoiseEmbedding(64),
+        points=ptd.FourierFeatures(2, num_frequencies=0), noise=ptd.NoiseEmbedding(64, lowest=2.0, highest=64.0),
         blocks=[ptd.PlainBlock(256, 64) for _ in range(2)], n_dims=2, hidden_dim=256, rate_multiplier=1.0,
     )  # fmt: skip
 
