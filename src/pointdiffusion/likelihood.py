@@ -23,6 +23,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from pointdiffusion.config import unknown_name
@@ -56,7 +57,7 @@ class LogProb(NamedTuple):
 
 def log_prob(
     denoiser: DenoiserFunction, x: Tensor, *, sigma_min: float, sigma_max: float, mean: Any = 0.0,
-    covariance: Any = 1.0, sigma_data: float = 1.0, solver: str | Solver | None = None, num_steps: int = 44,
+    covariance: Any = 1.0, sigma_data: float = 1.0, solver: str | Solver | None = None, num_steps: int = 40,
     tolerance: float | None = None, probes: int = 0, probe: str = "rademacher",
     generator: torch.Generator | None = None,
 ) -> Tensor:  # fmt: skip
@@ -70,9 +71,9 @@ def log_prob(
         mean: Mean of the data, a number or of shape `(D,)`; of each row's own kind of data, shape `(B, D)`.
         covariance: Covariance of the data, a variance or of shape `(D, D)`, or `(B, D, D)`.
         sigma_data: Standard deviation of the data, a scale for solvers.
-        solver: A deterministic solver for a grid of `num_steps` even steps in log sigma, or its name; by default a
+        solver: A deterministic solver for a grid of `num_steps` steps in log sigma, or its name; by default a
             multistep method of order 4 with a corrector.
-        num_steps: Steps of that grid.
+        num_steps: Steps of that grid, which are twice as dense around 0.2 standard deviations of the data.
         tolerance: In place of a grid: relative and absolute tolerance of a step of an adaptive method of order 8.
         probes: Random directions of Hutchinson's estimate of the divergence (Hutchinson 1989); 0 for the exact one,
             which costs D backward passes and is right up to a few dozen dimensions.
@@ -87,7 +88,7 @@ def log_prob(
 
 
 def log_prob_with_errors(
-    denoiser: DenoiserFunction, x: Tensor, *, solver: str | Solver | None = None, num_steps: int = 44,
+    denoiser: DenoiserFunction, x: Tensor, *, solver: str | Solver | None = None, num_steps: int = 40,
     tolerance: float | None = None, **settings: Any,
 ) -> LogProb:  # fmt: skip
     """Return the log-density with its error budget; arguments as `log_prob`, at about one and a half of its cost.
@@ -192,7 +193,7 @@ class _Flow:
             raise ValueError("a density needs a deterministic solver on a grid; for an adaptive one give tolerance")
         if num_steps < 4:
             raise ValueError(f"num_steps must be at least 4, got {num_steps}")
-        logs = np.linspace(math.log(self.sigma_min), math.log(self.sigma_max), num_steps + 1)
+        logs = _levels(math.log(self.sigma_min), math.log(self.sigma_max), self.sigma_data, num_steps)
         spline = CubicSpline(logs, np.eye(len(logs)))
         half = max(3, int(np.searchsorted(logs, math.log(self.sigma_max / 2))))
         weights, to_half = spline.integrate(logs[0], logs[-1]), spline.integrate(logs[0], logs[half])
@@ -248,6 +249,19 @@ class _First:
             return denoised
         with torch.no_grad():
             return self.denoiser(x, level, **condition)
+
+
+def _levels(low: float, high: float, sigma_data: float, num_steps: int) -> NDArray[np.float64]:
+    """Return log noise levels, shape `(num_steps + 1,)`, densest where points part to the data's parts.
+
+    There the divergence bends most: even steps err two to seven times more on networks of the plane.
+    """
+    from scipy.special import erf
+
+    fine = np.linspace(low, high, 64 * num_steps + 1)
+    centre, width = math.log(0.2 * sigma_data), 1.6
+    place = fine + width * math.sqrt(math.pi) / 2 * erf((fine - centre) / width)  # a bell's integral
+    return np.interp(np.linspace(place[0], place[-1], num_steps + 1), place, fine)
 
 
 def default_solver(sigma_data: float) -> Solver:
