@@ -143,7 +143,7 @@ def test_a_models_density_integrates_to_one(model: ptd.DiffusionModel) -> None:
 
 
 def test_a_models_density_is_that_of_the_adaptive_method(model: ptd.DiffusionModel) -> None:
-    """Since the network is smooth in the noise level: by an embedding of up to 64 radians it errs nine times as much."""
+    """Since the network is smooth in the noise level; with an embedding of up to 64 radians it errs nine times more."""
     rows = model.sample(100, seed=1)
     grid, adaptive = model.log_prob(rows), model.log_prob(rows, tolerance=1e-4)
     assert grid.shape == (100,)

@@ -84,7 +84,7 @@ def test_fourier_frequencies_have_the_standard_deviation_asked_for() -> None:
 
 
 def test_noise_embedding_by_hand() -> None:
-    """The embedding is SiLU of a linear layer over cosines and sines, even in the logarithm, by default to 8 radians."""
+    """SiLU of a linear layer over cosines and sines, even in the logarithm, by default from 0.5 to 8 radians."""
     frequencies = torch.tensor([0.5, 2.0, 8.0], dtype=torch.float64)
     torch.testing.assert_close(ptd.NoiseEmbedding(6).double().frequencies, frequencies, rtol=1e-6, atol=0)
     embedding = ptd.NoiseEmbedding(6, lowest=2.0, highest=64.0).double()
