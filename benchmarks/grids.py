@@ -15,7 +15,7 @@ from problems import LEARNED_FROM, START, case
 from work_precision import model_cases, trained
 
 import pointdiffusion as ptd
-from pointdiffusion.auto import CANDIDATES
+from pointdiffusion.auto import CANDIDATES, ON_NETWORKS
 from pointdiffusion.grids import learn_sigmas
 
 
@@ -28,7 +28,7 @@ def main() -> None:
     args = parser.parse_args()
     if args.networks:
         cases, lowest = [model_cases(trained(name), args.points)[0] for name in args.networks], 0.01
-        solvers = {"velocity-4 corrected": {**CANDIDATES["velocity-4 corrected"], "final": "denoise"}}
+        solvers = {name: ON_NETWORKS[name] for name in ("velocity-4 corrected denoised",)}
     else:
         cases, lowest = [case(make(), args.points, seed=11)[0] for make in LEARNED_FROM.values()], 0.0
         solvers = CANDIDATES

@@ -12,7 +12,7 @@ median over 512 points of the rms error per coordinate against the exact solutio
 probability-flow equation from the same noise, at 10 standard deviations; float64, problems of `problems.JUDGED`.
 
 - `auto`: our default, its grids learned on other problems;
-- `optimised`: `optimise_sigmas` on 96 other points of the same problem;
+- `optimised`: `optimise_sigmas`, of a network `optimise_plan`, on 96 other points of the same problem;
 - best peer: every peer on ten fixed grids, its best taken *on the test points*, which favours it;
 - best peer, our grid: every peer on the grid of `auto`.
 
@@ -167,7 +167,10 @@ def compare(
     solver, grid = plan(nfe, START, sigma_min=lowest)
     row: dict[str, Any] = {"auto": error(ptd.sample(problem.denoiser, problem.x, grid, solver=solver), problem, std)}
     if nfe <= 10:
-        learned = ptd.optimise_sigmas(other.denoiser, nfe, solver, x=other.x, sigma_max=START, sigma_min=lowest or None)
+        if lowest:
+            _, solver, learned = ptd.optimise_plan(other.denoiser, nfe, x=other.x, sigma_max=START, sigma_min=lowest)
+        else:
+            learned = ptd.optimise_sigmas(other.denoiser, nfe, solver, x=other.x, sigma_max=START)
         y = ptd.sample(problem.denoiser, problem.x, learned, solver=solver)
         row["optimised"] = error(y, problem, std)
     found, ours = [], []

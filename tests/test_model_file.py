@@ -26,13 +26,13 @@ import pointdiffusion as ptd
 from pointdiffusion import files
 from pointdiffusion.files import seal
 
-LATER = ["grids", "conditions", "bases", "companion", "companion_share"]
+LATER = ["grids", "grid_solvers", "conditions", "bases", "companion", "companion_share"]
 """Parts that older files do not have."""
 
 KEYS = [
     "format", "version", "architecture", "backbone", "sigma_data", "weights", "raw_weights", "mean", "scale",
-    "covariance", "columns", "inference", "training", "metadata", "grids", "conditions",
-    "bases", "companion", "companion_share",
+    "covariance", "columns", "inference", "training", "metadata", "grids", "grid_solvers",
+    "conditions", "bases", "companion", "companion_share",
 ]  # fmt: skip
 
 
@@ -383,7 +383,7 @@ def test_a_missing_part_is_noticed(key: str, path: Path) -> None:
 
 def test_a_file_without_grids_and_conditions_is_one_of_before_there_were_any(path: Path) -> None:
     payload = payload_of(path)
-    del payload["grids"], payload["conditions"]
+    del payload["grids"], payload["grid_solvers"], payload["conditions"]
     path.write_bytes(seal(archive(payload)))
     model = ptd.load(path)
     assert model.grids == {}
@@ -428,6 +428,7 @@ WRONG: dict[str, list[Any]] = {
         None, [1.0], {"2": [10.0, 1.0, 0.0]}, {2: [10.0, 0.0]}, {2: [10.0, 11.0, 0.0]}, {2: [10.0, 1.0, 0.5]},
         {2: [10.0, float("nan"), 0.0]}, {2: [float("inf"), 1.0, 0.0]}, {2: "abc"}, {2: [10, 1, 0]},
     ],
+    "grid_solvers": [None, ["heun"], {2: "angular-3"}, {"2": "angular-3"}],
     "conditions": [
         3, [], {}, {"means": torch.zeros(1, 2)}, CONDITIONS,
         {**CONDITIONS, "masked": False, "means": torch.zeros(1, 3)},

@@ -34,6 +34,13 @@ CANDIDATES: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 """Solvers that a budget chooses from."""
 
+ON_NETWORKS: dict[str, dict[str, Any]] = {
+    "angular-3": CANDIDATES["angular-3"],
+    "angular-3 denoised": {**CANDIDATES["angular-3"], "final": "denoise"},
+    "velocity-4 corrected denoised": {**CANDIDATES["velocity-4 corrected"], "final": "denoise"},
+}
+"""Those that a trained network chooses from; two of them end by the denoised point."""
+
 LEARNED: dict[int, tuple[str, tuple[float, ...]]] = {
     2: ("angular-3", (0.5138,)),
     3: ("angular-3", (0.79, 0.1783)),
@@ -112,7 +119,7 @@ def plan(
             f"sigma_min must lie between 0 and sigma_data, the standard deviation of the data, got {sigma_min}"
         )
     if lowest and nfe >= min(LEARNED_ON_NETWORKS):
-        choices = {**CANDIDATES["velocity-4 corrected"], "final": "denoise"}
+        choices = ON_NETWORKS["velocity-4 corrected denoised"]
         if nfe <= max(LEARNED_ON_NETWORKS):
             levels = _between(LEARNED_ON_NETWORKS, nfe)
         else:

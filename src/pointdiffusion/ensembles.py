@@ -54,4 +54,4 @@ def ensemble(models: Sequence[DiffusionModel]) -> DiffusionModel:
     bases = [base for each in models for base in each.denoiser.bases]
     denoiser = KarrasDenoiser(network, first.denoiser.sigma_data, bases).eval()
     covariance = torch.stack([each.covariance for each in models]).mean(dim=0)
-    return replace(first, denoiser=denoiser, raw_weights=raw, covariance=covariance, grids={})
+    return replace(first, denoiser=denoiser, raw_weights=raw, covariance=covariance, grids={}, grid_solvers={})

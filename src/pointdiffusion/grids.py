@@ -22,12 +22,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pointdiffusion.auto import plan
+from pointdiffusion.auto import ON_NETWORKS, plan
 from pointdiffusion.config import unknown_name
 from pointdiffusion.denoisers import DenoiserFunction
 from pointdiffusion.noise import KarrasSchedule
 from pointdiffusion.sampling import exact_flow, make_solver, sample, trajectory
-from pointdiffusion.solvers import Solver
+from pointdiffusion.solvers import Multistep, Solver
 
 METHODS = ("teacher", "trajectory")
 
@@ -64,26 +64,79 @@ def optimise_sigmas(
         raise ValueError(f"sigma_max must be positive and x hold points at it, got {sigma_max} and {len(x)} rows")
     if method not in METHODS:
         raise unknown_name("method", method, METHODS)
-    low = 0.02 * sigma_data if sigma_min is None else sigma_min
-    if not 0 < low < sigma_max:
-        raise ValueError(f"sigma_min must lie between 0 and sigma_max, got {low} and {sigma_max}")
     best = make_solver(solver)
     if best.noises:
         raise ValueError("a grid is learned for a deterministic solver; set its eta or s_churn to 0, or take another")
+    low = 0.02 * sigma_data if sigma_min is None else sigma_min
+    _check_low(low, sigma_max)
     start = _by_trajectory(denoiser, x, num_steps, sigma_max, low)
-    start[0] = sigma_max  # to the last digit
     if method == "trajectory":
         return start
-    tolerance = 1e-9 if x.dtype == torch.float64 else 1e-4
     floor = 0.0 if sigma_min is None else sigma_min
+    case, starts = _case(denoiser, x, sigma_max, floor, sigma_data), _usual(num_steps, sigma_max, floor, sigma_data)
+    return learn_sigmas([case], best, [start, *starts], sigma_min=floor, max_iterations=max_iterations)
+
+
+class Optimised(NamedTuple):
+    """The solver and the grid that are best for a network and a budget.
+
+    Args:
+        name: Name of the solver among `auto.ON_NETWORKS`.
+        solver: The solver.
+        sigmas: Decreasing noise levels, ending in 0.
+    """
+
+    name: str
+    solver: Solver
+    sigmas: Tensor
+
+
+def optimise_plan(
+    denoiser: DenoiserFunction, nfe: int, *, x: Tensor, sigma_max: float, sigma_min: float, sigma_data: float = 1.0,
+    max_iterations: int = 60,
+) -> Optimised:  # fmt: skip
+    """Return the solver and the grid that are best together for a trained network: which one is, differs between them.
+
+    A short descent for each of `auto.ON_NETWORKS` tells which solver to take, and a long one places its levels. The
+    arguments are those of `optimise_sigmas`.
+
+    Raises:
+        ValueError: As `optimise_sigmas`.
+    """
+    if nfe < 2 or len(x) == 0:
+        raise ValueError(f"nfe must be at least 2 and x hold points to learn from, got {nfe} and {len(x)} rows")
+    _check_low(sigma_min, sigma_max)
+    case = _case(denoiser, x, sigma_max, sigma_min, sigma_data)
+    usual = [_by_trajectory(denoiser, x, nfe, sigma_max, sigma_min), *_usual(nfe, sigma_max, sigma_min, sigma_data)]
+    trials = []
+    for name, choices in ON_NETWORKS.items():
+        solver = Multistep(sigma_data=sigma_data, **choices)
+        grid = learn_sigmas([case], solver, usual, sigma_min=sigma_min, max_iterations=max_iterations // 4)
+        trials.append((_mean_log_error([case], solver, grid), name, solver, grid))
+    _, name, solver, grid = min(trials, key=lambda trial: trial[0])
+    grid = learn_sigmas([case], solver, [grid], sigma_min=sigma_min, max_iterations=max_iterations)
+    return Optimised(name, solver, grid)
+
+
+def _check_low(sigma_min: float, sigma_max: float) -> None:
+    if not 0 < sigma_min < sigma_max:
+        raise ValueError(f"sigma_min must lie between 0 and sigma_max, got {sigma_min} and {sigma_max}")
+
+
+def _case(denoiser: DenoiserFunction, x: Tensor, sigma_max: float, floor: float, sigma_data: float) -> Case:
+    """Return the denoiser with the points and where its exact flow takes them, down to `floor`."""
+    tolerance = 1e-9 if x.dtype == torch.float64 else 1e-4
     exact = exact_flow(denoiser, x, sigma_max, floor, tolerance=tolerance, sigma_data=sigma_data).x
     if floor:
         with torch.no_grad():
             exact = denoiser(exact, torch.tensor(floor).to(exact))
+    return Case(denoiser, x, exact)
+
+
+def _usual(num_steps: int, sigma_max: float, floor: float, sigma_data: float) -> list[Tensor]:
+    """Return grids to start from that need no denoiser."""
     power = KarrasSchedule(max(0.03 * sigma_data, 1.01 * floor), sigma_max, rho=20).sigmas(num_steps)
-    starts = [start, power, plan(num_steps, sigma_max, sigma_data, floor)[1]]
-    case = Case(denoiser, x, exact)
-    return learn_sigmas([case], best, starts, sigma_min=floor, max_iterations=max_iterations)
+    return [power, plan(num_steps, sigma_max, sigma_data, floor)[1]]
 
 
 def _by_trajectory(denoiser: DenoiserFunction, x: Tensor, num_steps: int, sigma_max: float, sigma_min: float) -> Tensor:
@@ -106,7 +159,9 @@ def _by_trajectory(denoiser: DenoiserFunction, x: Tensor, num_steps: int, sigma_
     places = [count - 1]
     for k in range(steps, 0, -1):
         places.append(before[k][places[-1]])
-    return torch.cat([fine[places[::-1]], fine.new_zeros(1)])
+    grid = torch.cat([fine[places[::-1]], fine.new_zeros(1)])
+    grid[0] = sigma_max  # to the last digit
+    return grid
 
 
 def _slopes(denoiser: DenoiserFunction, path: list[Tensor], levels: Tensor) -> list[Tensor]:
@@ -121,6 +176,16 @@ class Case(NamedTuple):
     denoiser: DenoiserFunction
     x: Tensor
     exact: Tensor
+
+
+def _mean_log_error(cases: Sequence[Case], solver: Solver, grid: Tensor) -> float:
+    """Return the mean logarithm of the rows' errors, over all cases."""
+    total = 0.0
+    for case in cases:
+        error = sample(case.denoiser, case.x, grid, solver=solver) - case.exact
+        rows = error.double().flatten(1).square().mean(dim=1).sqrt()
+        total += float(rows.clamp(min=1e-14).log().mean())
+    return total / len(cases)
 
 
 def learn_sigmas(
@@ -150,12 +215,7 @@ def learn_sigmas(
         return torch.tensor([sigma_max, *levels, 0.0], dtype=torch.float64)
 
     def loss(logs: Any) -> float:
-        total = 0.0
-        for case in cases:
-            error = sample(case.denoiser, case.x, grid(logs), solver=solver) - case.exact
-            rows = error.double().flatten(1).square().mean(dim=1).sqrt()
-            total += float(rows.clamp(min=1e-14).log().mean())
-        return total / len(cases)
+        return _mean_log_error(cases, solver, grid(logs))
 
     def loss_and_slope(logs: Any) -> tuple[float, Any]:
         here = loss(logs)

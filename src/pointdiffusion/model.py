@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pointdiffusion import likelihood, sampling, twisted
-from pointdiffusion.auto import plan
+from pointdiffusion.auto import ON_NETWORKS, plan
 from pointdiffusion.bound import Bound, variational_bound
 from pointdiffusion.conditions import Conditions, Known, rows_of
 from pointdiffusion.config import InferenceConfig, TrainingConfig, unknown_name
@@ -23,13 +23,13 @@ from pointdiffusion.data.tables import Standardiser, as_points
 from pointdiffusion.denoisers import KarrasDenoiser
 from pointdiffusion.distributions import GaussianMixture
 from pointdiffusion.flow import Companion, Flow
-from pointdiffusion.grids import optimise_sigmas
+from pointdiffusion.grids import optimise_plan
 from pointdiffusion.likelihood import Bandwidth
 from pointdiffusion.model_file import Backbone, about, class_name, network_of, read_payload, write_payload
 from pointdiffusion.networks import specification_of
 from pointdiffusion.noise import SCHEDULES, KarrasSchedule, LogLinearSchedule, NoiseSchedule
 from pointdiffusion.randomness import BOUND, CHUNK, GRIDS, IMPUTATION, SAMPLING, chunks, generator_for
-from pointdiffusion.solvers import Solver
+from pointdiffusion.solvers import Multistep, Solver
 from pointdiffusion.version import __version__
 
 Points = NDArray[np.float64]
@@ -93,6 +93,7 @@ class DiffusionModel:
         raw_weights: The weights as trained, without averaging, by name.
         metadata: Plain values that travel with the model.
         grids: Noise levels that `optimise_sigmas` found for this model, by number of evaluations.
+        grid_solvers: Names of the solvers that they are for, of `auto.ON_NETWORKS`.
         conditions: Classes and values that it was trained with; None for a model without.
         companion: A distribution in closed form that it is mixed with, in `sample`, `trajectory` and `log_prob`; all
             else is asked of the network alone. None for a model without.
@@ -108,6 +109,7 @@ class DiffusionModel:
     raw_weights: dict[str, Tensor] = field(default_factory=dict)
     metadata: dict[str, Any] = field(default_factory=dict)
     grids: dict[int, list[float]] = field(default_factory=dict)
+    grid_solvers: dict[int, str] = field(default_factory=dict)
     conditions: Conditions | None = None
     companion: Companion | None = None
     version: str = __version__
@@ -172,7 +174,7 @@ class DiffusionModel:
                 how["solver"] = likelihood.default_solver(self.denoiser.sigma_data)
         elif nfe in self.grids and self.grids[nfe][0] == config.sigma_max and solver == "auto" and cost == 1:
             how["sigmas"] = torch.tensor(self.grids[nfe], dtype=torch.float64)
-            how["solver"] = self._plan(nfe, config)[0]
+            how["solver"] = self._solver_of_grid(nfe)
         else:
             if nfe < cost > 1:
                 raise ValueError(f"nfe must be at least {cost}, got {nfe}: guidance calls the network twice a step")
@@ -187,15 +189,18 @@ class DiffusionModel:
         """
         return self.flow.noise(num_points, generator, sigma_max)
 
-    def _plan(self, nfe: int, config: InferenceConfig) -> tuple[Solver, Tensor]:
-        """Return the solver and the grid of `auto`."""
-        return plan(nfe, config.sigma_max, self.denoiser.sigma_data, config.sigma_min)
+    def _solver_of_grid(self, nfe: int) -> Solver:
+        """Return the solver that the grid for this budget was learned for: that of `auto` where none is named."""
+        sigma_data = self.denoiser.sigma_data
+        if nfe in self.grid_solvers:
+            return Multistep(sigma_data=sigma_data, **ON_NETWORKS[self.grid_solvers[nfe]])
+        return plan(nfe, self.inference.sigma_max, sigma_data, self.inference.sigma_min)[0]
 
     def optimise_sigmas(self, nfe: int, *, num_points: int = 128, seed: int = 0) -> Tensor:
         """Find the noise levels that are best for this model and budget, and keep them: `sample(n, nfe=nfe)` uses them.
 
-        See `pointdiffusion.optimise_sigmas`; the solver is that of `auto`, and the work is done in float64. They are
-        saved with the model.
+        See `pointdiffusion.optimise_plan`, which chooses the solver too; the work is done in float64. Both are saved
+        with the model.
 
         Args:
             nfe: Number of evaluations.
@@ -210,13 +215,12 @@ class DiffusionModel:
             ValueError: If `nfe` is below 2.
         """
         start, sigma_data = self.inference.sigma_max, self.denoiser.sigma_data
-        solver, _ = self._plan(nfe, self.inference)
         denoiser = copy.deepcopy(self.denoiser).double().cpu().eval()
         x = self.noise(num_points, generator_for(seed, GRIDS), start)
-        grid = optimise_sigmas(
-            denoiser, nfe, solver, x=x, sigma_max=start, sigma_data=sigma_data, sigma_min=self.inference.sigma_min
+        name, _, grid = optimise_plan(
+            denoiser, nfe, x=x, sigma_max=start, sigma_data=sigma_data, sigma_min=self.inference.sigma_min
         )
-        self.grids[nfe] = grid.tolist()
+        self.grids[nfe], self.grid_solvers[nfe] = grid.tolist(), name
         return grid
 
     def _points(self, parts: list[Tensor], num_samples: int) -> Points:
@@ -437,6 +441,7 @@ class DiffusionModel:
             "training": None if self.training is None else self.training.to_mapping(),
             "metadata": self.metadata,
             "grids": self.grids,
+            "grid_solvers": self.grid_solvers,
             "conditions": None if self.conditions is None else self.conditions.to_plain(),
             "bases": [base.to_plain() for base in self.denoiser.bases],
             "companion": None if self.companion is None else self.companion.mixture.to_plain(),
@@ -472,6 +477,7 @@ def load(path: str | os.PathLike[str], *, backbone: Backbone | None = None) -> D
             raw_weights=payload["raw_weights"],
             metadata=payload["metadata"],
             grids=payload["grids"],
+            grid_solvers=payload["grid_solvers"],
             conditions=None if payload["conditions"] is None else Conditions.from_plain(payload["conditions"]),
             companion=None if companion is None else Companion(companion, payload["companion_share"]),
             version=payload["version"],

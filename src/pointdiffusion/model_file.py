@@ -24,6 +24,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from pointdiffusion.auto import ON_NETWORKS
+from pointdiffusion.config import unknown_name
 from pointdiffusion.files import read_sealed, seal, write_atomic
 from pointdiffusion.networks import build
 from pointdiffusion.version import __version__
@@ -49,13 +51,16 @@ _KINDS: dict[str, tuple[type, ...]] = {
     "training": (dict, type(None)),
     "metadata": (dict,),
     "grids": (dict,),
+    "grid_solvers": (dict,),
     "conditions": (dict, type(None)),
     "bases": (list,),
     "companion": (dict, type(None)),
     "companion_share": (float,),
 }
 
-_LATER: dict[str, Any] = {"grids": {}, "conditions": None, "bases": [], "companion": None, "companion_share": 0.0}
+_LATER: dict[str, Any] = {
+    "grids": {}, "grid_solvers": {}, "conditions": None, "bases": [], "companion": None, "companion_share": 0.0,
+}  # fmt: skip
 """Parts that files of before they existed do not have."""
 
 
@@ -133,6 +138,10 @@ def _check(payload: Any) -> None:
         _require(all(type(level) is float and math.isfinite(level) for level in levels), "a grid is not of numbers")
         falling = all(low < high for high, low in itertools.pairwise(levels))
         _require(falling and levels[-1] == 0, "a grid does not fall to 0")
+    for nfe, name in payload["grid_solvers"].items():
+        _require(nfe in payload["grids"] and type(name) is str, "a solver is named for a grid that is not there")
+        if name not in ON_NETWORKS:
+            raise unknown_name("solver of a grid", name, ON_NETWORKS)
     for name in ("means", "covariances") if payload["conditions"] is not None else ():
         _check_tensor(f"conditions.{name}", payload["conditions"][name])
     for mixture in [*payload["bases"], payload["companion"]]:
