@@ -118,7 +118,7 @@ def epochs_of(steps: int) -> tuple[int, int]:
 
     Examples:
         >>> epochs_of(1234), epochs_of(2000)
-        ((2, 617), (10, 200))
+        ((617, 2), (10, 200))
     """
     epoch = next(size for size in range(min(steps, 200), 0, -1) if steps % size == 0)
     return steps // epoch, epoch
