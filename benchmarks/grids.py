@@ -28,7 +28,8 @@ def main() -> None:
     args = parser.parse_args()
     if args.networks:
         cases, lowest = [model_cases(trained(name), args.points)[0] for name in args.networks], 0.01
-        solvers = {name: ON_NETWORKS[name] for name in ("velocity-4 corrected denoised",)}
+        name = "velocity-4 corrected denoised"
+        solvers = {name: ON_NETWORKS[name]}
     else:
         cases, lowest = [case(make(), args.points, seed=11)[0] for make in LEARNED_FROM.values()], 0.0
         solvers = CANDIDATES

@@ -190,6 +190,22 @@ def test_bad_requests_for_a_grid_are_refused(settings: dict[str, object], messag
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
+        ({"nfe": 1}, "nfe must be at least 2"),
+        ({"sigma_max": math.inf}, "sigma_max must be positive"),
+        ({"sigma_min": 0.0}, "between 0 and sigma_max"),
+        ({"sigma_min": 20.0}, "between 0 and sigma_max"),
+        ({"x": torch.zeros(0, 2)}, "hold points"),
+    ],
+)
+def test_bad_requests_for_a_plan_are_refused(settings: dict[str, object], message: str) -> None:
+    arguments = {"nfe": 5, "x": start(1, 8), "sigma_max": 10.0, "sigma_min": 0.01, **settings}
+    with pytest.raises(ValueError, match=message):
+        ptd.optimise_plan(RING.denoise, **arguments)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
         ({}, "exactly one of sigmas"),
         ({"nfe": 5, "sigmas": torch.tensor([1.0, 0.0])}, "exactly one of sigmas"),
         ({"nfe": 5}, "nfe needs sigma_max"),

@@ -446,6 +446,14 @@ WRONG: dict[str, list[Any]] = {
 }  # fmt: skip
 
 
+def test_a_solver_of_a_grid_that_is_none_is_answered_with_the_known_ones(path: Path) -> None:
+    payload = payload_of(path)
+    payload["grids"], payload["grid_solvers"] = {2: [10.0, 1.0, 0.0]}, {2: "heun"}
+    path.write_bytes(seal(archive(payload)))
+    with pytest.raises(ValueError, match=r"unknown solver of a grid 'heun'.*angular-3"):
+        ptd.load(path)
+
+
 @pytest.mark.parametrize("key", WRONG)
 def test_a_part_of_the_wrong_kind_is_noticed(key: str, path: Path) -> None:
     """When the file is read, not in the middle of sampling."""

@@ -26,7 +26,7 @@ from pointdiffusion.auto import ON_NETWORKS, plan
 from pointdiffusion.config import unknown_name
 from pointdiffusion.denoisers import DenoiserFunction
 from pointdiffusion.noise import KarrasSchedule
-from pointdiffusion.sampling import exact_flow, make_solver, sample, trajectory
+from pointdiffusion.sampling import exact_flow, make_solver, trajectory
 from pointdiffusion.solvers import Multistep, Solver
 
 METHODS = ("teacher", "trajectory")
@@ -58,10 +58,7 @@ def optimise_sigmas(
     Raises:
         ValueError: If a setting is out of range or the solver is stochastic.
     """
-    if num_steps < 2:
-        raise ValueError(f"num_steps must be at least 2, got {num_steps}: with one step there is nothing to place")
-    if not 0 < sigma_max < math.inf or len(x) == 0:
-        raise ValueError(f"sigma_max must be positive and x hold points at it, got {sigma_max} and {len(x)} rows")
+    _check("num_steps", num_steps, x, sigma_max)
     if method not in METHODS:
         raise unknown_name("method", method, METHODS)
     best = make_solver(solver)
@@ -73,8 +70,8 @@ def optimise_sigmas(
     if method == "trajectory":
         return start
     floor = 0.0 if sigma_min is None else sigma_min
-    case, starts = _case(denoiser, x, sigma_max, floor, sigma_data), _usual(num_steps, sigma_max, floor, sigma_data)
-    return learn_sigmas([case], best, [start, *starts], sigma_min=floor, max_iterations=max_iterations)
+    case, starts = _case(denoiser, x, sigma_max, floor, sigma_data), _starts(start, floor, sigma_data)
+    return learn_sigmas([case], best, starts, sigma_min=floor, max_iterations=max_iterations)
 
 
 class Optimised(NamedTuple):
@@ -103,19 +100,25 @@ def optimise_plan(
     Raises:
         ValueError: As `optimise_sigmas`.
     """
-    if nfe < 2 or len(x) == 0:
-        raise ValueError(f"nfe must be at least 2 and x hold points to learn from, got {nfe} and {len(x)} rows")
+    _check("nfe", nfe, x, sigma_max)
     _check_low(sigma_min, sigma_max)
     case = _case(denoiser, x, sigma_max, sigma_min, sigma_data)
-    usual = [_by_trajectory(denoiser, x, nfe, sigma_max, sigma_min), *_usual(nfe, sigma_max, sigma_min, sigma_data)]
+    starts = _starts(_by_trajectory(denoiser, x, nfe, sigma_max, sigma_min), sigma_min, sigma_data)
     trials = []
     for name, choices in ON_NETWORKS.items():
         solver = Multistep(sigma_data=sigma_data, **choices)
-        grid = learn_sigmas([case], solver, usual, sigma_min=sigma_min, max_iterations=max_iterations // 4)
-        trials.append((_mean_log_error([case], solver, grid), name, solver, grid))
+        grid = learn_sigmas([case], solver, starts, sigma_min=sigma_min, max_iterations=max_iterations // 8)
+        trials.append((_log_error(case, _walk(case, solver, grid)[-1][0]), name, solver, grid))
     _, name, solver, grid = min(trials, key=lambda trial: trial[0])
     grid = learn_sigmas([case], solver, [grid], sigma_min=sigma_min, max_iterations=max_iterations)
     return Optimised(name, solver, grid)
+
+
+def _check(name: str, count: int, x: Tensor, sigma_max: float) -> None:
+    if count < 2:
+        raise ValueError(f"{name} must be at least 2, got {count}: with one step there is nothing to place")
+    if not 0 < sigma_max < math.inf or len(x) == 0:
+        raise ValueError(f"sigma_max must be positive and x hold points at it, got {sigma_max} and {len(x)} rows")
 
 
 def _check_low(sigma_min: float, sigma_max: float) -> None:
@@ -133,10 +136,11 @@ def _case(denoiser: DenoiserFunction, x: Tensor, sigma_max: float, floor: float,
     return Case(denoiser, x, exact)
 
 
-def _usual(num_steps: int, sigma_max: float, floor: float, sigma_data: float) -> list[Tensor]:
-    """Return grids to start from that need no denoiser."""
+def _starts(path: Tensor, floor: float, sigma_data: float) -> list[Tensor]:
+    """Return grids to descend from: the one along the teacher's path, and two of as many steps that need no teacher."""
+    num_steps, sigma_max = len(path) - 1, float(path[0])
     power = KarrasSchedule(max(0.03 * sigma_data, 1.01 * floor), sigma_max, rho=20).sigmas(num_steps)
-    return [power, plan(num_steps, sigma_max, sigma_data, floor)[1]]
+    return [path, power, plan(num_steps, sigma_max, sigma_data, floor)[1]]
 
 
 def _by_trajectory(denoiser: DenoiserFunction, x: Tensor, num_steps: int, sigma_max: float, sigma_min: float) -> Tensor:
@@ -178,14 +182,21 @@ class Case(NamedTuple):
     exact: Tensor
 
 
-def _mean_log_error(cases: Sequence[Case], solver: Solver, grid: Tensor) -> float:
-    """Return the mean logarithm of the rows' errors, over all cases."""
-    total = 0.0
-    for case in cases:
-        error = sample(case.denoiser, case.x, grid, solver=solver) - case.exact
-        rows = error.double().flatten(1).square().mean(dim=1).sqrt()
-        total += float(rows.clamp(min=1e-14).log().mean())
-    return total / len(cases)
+@torch.no_grad()
+def _walk(
+    case: Case, solver: Solver, grid: Tensor, before: Sequence[tuple[Tensor, Any]] = ()
+) -> list[tuple[Tensor, Any]]:
+    """Return points and state of the solver at every level of a grid, given those at its first ones."""
+    path = list(before) or [(case.x, solver.initial_state(grid.tolist()))]
+    for k in range(len(path) - 1, len(grid) - 1):
+        path.append(solver.step(case.denoiser, path[-1][0], grid[k], grid[k + 1], path[-1][1], None))
+    return path
+
+
+def _log_error(case: Case, x: Tensor) -> float:
+    """Return the mean logarithm of the rows' errors."""
+    rows = (x - case.exact).double().flatten(1).square().mean(dim=1).sqrt()
+    return float(rows.clamp(min=1e-14).log().mean())
 
 
 def learn_sigmas(
@@ -214,12 +225,17 @@ def learn_sigmas(
         levels = sigma_max * np.exp(-depth)
         return torch.tensor([sigma_max, *levels, 0.0], dtype=torch.float64)
 
-    def loss(logs: Any) -> float:
-        return _mean_log_error(cases, solver, grid(logs))
-
     def loss_and_slope(logs: Any) -> tuple[float, Any]:
-        here = loss(logs)
-        return here, np.array([(loss(logs + width * unit) - here) / width for unit in np.eye(len(logs))])
+        """Return the loss and its differences; the levels before the one that is moved are walked once."""
+        loss, slope = 0.0, np.zeros(len(logs))
+        for case in cases:
+            path = _walk(case, solver, grid(logs))
+            here = _log_error(case, path[-1][0])
+            for k, unit in enumerate(np.eye(len(logs))):
+                moved = _walk(case, solver, grid(logs + width * unit), path[: k + 1])
+                slope[k] += (_log_error(case, moved[-1][0]) - here) / width
+            loss += here
+        return loss / len(cases), slope / len(cases)
 
     def descend(logs: Any, iterations: int) -> Any:
         bounds = [(-4.0, 2.0)] * len(logs)

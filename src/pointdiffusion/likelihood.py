@@ -252,7 +252,7 @@ class _First:
 
 
 def _levels(low: float, high: float, sigma_data: float, num_steps: int) -> NDArray[np.float64]:
-    """Return log noise levels, shape `(num_steps + 1,)`, densest where points part to the data's parts.
+    """Return log noise levels, shape `(num_steps + 1,)`, densest where the flow parts points from each other.
 
     There the divergence bends most: even steps err two to seven times more on networks of the plane.
     """

@@ -196,7 +196,7 @@ class DiffusionModel:
             return Multistep(sigma_data=sigma_data, **ON_NETWORKS[self.grid_solvers[nfe]])
         return plan(nfe, self.inference.sigma_max, sigma_data, self.inference.sigma_min)[0]
 
-    def optimise_sigmas(self, nfe: int, *, num_points: int = 128, seed: int = 0) -> Tensor:
+    def optimise_sigmas(self, nfe: int, *, num_points: int = 96, seed: int = 0) -> Tensor:
         """Find the noise levels that are best for this model and budget, and keep them: `sample(n, nfe=nfe)` uses them.
 
         See `pointdiffusion.optimise_plan`, which chooses the solver too; the work is done in float64. Both are saved
