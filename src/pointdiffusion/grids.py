@@ -94,8 +94,8 @@ def optimise_plan(
 ) -> Optimised:  # fmt: skip
     """Return the solver and the grid that are best together for a trained network: which one is, differs between them.
 
-    A short descent for each of `auto.ON_NETWORKS` tells which solver to take, and a long one places its levels. The
-    arguments are those of `optimise_sigmas`.
+    A short descent for each of `auto.ON_NETWORKS` tells which solver to take (the shorter the more evaluations, since a
+    step of it costs their square), and a long one places its levels. The arguments are those of `optimise_sigmas`.
 
     Raises:
         ValueError: As `optimise_sigmas`.
@@ -104,10 +104,10 @@ def optimise_plan(
     _check_low(sigma_min, sigma_max)
     case = _case(denoiser, x, sigma_max, sigma_min, sigma_data)
     starts = _starts(_by_trajectory(denoiser, x, nfe, sigma_max, sigma_min), sigma_min, sigma_data)
-    trials = []
+    iterations, trials = max(3, 5 * max_iterations // (4 * nfe)), []
     for name, choices in ON_NETWORKS.items():
         solver = Multistep(sigma_data=sigma_data, **choices)
-        grid = learn_sigmas([case], solver, starts, sigma_min=sigma_min, max_iterations=max_iterations // 8)
+        grid = learn_sigmas([case], solver, starts, sigma_min=sigma_min, max_iterations=iterations)
         trials.append((_log_error(case, _walk(case, solver, grid)[-1][0]), name, solver, grid))
     _, name, solver, grid = min(trials, key=lambda trial: trial[0])
     grid = learn_sigmas([case], solver, [grid], sigma_min=sigma_min, max_iterations=max_iterations)
