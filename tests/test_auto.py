@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 import pointdiffusion as ptd
-from pointdiffusion.auto import LEARNED, ON_NETWORKS, plan
+from pointdiffusion.auto import CANDIDATES, LEARNED, plan, plans
 from pointdiffusion.grids import METHODS
 
 RING = ptd.GaussianMixture(
@@ -101,22 +101,60 @@ def test_a_denoiser_is_not_asked_below_its_lowest_level(nfe: int, sigma_min: flo
     assert min(asked) >= sigma_min * (1 - 1e-12)
 
 
+def unseen(model: ptd.DiffusionModel) -> tuple[float, float, ptd.Denoiser, Tensor, Tensor]:
+    """Return lowest and highest noise level, denoiser, and noise with its exact end, which no grid was learned on."""
+    low, high = model.inference.sigma_min, model.inference.sigma_max
+    denoiser = copy.deepcopy(model.denoiser).double()
+    x = model.noise(128, torch.Generator().manual_seed(9), high)
+    exact = denoiser(ptd.exact_flow(denoiser, x, high, low, tolerance=1e-7).x, torch.tensor(low).double())
+    return low, high, denoiser, x, exact
+
+
+@pytest.mark.parametrize("nfe", [1, 2, 5, 8, 9, 10, 11, 15, 16, 20, 24, 28, 29, 35, 50, 300])
+@pytest.mark.parametrize("lowest", [0.002, 0.01, 0.2])
+def test_every_plan_for_a_network_keeps_its_budget_and_its_levels(nfe: int, lowest: float) -> None:
+    known = plans(nfe, 10.0, sigma_min=lowest)
+    for _, sigmas in known.values():
+        assert sigmas.shape == (nfe + 1,)
+        assert (float(sigmas[0]), float(sigmas[-1])) == (10.0, 0.0)
+        assert bool((sigmas.diff() < 0).all())
+        assert bool((sigmas[:-1] >= lowest * (1 - 1e-12)).all())
+    assert (plan(nfe, 10.0, sigma_min=lowest)[1] == next(iter(known.values()))[1]).all()
+
+
+@pytest.mark.parametrize("nfe", [10, 15, 20])
+def test_a_model_takes_the_plan_that_is_best_on_it(nfe: int) -> None:
+    """Tried on a few points, right on others; a model with classes, which may not know the whole, tries none."""
+    points = ptd.DATASETS["moons"](512, random_state=0)
+    labels = (points[:, 0] > 0).astype(int)
+    model, other = (ptd.fit(points, ptd.TrainingConfig(epochs=4), labels=given) for given in (None, labels))
+    low, high, denoiser, x, exact = unseen(model)
+    errors = {}
+    for name, (solver, sigmas) in plans(nfe, high, sigma_min=low).items():
+        y = ptd.sample(denoiser, x, sigmas, solver=solver)
+        errors[name] = math.exp(float((y - exact).square().mean(dim=1).sqrt().log().mean()))
+    chosen = model.plan(nfe)
+    assert errors[chosen.name] < 1.1 * min(errors.values())
+    assert max(errors.values()) > 1.2 * min(errors.values())
+    *_, last = model.trajectory(5, nfe=nfe)
+    assert last.nfe == nfe
+    usual = next(iter(plans(nfe, other.inference.sigma_max, sigma_min=other.inference.sigma_min)))
+    assert other.plan(nfe).name == usual
+
+
 def test_a_model_learns_its_own_grid_and_keeps_it(tmp_path: Path) -> None:
     """Nearer to the network's own flow than `auto` on other noise, asked nowhere below its training; saved."""
     points = ptd.DATASETS["moons"](512, random_state=0)
     model = ptd.fit(points, ptd.TrainingConfig(epochs=2, reference_points=0), seed=0)
-    low = model.inference.sigma_min
-    denoiser = copy.deepcopy(model.denoiser).double()
-    x = model.noise(128, torch.Generator().manual_seed(9), 10.0)
-    exact = denoiser(ptd.exact_flow(denoiser, x, 10.0, low, tolerance=1e-7).x, torch.tensor(low).double())
+    low, high, denoiser, x, exact = unseen(model)
     before = model.sample(50, nfe=4)
     grid = model.optimise_sigmas(4, num_points=64)
     assert grid.shape == (5,)
-    assert grid[0] == 10.0
+    assert grid[0] == high
     assert grid[-1] == 0.0
     assert grid[-2] >= low
-    solver, usual = plan(4, 10.0, sigma_min=low)
-    own = ptd.Multistep(**ON_NETWORKS[model.grid_solvers[4]])
+    solver, usual = plan(4, high, sigma_min=low)
+    own = ptd.Multistep(sigma_min=low, **CANDIDATES[model.grid_solvers[4]])
     default = median_error(ptd.sample(denoiser, x, usual, solver=solver), exact)
     assert median_error(ptd.sample(denoiser, x, grid, solver=own), exact) < default
     assert (model.sample(50, nfe=4) != before).any()
@@ -125,7 +163,8 @@ def test_a_model_learns_its_own_grid_and_keeps_it(tmp_path: Path) -> None:
     assert after.grids == {4: grid.tolist()}
     assert after.grid_solvers == model.grid_solvers
     assert (after.sample(50, nfe=4) == model.sample(50, nfe=4)).all()
-    assert (after.sample(50, nfe=4, sigma_max=8.0) == model.sample(50, nfe=4, sigma_max=8.0)).all()  # not for the grid
+    other = {"nfe": 4, "sigma_max": 0.8 * high}  # which the grid is not for
+    assert (after.sample(50, **other) == model.sample(50, **other)).all()
 
 
 def test_a_model_samples_with_noise() -> None:

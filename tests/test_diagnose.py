@@ -371,14 +371,13 @@ def test_a_probe_needs_rows() -> None:
         probe(MIXTURE.sample(1, torch.Generator()), known_optimum(MIXTURE.denoise))
 
 
-def test_fit_takes_the_range_that_fits_where_it_is_asked_to() -> None:
-    """The model was trained, and is sampled, on the levels that the points call for; by default on the settings'."""
-    points = ptd.DATASETS["moons"](300, random_state=0)
+@pytest.mark.parametrize("given", [{}, {"sigma_min": 0.002}, {"sigma_max": 20.0}, {"sigma_min": 0.3, "sigma_max": 5.0}])
+def test_fit_takes_the_range_that_fits_the_points(given: dict[str, float]) -> None:
+    """The model was trained, and is sampled, on the levels that the points call for; a level that is given stays."""
+    points = ptd.DATASETS["moons"](300, random_state=0) * 7 + 3
     chosen = choose_noise_range(points)
-    config = ptd.TrainingConfig(epochs=1, noise_range="fitted")
-    model = ptd.fit(points, config, backbone=lambda _: ptd.default_network(2, 16))
+    wanted = {"sigma_min": chosen.sigma_min, "sigma_max": chosen.sigma_max} | given
+    model = ptd.fit(points, ptd.TrainingConfig(epochs=1, **given), backbone=lambda _: ptd.default_network(2, 16))
     for settings in (model.training, model.inference):
         assert settings is not None
-        assert (settings.sigma_min, settings.sigma_max) == (chosen.sigma_min, chosen.sigma_max)
-    with pytest.raises(ValueError, match="unknown noise_range 'fited'; did you mean 'fitted'"):
-        ptd.TrainingConfig(noise_range="fited")
+        assert [settings.sigma_min, settings.sigma_max] == pytest.approx(list(wanted.values()), rel=1e-9)

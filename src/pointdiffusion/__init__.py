@@ -53,7 +53,7 @@ _HOMES = {
     "files": ["write_atomic"],
     "fitting": ["fit"],
     "flow": ["Companion"],
-    "grids": ["Optimised", "optimise_plan", "optimise_sigmas"],
+    "grids": ["Plan", "optimise_plan", "optimise_sigmas"],
     "guidance": ["Guided", "autoguidance", "bind", "classifier_free", "classifier_guidance"],
     "likelihood": ["Bandwidth", "LogProb", "choose_sigma_min", "log_prob", "log_prob_with_errors"],
     "losses": ["LOSSES", "WEIGHTINGS", "loss_weight"],

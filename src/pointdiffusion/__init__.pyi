@@ -85,7 +85,7 @@ from pointdiffusion.evaluation.unusual import unusual as unusual
 from pointdiffusion.files import write_atomic as write_atomic
 from pointdiffusion.fitting import fit as fit
 from pointdiffusion.flow import Companion as Companion
-from pointdiffusion.grids import Optimised as Optimised
+from pointdiffusion.grids import Plan as Plan
 from pointdiffusion.grids import optimise_plan as optimise_plan
 from pointdiffusion.grids import optimise_sigmas as optimise_sigmas
 from pointdiffusion.guidance import Guided as Guided

@@ -10,9 +10,8 @@ The candidates interpolate the output of Karras' network along the angle :math:`
 velocity of rectified flow along its time: what data of one Gaussian make of these is nearly constant, so steps may be
 long. All end by the local Gaussian (see `solvers.base`).
 
-A network may not be asked below the noise levels that it was trained at, and is rougher there than an exact denoiser.
-With `sigma_min`, grids of more than 8 evaluations are therefore those of `LEARNED_ON_NETWORKS`, above 20 even in log
-sigma, and end by the denoised point.
+A network may not be asked below the noise levels that it was trained at, and is rougher than an exact denoiser. With
+`sigma_min` solvers and grids are therefore those of `LEARNED_ON_NETWORKS`, and end at that level.
 """
 
 from __future__ import annotations
@@ -28,18 +27,12 @@ from pointdiffusion.solvers import Multistep, Solver
 CANDIDATES: dict[str, dict[str, Any]] = {
     "angular-3": {"order": 3, "quantity": "F", "variable": "atan", "final": "local"},
     "angular-3 corrected": {"order": 3, "quantity": "F", "variable": "atan", "corrector": True, "final": "local"},
+    "angular-4 corrected": {"order": 4, "quantity": "F", "variable": "atan", "corrector": True, "final": "local"},
     "velocity-4 corrected": {
         "order": 4, "quantity": "velocity", "variable": "flow", "corrector": True, "final": "local",
     },
 }  # fmt: skip
 """Solvers that a budget chooses from."""
-
-ON_NETWORKS: dict[str, dict[str, Any]] = {
-    "angular-3": CANDIDATES["angular-3"],
-    "angular-3 denoised": {**CANDIDATES["angular-3"], "final": "denoise"},
-    "velocity-4 corrected denoised": {**CANDIDATES["velocity-4 corrected"], "final": "denoise"},
-}
-"""Those that a trained network chooses from; two of them end by the denoised point."""
 
 LEARNED: dict[int, tuple[str, tuple[float, ...]]] = {
     2: ("angular-3", (0.5138,)),
@@ -65,20 +58,70 @@ LEARNED: dict[int, tuple[str, tuple[float, ...]]] = {
 }  # fmt: skip
 """Solver and inner noise levels, between 10 standard deviations and 0, by the number of evaluations."""
 
-LEARNED_ON_NETWORKS: dict[int, tuple[float, ...]] = {
-    9: (4.055, 1.46, 0.7127, 0.4102, 0.2239, 0.1205, 0.05173, 0.03453),
-    10: (4.135, 1.7, 0.8397, 0.4833, 0.2943, 0.1743, 0.08729, 0.03631, 0.02206),
-    15: (
-        5.765, 2.815, 1.454, 0.9096, 0.6716, 0.4969, 0.3777, 0.2759, 0.1989, 0.1491, 0.1004, 0.05897, 0.03481,
-        0.01927,
-    ),
-    20: (
-        7.368, 5.309, 3.782, 2.785, 2.035, 1.561, 1.162, 0.8867, 0.6604, 0.4868, 0.3631, 0.2688, 0.1955, 0.1344,
-        0.08753, 0.0568, 0.03791, 0.02355, 0.01425,
-    ),
+LEARNED_ON_NETWORKS: dict[str, dict[int, tuple[float, ...]]] = {
+    "angular-3": {
+        2: (0.2873,),
+        3: (0.7686, 0.1468),
+        4: (1.06, 0.3113, 0.09844),
+        5: (1.707, 0.6307, 0.2614, 0.1018),
+        6: (2.153, 0.8066, 0.3902, 0.1762, 0.07129),
+        7: (2.539, 1.033, 0.568, 0.3047, 0.1583, 0.07397),
+        8: (3.139, 1.291, 0.7455, 0.4553, 0.2707, 0.1515, 0.07423),
+        10: (3.243, 1.413, 0.8347, 0.5318, 0.3406, 0.2165, 0.1299, 0.07131, 0.0305),
+        12: (3.864, 1.71, 1.052, 0.7121, 0.4863, 0.3368, 0.2274, 0.1464, 0.08853, 0.04431, 0.02364),
+        15: (
+            4.827, 2.168, 1.382, 0.9826, 0.7189, 0.5363, 0.3986, 0.3012, 0.2186, 0.1572, 0.1103, 0.07096, 0.04174,
+            0.02127,
+        ),
+    },
+    "angular-3 corrected": {
+        8: (1.983, 0.9722, 0.5591, 0.3366, 0.197, 0.1189, 0.07052),
+        10: (2.653, 1.278, 0.7939, 0.5243, 0.3342, 0.2409, 0.1421, 0.08103, 0.03813),
+        12: (2.845, 1.422, 0.8828, 0.6254, 0.4327, 0.3189, 0.2397, 0.1764, 0.1017, 0.05365, 0.02501),
+        15: (
+            3.725, 1.915, 1.282, 0.9201, 0.6823, 0.5477, 0.4054, 0.3255, 0.2637, 0.1916, 0.1447, 0.08449, 0.04641,
+            0.0171,
+        ),
+    },
+    "angular-4 corrected": {
+        10: (2.506, 1.202, 0.7079, 0.4522, 0.2896, 0.2184, 0.1035, 0.04774, 0.02708),
+        12: (3.221, 1.556, 0.9236, 0.6454, 0.4394, 0.3166, 0.2236, 0.1528, 0.08105, 0.03642, 0.02179),
+        15: (
+            4.468, 2.261, 1.372, 0.9587, 0.7354, 0.5553, 0.4157, 0.3288, 0.2573, 0.177, 0.1153, 0.06742, 0.03142,
+            0.01755,
+        ),
+        20: (
+            7.08, 4.31, 2.408, 1.659, 1.269, 0.9647, 0.7638, 0.616, 0.4941, 0.4052, 0.327, 0.2592, 0.1995, 0.1524,
+            0.1056, 0.06633, 0.03405, 0.01523, 0.01157,
+        ),
+        28: (
+            6.975, 4.168, 2.693, 2.02, 1.65, 1.346, 1.105, 0.958, 0.8014, 0.6843, 0.6066, 0.5195, 0.4413, 0.3952,
+            0.3257, 0.2789, 0.2327, 0.1864, 0.1551, 0.1214, 0.09233, 0.06917, 0.04582, 0.02935, 0.01535, 0.01158,
+            0.01052,
+        ),
+    },
+    "velocity-4 corrected": {
+        10: (4.166, 1.703, 0.8255, 0.5066, 0.3093, 0.2099, 0.1068, 0.04749, 0.02587),
+        12: (5.165, 2.424, 1.193, 0.7456, 0.5144, 0.3617, 0.253, 0.1602, 0.08914, 0.03676, 0.02151),
+        15: (
+            6.03, 3.367, 1.752, 1.124, 0.8015, 0.632, 0.4625, 0.3551, 0.2669, 0.1835, 0.1247, 0.06799, 0.02797,
+            0.01677,
+        ),
+        20: (
+            7.429, 4.951, 2.628, 1.744, 1.292, 0.9882, 0.7822, 0.6376, 0.5175, 0.4213, 0.3423, 0.2676, 0.2047, 0.1508,
+            0.1027, 0.06316, 0.03358, 0.01552, 0.01173,
+        ),
+        28: (
+            8.066, 6.152, 4.295, 3.269, 2.331, 1.726, 1.337, 1.081, 0.895, 0.7528, 0.6313, 0.5281, 0.4489, 0.3807,
+            0.3154, 0.262, 0.2135, 0.174, 0.1399, 0.1091, 0.08073, 0.05526, 0.03681, 0.0241, 0.01537, 0.01159, 0.01052,
+        ),
+    },
 }  # fmt: skip
-"""The same for trained networks, with `velocity-4 corrected` and the denoised point at the end. Learned on networks of
-seven data sets, the ones that are judged not among them, down to 0.01 (`benchmarks/grids.py --networks`)."""
+"""The same for trained networks, for each solver that is worth a try at a budget. Learned on networks of seventeen data
+sets, those that are judged not among them, that may be asked down to 0.01 (`benchmarks/grids.py --networks`)."""
+
+USUAL_ON_NETWORKS = {1: "angular-3", 10: "velocity-4 corrected"}
+"""The solver that a network is asked by where it cannot be tried, by the least number of evaluations."""
 
 _START = 10.0
 
@@ -106,6 +149,19 @@ def plan(
         >>> len(sigmas), float(sigmas[0]), float(sigmas[-1])
         (5, 10.0, 0.0)
     """
+    return next(iter(plans(nfe, sigma_max, sigma_data, sigma_min).values()))
+
+
+def plans(
+    nfe: int, sigma_max: float, sigma_data: float = 1.0, sigma_min: float = 0.0
+) -> dict[str, tuple[Solver, Tensor]]:  # fmt: skip
+    """Return the plan for a number of evaluations by the name of its solver, and for a network others worth a try.
+
+    The first is that of `plan`; the arguments are its own.
+
+    Raises:
+        ValueError: As `plan`.
+    """
     if nfe < 1:
         raise ValueError(f"nfe must be at least 1, got {nfe}")
     if not (0 < sigma_data < math.inf and 2 * sigma_data <= sigma_max < math.inf):
@@ -113,47 +169,52 @@ def plan(
             f"sigma_max must be at least twice sigma_data, the standard deviation of the data, got {sigma_max} "
             f"and {sigma_data}; for a walk from lower noise give sigmas"
         )
-    lowest = sigma_min / sigma_data
-    if not 0 <= lowest < 1:
+    if not 0 <= sigma_min < sigma_data:
         raise ValueError(
             f"sigma_min must lie between 0 and sigma_data, the standard deviation of the data, got {sigma_min}"
         )
-    if lowest and nfe >= min(LEARNED_ON_NETWORKS):
-        choices = ON_NETWORKS["velocity-4 corrected denoised"]
-        if nfe <= max(LEARNED_ON_NETWORKS):
-            levels = _between(LEARNED_ON_NETWORKS, nfe)
-        else:
-            levels = _powers(nfe, max(lowest, 0.3 / nfe), min(1.0, 0.75 + nfe / 200))
-    else:
-        name, levels = _levels(nfe)
-        choices = CANDIDATES[name]
-    ratio = math.log(sigma_max / sigma_data) / math.log(_START)
-    least = float(levels[-1]) if len(levels) else 1.0
-    below = math.log(lowest) / math.log(least) if least < lowest else 1.0
-    inner = torch.where(levels > 1, levels**ratio, levels**below) * sigma_data
-    ends = inner.new_tensor([sigma_max]), inner.new_zeros(1)
-    return Multistep(sigma_data=sigma_data, **choices), torch.cat([ends[0], inner, ends[1]])
+    found: dict[str, tuple[Solver, Tensor]] = {}
+    lowest = sigma_min / sigma_data
+    for name, levels in (_on_network(nfe, lowest) if lowest else _on_exact(nfe)).items():
+        stretch, squeeze = math.log(sigma_max / sigma_data) / math.log(_START), 1.0
+        if len(levels) and float(levels[-1]) < lowest:
+            squeeze = math.log(lowest) / math.log(float(levels[-1]))
+        inner = torch.where(levels > 1, levels**stretch, levels**squeeze) * sigma_data
+        grid = torch.cat([inner.new_tensor([sigma_max]), inner, inner.new_zeros(1)])
+        found[name] = Multistep(sigma_data=sigma_data, sigma_min=sigma_min, **CANDIDATES[name]), grid
+    return found
 
 
-def _powers(nfe: int, low: float, power: float) -> Tensor:
-    """Return inner noise levels down to `low`, of which log sigma is a power of the step number."""
-    ramp = torch.linspace(1, 0, nfe, dtype=torch.float64) ** power
-    return (low * (_START / low) ** ramp)[1:]
-
-
-def _levels(nfe: int) -> tuple[str, Tensor]:
-    """Return the name of the solver and the inner noise levels in standard deviations of the data."""
-    if nfe == 1:
-        return "angular-3", torch.zeros(0, dtype=torch.float64)
+def _on_exact(nfe: int) -> dict[str, Tensor]:
+    """Return the inner noise levels for an exact denoiser, in standard deviations of the data, by solver."""
     if nfe > max(LEARNED):
-        return "velocity-4 corrected", _powers(nfe, 0.02 * min(1.0, 50 / nfe), 0.7)
-    below = max(n for n in LEARNED if n <= nfe)
-    return LEARNED[below][0], _between({n: levels for n, (_, levels) in LEARNED.items()}, nfe)
+        low = 0.02 * min(1.0, 50 / nfe)
+        ramp = torch.linspace(1, 0, nfe, dtype=torch.float64) ** 0.7
+        return {"velocity-4 corrected": (low * (_START / low) ** ramp)[1:]}
+    table = {n: levels for n, (_, levels) in LEARNED.items()}
+    return {LEARNED[max(n for n in LEARNED if n <= max(nfe, 2))][0]: _between(table, nfe)}
+
+
+def _on_network(nfe: int, lowest: float) -> dict[str, Tensor]:
+    """Return the inner noise levels for a network that may be asked down to `lowest`; the usual solver comes first."""
+    usual = USUAL_ON_NETWORKS[max(least for least in USUAL_ON_NETWORKS if least <= nfe)]
+    known = {name: _between(table, nfe) for name, table in LEARNED_ON_NETWORKS.items() if _within(table, nfe)}
+    if not known:  # as at the largest budget that is known, and down to where a network still knows more
+        levels = _between(LEARNED_ON_NETWORKS[usual], nfe)
+        last = float(levels[-1])
+        deeper = math.log(max(lowest, min(last, 0.35 / nfe))) / math.log(last)
+        return {usual: torch.where(levels < 1, levels**deeper, levels)}
+    return {usual: known.pop(usual), **known}
+
+
+def _within(table: dict[int, Any], nfe: int) -> bool:
+    return min(table) <= max(nfe, 2) and nfe <= max(table)
 
 
 def _between(table: dict[int, tuple[float, ...]], nfe: int) -> Tensor:
     """Return inner noise levels between those of the two nearest budgets."""
-    below, above = max(n for n in table if n <= nfe), min(n for n in table if n >= nfe)
+    below = max((n for n in table if n <= nfe), default=min(table))
+    above = min((n for n in table if n >= nfe), default=below)
     share = (nfe - below) / max(above - below, 1)
     parts = []
     for known in (below, above):

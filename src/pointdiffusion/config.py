@@ -18,9 +18,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
-NOISE_RANGES = ("fixed", "fitted")
-"""Where the noise levels of training come from: the settings, or the points."""
-
 
 def unknown_name(kind: str, name: object, known: Iterable[str]) -> ValueError:
     """Return the error for a name that is not registered, with the nearest of the known ones."""
@@ -124,9 +121,11 @@ def epochs_of(steps: int) -> tuple[int, int]:
     return steps // epoch, epoch
 
 
-def _check_range(sigma_min: float, sigma_max: float) -> None:
-    _require(sigma_min > 0, f"sigma_min must be positive, got {sigma_min}")
-    _require(sigma_min < sigma_max, f"sigma_min must lie below sigma_max, got {sigma_min} and {sigma_max}; swap them?")
+def _check_range(sigma_min: float | None, sigma_max: float | None) -> None:
+    for name, sigma in (("sigma_min", sigma_min), ("sigma_max", sigma_max)):
+        _require(sigma is None or sigma > 0, f"{name} must be positive, got {sigma}")
+    ordered = sigma_min is None or sigma_max is None or sigma_min < sigma_max
+    _require(ordered, f"sigma_min must lie below sigma_max, got {sigma_min} and {sigma_max}; swap them?")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,10 +141,9 @@ class TrainingConfig(_Config):
             to 0 over the whole run.
         weight_decay: Decoupled weight decay of AdamW.
         noise_sampler: How noise levels are drawn, a name of `NOISE_SAMPLERS`.
-        sigma_min: Lowest noise level, in standard deviations of the data.
-        sigma_max: Highest noise level, in standard deviations of the data.
-        noise_range: `"fixed"` for the two as they are; `"fitted"` to let `fit` choose them from the points, as
+        sigma_min: Lowest noise level, in standard deviations of the data; None to choose it from the points, as
             `choose_noise_range` does.
+        sigma_max: Highest noise level, likewise.
         loss: Which error is squared, a name of `LOSSES`.
         weighting: Weight over noise levels, a name of `WEIGHTINGS`.
         gamma: The constant of the min-SNR weightings (Hang et al. 2023).
@@ -171,9 +169,8 @@ class TrainingConfig(_Config):
     learning_rate: float = 1e-4
     weight_decay: float = 0.01
     noise_sampler: str = "log-uniform"
-    sigma_min: float = 0.01
-    sigma_max: float = 10.0
-    noise_range: str = "fixed"
+    sigma_min: float | None = None
+    sigma_max: float | None = None
     loss: str = "karras"
     weighting: str = "uniform"
     gamma: float = 5.0
@@ -192,8 +189,6 @@ class TrainingConfig(_Config):
         _require(0 < self.learning_rate <= 10, f"learning_rate must lie above 0, up to 10, got {self.learning_rate}")
         _require(self.weight_decay >= 0, f"weight_decay must not be negative, got {self.weight_decay}")
         _check_range(self.sigma_min, self.sigma_max)
-        if self.noise_range not in NOISE_RANGES:
-            raise unknown_name("noise_range", self.noise_range, NOISE_RANGES)
         _require(self.gamma > 0, f"gamma must be positive, got {self.gamma}")
         _require(self.reference_points >= 0, f"reference_points must not be negative, got {self.reference_points}")
         _require(0 <= self.tail_share <= 1, f"tail_share must lie in [0, 1], got {self.tail_share}")

@@ -8,7 +8,6 @@ import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,6 @@ from pointdiffusion.config import InferenceConfig, TrainingConfig
 from pointdiffusion.data.tables import Standardiser, column_names
 from pointdiffusion.denoisers import KarrasDenoiser
 from pointdiffusion.distributions import GaussianMixture
-from pointdiffusion.evaluation.noise_range import choose_noise_range
 from pointdiffusion.model import DiffusionModel, pick_device
 from pointdiffusion.model_file import Backbone, make_backbone
 from pointdiffusion.networks import default_network
@@ -105,8 +103,8 @@ def fit(
 
     Args:
         points: Training rows, shape `(N, D)`: a frame, an array or a tensor, in any units.
-        training: Settings of training.
-        inference: Settings of sampling that the model carries; by default on the range of noise levels of training.
+        training: Settings of training; noise levels that they leave open are chosen from the rows.
+        inference: Settings of sampling that the model carries; by default on the noise levels of training.
         labels: Class of each row, whole numbers or texts, shape `(N,)`: the model can then draw and judge by class.
         context: Values that come with each row, shape `(N, C)`: the model can then draw and judge given such values.
         validation: Rows of the same kind for the validation loss.
@@ -127,12 +125,7 @@ def fit(
         ValueError: If the data or the settings are unusable, or do not fit the checkpoint.
         KeyboardInterrupt: On Ctrl-C; the last checkpoint stays.
     """
-    training = training or TrainingConfig()
-    if training.noise_range == "fitted":
-        chosen = choose_noise_range(points)
-        training = replace(training, sigma_min=chosen.sigma_min, sigma_max=chosen.sigma_max)
-    inference = inference or InferenceConfig(sigma_min=training.sigma_min, sigma_max=training.sigma_max)
-    metadata = metadata or {}
+    training, metadata = training or TrainingConfig(), metadata or {}
     standardiser = standardiser or Standardiser.fit(points)
     known = {"num_classes": 0, "num_context": 0}
     if labels is not None or context is not None or training.mask:

@@ -15,19 +15,19 @@ solution of the probability-flow equation from the same points (the teacher):
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from pointdiffusion.auto import ON_NETWORKS, plan
+from pointdiffusion.auto import plan, plans
 from pointdiffusion.config import unknown_name
 from pointdiffusion.denoisers import DenoiserFunction
 from pointdiffusion.noise import KarrasSchedule
 from pointdiffusion.sampling import exact_flow, make_solver, trajectory
-from pointdiffusion.solvers import Multistep, Solver
+from pointdiffusion.solvers import Solver
 
 METHODS = ("teacher", "trajectory")
 
@@ -70,15 +70,16 @@ def optimise_sigmas(
     if method == "trajectory":
         return start
     floor = 0.0 if sigma_min is None else sigma_min
-    case, starts = _case(denoiser, x, sigma_max, floor, sigma_data), _starts(start, floor, sigma_data)
+    case = case_of(denoiser, x, sigma_max, floor, sigma_data)
+    starts = _starts(start, plan(num_steps, sigma_max, sigma_data, floor)[1], floor, sigma_data)
     return learn_sigmas([case], best, starts, sigma_min=floor, max_iterations=max_iterations)
 
 
-class Optimised(NamedTuple):
-    """The solver and the grid that are best for a network and a budget.
+class Plan(NamedTuple):
+    """A solver and a grid for a budget.
 
     Args:
-        name: Name of the solver among `auto.ON_NETWORKS`.
+        name: Name of the solver among `auto.CANDIDATES`.
         solver: The solver.
         sigmas: Decreasing noise levels, ending in 0.
     """
@@ -88,13 +89,24 @@ class Optimised(NamedTuple):
     sigmas: Tensor
 
 
+def choose_plan(case: Case, known: Mapping[str, tuple[Solver, Tensor]]) -> Plan:
+    """Return the plan that errs least on points whose end is known.
+
+    Args:
+        case: The denoiser, points at the highest noise level, and where the exact flow takes them.
+        known: Solver and grid by name, as `auto.plans` returns them.
+    """
+    found = [Plan(name, *each) for name, each in known.items()]
+    return min(found, key=lambda each: _log_error(case, _walk(case, each.solver, each.sigmas)[-1][0]))
+
+
 def optimise_plan(
     denoiser: DenoiserFunction, nfe: int, *, x: Tensor, sigma_max: float, sigma_min: float, sigma_data: float = 1.0,
     max_iterations: int = 60,
-) -> Optimised:  # fmt: skip
+) -> Plan:  # fmt: skip
     """Return the solver and the grid that are best together for a trained network: which one is, differs between them.
 
-    A short descent for each of `auto.ON_NETWORKS` tells which solver to take (the shorter the more evaluations, since a
+    A short descent for each solver of `auto.plans` tells which one to take (the shorter the more evaluations, since a
     step of it costs their square), and a long one places its levels. The arguments are those of `optimise_sigmas`.
 
     Raises:
@@ -102,16 +114,16 @@ def optimise_plan(
     """
     _check("nfe", nfe, x, sigma_max)
     _check_low(sigma_min, sigma_max)
-    case = _case(denoiser, x, sigma_max, sigma_min, sigma_data)
-    starts = _starts(_by_trajectory(denoiser, x, nfe, sigma_max, sigma_min), sigma_min, sigma_data)
+    case = case_of(denoiser, x, sigma_max, sigma_min, sigma_data)
+    path = _by_trajectory(denoiser, x, nfe, sigma_max, sigma_min)
     iterations, trials = max(3, 5 * max_iterations // (4 * nfe)), []
-    for name, choices in ON_NETWORKS.items():
-        solver = Multistep(sigma_data=sigma_data, **choices)
+    for name, (solver, usual) in plans(nfe, sigma_max, sigma_data, sigma_min).items():
+        starts = _starts(path, usual, sigma_min, sigma_data)
         grid = learn_sigmas([case], solver, starts, sigma_min=sigma_min, max_iterations=iterations)
-        trials.append((_log_error(case, _walk(case, solver, grid)[-1][0]), name, solver, grid))
-    _, name, solver, grid = min(trials, key=lambda trial: trial[0])
-    grid = learn_sigmas([case], solver, [grid], sigma_min=sigma_min, max_iterations=max_iterations)
-    return Optimised(name, solver, grid)
+        trials.append((_log_error(case, _walk(case, solver, grid)[-1][0]), Plan(name, solver, grid)))
+    _, best = min(trials, key=lambda trial: trial[0])
+    grid = learn_sigmas([case], best.solver, [best.sigmas], sigma_min=sigma_min, max_iterations=max_iterations)
+    return best._replace(sigmas=grid)
 
 
 def _check(name: str, count: int, x: Tensor, sigma_max: float) -> None:
@@ -126,9 +138,12 @@ def _check_low(sigma_min: float, sigma_max: float) -> None:
         raise ValueError(f"sigma_min must lie between 0 and sigma_max, got {sigma_min} and {sigma_max}")
 
 
-def _case(denoiser: DenoiserFunction, x: Tensor, sigma_max: float, floor: float, sigma_data: float) -> Case:
-    """Return the denoiser with the points and where its exact flow takes them, down to `floor`."""
-    tolerance = 1e-9 if x.dtype == torch.float64 else 1e-4
+def case_of(
+    denoiser: DenoiserFunction, x: Tensor, sigma_max: float, floor: float, sigma_data: float,
+    tolerance: float | None = None,
+) -> Case:  # fmt: skip
+    """Return the denoiser with points at `sigma_max` and where its exact flow takes them, down to `floor`."""
+    tolerance = tolerance or (1e-9 if x.dtype == torch.float64 else 1e-4)
     exact = exact_flow(denoiser, x, sigma_max, floor, tolerance=tolerance, sigma_data=sigma_data).x
     if floor:
         with torch.no_grad():
@@ -136,11 +151,10 @@ def _case(denoiser: DenoiserFunction, x: Tensor, sigma_max: float, floor: float,
     return Case(denoiser, x, exact)
 
 
-def _starts(path: Tensor, floor: float, sigma_data: float) -> list[Tensor]:
-    """Return grids to descend from: the one along the teacher's path, and two of as many steps that need no teacher."""
-    num_steps, sigma_max = len(path) - 1, float(path[0])
-    power = KarrasSchedule(max(0.03 * sigma_data, 1.01 * floor), sigma_max, rho=20).sigmas(num_steps)
-    return [path, power, plan(num_steps, sigma_max, sigma_data, floor)[1]]
+def _starts(path: Tensor, usual: Tensor, floor: float, sigma_data: float) -> list[Tensor]:
+    """Return grids to descend from: along the teacher's path, and two of as many steps that need no teacher."""
+    power = KarrasSchedule(max(0.03 * sigma_data, 1.01 * floor), float(path[0]), rho=20).sigmas(len(path) - 1)
+    return [path, power, usual]
 
 
 def _by_trajectory(denoiser: DenoiserFunction, x: Tensor, num_steps: int, sigma_max: float, sigma_min: float) -> Tensor:

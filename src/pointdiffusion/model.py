@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pointdiffusion import likelihood, sampling, twisted
-from pointdiffusion.auto import ON_NETWORKS, plan
+from pointdiffusion.auto import CANDIDATES, plans
 from pointdiffusion.bound import Bound, variational_bound
 from pointdiffusion.conditions import Conditions, Known, rows_of
 from pointdiffusion.config import InferenceConfig, TrainingConfig, unknown_name
@@ -23,16 +24,19 @@ from pointdiffusion.data.tables import Standardiser, as_points
 from pointdiffusion.denoisers import KarrasDenoiser
 from pointdiffusion.distributions import GaussianMixture
 from pointdiffusion.flow import Companion, Flow
-from pointdiffusion.grids import optimise_plan
+from pointdiffusion.grids import Case, Plan, case_of, choose_plan, optimise_plan
 from pointdiffusion.likelihood import Bandwidth
 from pointdiffusion.model_file import Backbone, about, class_name, network_of, read_payload, write_payload
 from pointdiffusion.networks import specification_of
 from pointdiffusion.noise import SCHEDULES, KarrasSchedule, LogLinearSchedule, NoiseSchedule
 from pointdiffusion.randomness import BOUND, CHUNK, GRIDS, IMPUTATION, SAMPLING, chunks, generator_for
-from pointdiffusion.solvers import Multistep, Solver
+from pointdiffusion.solvers import Multistep
 from pointdiffusion.version import __version__
 
 Points = NDArray[np.float64]
+
+TRIAL_POINTS = 64
+"""Points on which a model tries the plans for a budget."""
 
 GUIDING = ("guidance", "guidance_interval", "guide")
 """Settings of guidance, beside those of `InferenceConfig`."""
@@ -93,7 +97,7 @@ class DiffusionModel:
         raw_weights: The weights as trained, without averaging, by name.
         metadata: Plain values that travel with the model.
         grids: Noise levels that `optimise_sigmas` found for this model, by number of evaluations.
-        grid_solvers: Names of the solvers that they are for, of `auto.ON_NETWORKS`.
+        grid_solvers: Names of the solvers that they are for, of `auto.CANDIDATES`.
         conditions: Classes and values that it was trained with; None for a model without.
         companion: A distribution in closed form that it is mixed with, in `sample`, `trajectory` and `log_prob`; all
             else is asked of the network alone. None for a model without.
@@ -113,6 +117,7 @@ class DiffusionModel:
     conditions: Conditions | None = None
     companion: Companion | None = None
     version: str = __version__
+    _plans: dict[int, Plan] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property
     def n_dims(self) -> int:
@@ -172,9 +177,9 @@ class DiffusionModel:
             how["sigmas"] = LogLinearSchedule(config.sigma_min, config.sigma_max).sigmas(nfe // cost, final_zero=False)
             if solver == "auto":
                 how["solver"] = likelihood.default_solver(self.denoiser.sigma_data)
-        elif nfe in self.grids and self.grids[nfe][0] == config.sigma_max and solver == "auto" and cost == 1:
-            how["sigmas"] = torch.tensor(self.grids[nfe], dtype=torch.float64)
-            how["solver"] = self._solver_of_grid(nfe)
+        elif solver == "auto" and cost == 1 and nfe >= 1 and self._starts_as_usual(config):
+            chosen = self.plan(nfe)
+            how |= {"sigmas": chosen.sigmas, "solver": chosen.solver}
         else:
             if nfe < cost > 1:
                 raise ValueError(f"nfe must be at least {cost}, got {nfe}: guidance calls the network twice a step")
@@ -189,12 +194,39 @@ class DiffusionModel:
         """
         return self.flow.noise(num_points, generator, sigma_max)
 
-    def _solver_of_grid(self, nfe: int) -> Solver:
-        """Return the solver that the grid for this budget was learned for: that of `auto` where none is named."""
-        sigma_data = self.denoiser.sigma_data
-        if nfe in self.grid_solvers:
-            return Multistep(sigma_data=sigma_data, **ON_NETWORKS[self.grid_solvers[nfe]])
-        return plan(nfe, self.inference.sigma_max, sigma_data, self.inference.sigma_min)[0]
+    def _starts_as_usual(self, config: InferenceConfig) -> bool:
+        own = self.inference
+        return (config.sigma_min, config.sigma_max) == (own.sigma_min, own.sigma_max)
+
+    def plan(self, nfe: int) -> Plan:
+        """Return solver and noise levels that `sample(n, nfe=nfe)` draws by.
+
+        They are those that `optimise_sigmas` has found for this model, else the ones of `auto.plans` that err least on
+        a few points of noise; the first call solves the flow of these, which takes a second. A model with conditions
+        takes the usual ones untried.
+
+        Raises:
+            ValueError: If `nfe` is below 1.
+        """
+        low, high, sigma_data = self.inference.sigma_min, self.inference.sigma_max, self.denoiser.sigma_data
+        known = plans(nfe, high, sigma_data, low)
+        if nfe in self.grids:
+            name = self.grid_solvers.get(nfe, next(iter(known)))
+            solver = Multistep(sigma_data=sigma_data, sigma_min=low, **CANDIDATES[name])
+            return Plan(name, solver, torch.tensor(self.grids[nfe], dtype=torch.float64))
+        if len(known) == 1 or self.conditions is not None:  # it may know nothing of the whole
+            return Plan(next(iter(known)), *next(iter(known.values())))
+        if nfe not in self._plans:
+            self._plans[nfe] = choose_plan(self._trial, known)
+        return self._plans[nfe]
+
+    @functools.cached_property
+    def _trial(self) -> Case:
+        """A few points at the start and where the exact flow takes them, for trials of plans."""
+        high, sigma_data = self.inference.sigma_max, self.denoiser.sigma_data
+        denoiser = copy.deepcopy(self.denoiser).double().cpu().eval()
+        x = self.noise(TRIAL_POINTS, generator_for(0, GRIDS, 1), high)
+        return case_of(denoiser, x, high, self.inference.sigma_min, sigma_data, tolerance=1e-5)
 
     def optimise_sigmas(self, nfe: int, *, num_points: int = 96, seed: int = 0) -> Tensor:
         """Find the noise levels that are best for this model and budget, and keep them: `sample(n, nfe=nfe)` uses them.
@@ -217,11 +249,11 @@ class DiffusionModel:
         start, sigma_data = self.inference.sigma_max, self.denoiser.sigma_data
         denoiser = copy.deepcopy(self.denoiser).double().cpu().eval()
         x = self.noise(num_points, generator_for(seed, GRIDS), start)
-        name, _, grid = optimise_plan(
+        found = optimise_plan(
             denoiser, nfe, x=x, sigma_max=start, sigma_data=sigma_data, sigma_min=self.inference.sigma_min
         )
-        self.grids[nfe], self.grid_solvers[nfe] = grid.tolist(), name
-        return grid
+        self.grids[nfe], self.grid_solvers[nfe] = found.sigmas.tolist(), found.name
+        return found.sigmas
 
     def _points(self, parts: list[Tensor], num_samples: int) -> Points:
         """Return chunks as one table in the user's own units."""

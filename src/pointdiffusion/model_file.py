@@ -24,7 +24,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pointdiffusion.auto import ON_NETWORKS
+from pointdiffusion.auto import CANDIDATES
 from pointdiffusion.config import unknown_name
 from pointdiffusion.files import read_sealed, seal, write_atomic
 from pointdiffusion.networks import build
@@ -122,6 +122,8 @@ def _check(payload: Any) -> None:
     for name, kinds in _KINDS.items():
         _require(name in payload, f"{name} is missing")
         _require(type(payload[name]) in kinds, f"{name} is of the wrong kind")
+    if payload["training"] is not None:
+        payload["training"].pop("noise_range", None)  # of older files; what it said is in the two levels
     _check_weights("weights", payload["weights"])
     _check_weights("raw_weights", payload["raw_weights"])
     shapes = {name: value.shape for name, value in payload["weights"].items()}
@@ -140,8 +142,8 @@ def _check(payload: Any) -> None:
         _require(falling and levels[-1] == 0, "a grid does not fall to 0")
     for nfe, name in payload["grid_solvers"].items():
         _require(nfe in payload["grids"] and type(name) is str, "a solver is named for a grid that is not there")
-        if name not in ON_NETWORKS:
-            raise unknown_name("solver of a grid", name, ON_NETWORKS)
+        if name not in CANDIDATES:
+            raise unknown_name("solver of a grid", name, CANDIDATES)
     for name in ("means", "covariances") if payload["conditions"] is not None else ():
         _check_tensor(f"conditions.{name}", payload["conditions"][name])
     for mixture in [*payload["bases"], payload["companion"]]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,7 @@ from pointdiffusion.config import InferenceConfig, TrainingConfig, unknown_name
 from pointdiffusion.data.tables import Standardiser, as_points, column_names
 from pointdiffusion.denoisers import Denoiser, DenoiserFunction, KarrasDenoiser
 from pointdiffusion.empirical import EmpiricalDenoiser, posterior_mean
+from pointdiffusion.evaluation.noise_range import choose_noise_range
 from pointdiffusion.losses import denoising_loss, loss_weight
 from pointdiffusion.model import DiffusionModel
 from pointdiffusion.model_file import class_name
@@ -53,6 +55,20 @@ class StepNumbers:
         return iter(range(self.steps))
 
 
+def _with_levels(
+    config: TrainingConfig, rows: Tensor | None, sigma_data: float
+) -> tuple[TrainingConfig, tuple[float, float]]:
+    """Return the settings with the lowest and the highest noise level, and the two."""
+    low, high = config.sigma_min, config.sigma_max
+    if low is None or high is None:
+        usual = (0.01, 10.0)
+        if rows is not None:
+            found = choose_noise_range(rows, standardise=False)
+            usual = found.sigma_min, max(found.sigma_max, 2 * sigma_data)  # below that no solver of `auto` starts
+        low, high = usual[0] if low is None else low, usual[1] if high is None else high
+    return replace(config, sigma_min=low, sigma_max=high), (low, high)
+
+
 class LightningDiffusion(LightningModule):
     """Trains a denoiser: loss, optimiser, averaged weights, losses to log.
 
@@ -60,8 +76,9 @@ class LightningDiffusion(LightningModule):
 
     Args:
         denoiser: The denoiser to train.
-        training: Settings of training.
-        inference: Settings of sampling that the finished model carries.
+        training: Settings of training; noise levels that they leave open are chosen from `points`, and are 0.01 and 10
+            where there are none.
+        inference: Settings of sampling that the finished model carries; by default on the noise levels of training.
         points: Training rows, shape `(N, D)`, in the user's units; None where a `DataModule` brings batches (tensors,
             or tuples that begin with one).
         validation: Rows for the validation loss, in the user's units.
@@ -84,8 +101,6 @@ class LightningDiffusion(LightningModule):
     ) -> None:  # fmt: skip
         super().__init__()
         self.denoiser = denoiser
-        self.training_config = training or TrainingConfig()
-        self.inference_config = inference or InferenceConfig()
         self.seed = seed
         self.metadata = metadata or {}
         if standardiser is None and points is not None:
@@ -96,7 +111,10 @@ class LightningDiffusion(LightningModule):
             name: None if table is None else self._standardised(table)
             for name, table in (("points", points), ("validation", validation), ("population", population))
         }
-        config, rows = self.training_config, self._rows["points"]
+        rows = self._rows["points"]
+        self.training_config, levels = _with_levels(training or TrainingConfig(), rows, denoiser.sigma_data)
+        self.inference_config = inference or InferenceConfig(sigma_min=levels[0], sigma_max=levels[1])
+        config = self.training_config
         self.conditions: Conditions | None = None
         self._known: Known = {}
         if labels is not None or context is not None or config.mask:
@@ -109,7 +127,7 @@ class LightningDiffusion(LightningModule):
         self._rows_hash = None if rows is None else digest
         if config.noise_sampler not in NOISE_SAMPLERS:
             raise unknown_name("noise sampler", config.noise_sampler, NOISE_SAMPLERS)
-        self.noise_sampler = NOISE_SAMPLERS[config.noise_sampler](config.sigma_min, config.sigma_max)
+        self.noise_sampler = NOISE_SAMPLERS[config.noise_sampler](*levels)
         self._weight(torch.ones(1))  # a wrong name fails here, not in the first step
         self.averaged = AveragedModel(denoiser, multi_avg_fn=self._average).requires_grad_(False)
         self._rate_multiplier = float(getattr(denoiser.backbone, "rate_multiplier", 1.0))

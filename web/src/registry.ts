@@ -27,6 +27,8 @@ export interface MultistepChoices {
   lower_order_final: boolean;
   final: string;
   sigma_data?: number;
+  /** Lowest noise level that the denoiser may be asked at, where the end is local. */
+  sigma_min?: number;
 }
 
 interface Facts {
@@ -106,7 +108,8 @@ export interface Registry {
   auto: {
     candidates: Record<string, AutoCandidate>;
     learned: Record<string, { solver: string; sigmas: number[] }>;
-    learned_on_networks: Record<string, number[]>;
+    usual_on_networks: Record<string, string>;
+    learned_on_networks: Record<string, Record<string, number[]>>;
   };
   /** Settings of training, by name, in order of display. */
   training?: Record<string, Setting>;

@@ -208,10 +208,11 @@ def choose(parts: Parts, settings: RunSettings, *, budget: float | None, steps: 
     from pointdiffusion.evaluation.noise_range import choose_noise_range
 
     known = dict(settings.training)
-    if known.get("noise_range", "fitted") == "fitted" and not {"sigma_min", "sigma_max"} & known.keys():
+    if known.get("sigma_min") is None or known.get("sigma_max") is None:
         levels = choose_noise_range(parts.rows(parts.training))
-        known |= {"sigma_min": levels.sigma_min, "sigma_max": levels.sigma_max}
-    known["noise_range"] = "fixed"
+        known = {"sigma_min": levels.sigma_min, "sigma_max": levels.sigma_max} | {
+            name: value for name, value in known.items() if value is not None
+        }
     if settings.missing == "mask":
         known.setdefault("mask", 0.5)
     if "batch_size" not in known:  # losses and checkpoints are taken once an epoch, which one step is too short for

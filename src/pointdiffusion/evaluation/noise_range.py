@@ -194,9 +194,10 @@ def _losses(x: Tensor, sigmas: Tensor, unit: float, generator: torch.Generator) 
         width = sigma.expand(len(owner), 1)
         # The straight line has weighted loss 1 for sure: its chance deviation is taken off the others.
         line = weight * (noisy * (unit**2 / (unit**2 + sigma**2)) - clean).square().mean(dim=1) - 1
+        others, mass = left_out_mean(noisy, points, width, owner)
+        own = torch.sigmoid(-0.5 * noise.square().sum(dim=1) - mass)[:, None]  # share of the row itself among all
         losses = [
-            weight * (left_out_mean(noisy, points, width, leave)[0] - clean).square().mean(dim=1) - line
-            for leave in (owner, None)
+            weight * (mean - clean).square().mean(dim=1) - line for mean in (others, others + own * (clean - others))
         ]
         found.append((losses[0].mean(), losses[0].std() / math.sqrt(len(owner)), losses[1].mean()))
     return tuple(np.array([float(row[k]) for row in found]) for k in range(3))

@@ -12,7 +12,8 @@ At sigma 0 the equation has no slope to offer, so every solver states how its la
   lie on a curve or are finite it leaves half of the last noise in place;
 - `"local"` (multistep methods) decides between the two, row by row, by what was seen: around a point whose data have
   standard deviation :math:`s`, the predicted noise falls like :math:`\sigma / \sqrt{s^2 + \sigma^2}` along the flow, so
-  the last two values of it tell :math:`s`, and the flow of that Gaussian is known to the end.
+  the last two values of it tell :math:`s`, and the flow of that Gaussian is known to the end. Where a network may not
+  be asked below a noise level, the end is the one that it defines: the denoised point at that level.
 """
 
 from __future__ import annotations
@@ -84,20 +85,22 @@ class Solver(ABC):
 
 
 def land_locally(
-    x: Tensor, denoised: Tensor, sigma: float, eps: Tensor, sigma_before: float, eps_before: Tensor
+    x: Tensor, denoised: Tensor, sigma: float, eps: Tensor, sigma_before: float, eps_before: Tensor, lowest: float
 ) -> Tensor:
     r"""Return the points at noise level 0 if the data near each row are a Gaussian of standard deviation s.
 
     Along its flow :math:`\rho = \epsilon_n / \epsilon_{n-1}` is :math:`(\sigma_n / \sigma_{n-1})
     \sqrt{(s^2 + \sigma_{n-1}^2) / (s^2 + \sigma_n^2)}`, which gives :math:`s^2 = \sigma_n^2 (1 - \rho^2) / (\rho^2 -
-    \sigma_n^2 / \sigma_{n-1}^2)`; the flow's end is :math:`D + (x - D) (s \sqrt{s^2 + \sigma_n^2} - s^2) / \sigma_n^2`.
+    \sigma_n^2 / \sigma_{n-1}^2)`. The flow to the lowest level l and the denoised point there come to
+    :math:`D + (x - D) (s / \sigma_n)^2 (\sqrt{(s^2 + \sigma_n^2) / (s^2 + l^2)} - 1)`; l = 0 is the flow's own end.
     """
     ratio = sigma / sigma_before
     tiny = torch.finfo(x.dtype).tiny
     share = (eps * eps_before).flatten(1).sum(1) / eps_before.square().flatten(1).sum(1).clamp(min=tiny)
     square = share.clamp(min=0).square().clamp(ratio**2 * (1 + 1e-4), 1)
     width = ((1 - square) / (square - ratio**2)).reshape(-1, *(1,) * (x.ndim - 1))  # s^2 / sigma^2
-    kept = width.sqrt() / ((1 + width).sqrt() + width.sqrt())  # s sqrt(s^2 + 1) - s^2, without the difference
+    left = min(lowest / sigma, 1.0) ** 2  # l^2 / sigma^2
+    kept = width * (1 - left) / (((1 + width) * (width + left)).sqrt() + width + left).clamp(min=tiny)
     return denoised + kept * (x - denoised)
 
 

@@ -7,6 +7,7 @@ table of those that have names.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -62,13 +63,16 @@ class Multistep(Solver):
             to 3 evaluations more each, which keeps it.
         lower_order_final: Whether the order falls to 1 over the last steps of the grid (diffusers does so by default).
         final: How a step to noise level 0 ends, one of `FINALS`.
+        sigma_min: With `final="local"`, lowest noise level at which the denoiser may be asked: for a network, the
+            lowest that it was trained at; 0 for an exact denoiser.
         eta: Noise, for the quantity `denoised`; 0 is the probability flow, 1 the SDE solver of Lu et al. (2022,
             arXiv 2211.01095, section 5).
         sigma_data: Standard deviation of the data; 1 for standardised points.
         rho: Exponent of the variable `power`.
 
     Raises:
-        ValueError: If a name is unknown, the order is not in 1..4, or noise is asked for with another quantity.
+        ValueError: If a name is unknown, the order is not in 1..4, noise is asked for with another quantity, or a
+            number is out of range.
     """
 
     remembers = True
@@ -76,7 +80,7 @@ class Multistep(Solver):
     def __init__(
         self, order: int = 2, *, quantity: str = "denoised", variable: str = "log-sigma", corrector: bool = False,
         rule: str = "exact", start: str = "ramp", lower_order_final: bool = False, final: str = "denoise",
-        eta: float = 0.0, sigma_data: float = 1.0, rho: float = 7.0,
+        sigma_min: float = 0.0, eta: float = 0.0, sigma_data: float = 1.0, rho: float = 7.0,
     ) -> None:  # fmt: skip
         super().__init__(final=final)
         for kind, name, known in (
@@ -93,7 +97,9 @@ class Multistep(Solver):
             )
         if not (sigma_data > 0 and rho > 0):
             raise ValueError(f"sigma_data and rho must be positive, got {sigma_data} and {rho}")
-        self.points = order
+        if not 0 <= sigma_min < math.inf:
+            raise ValueError(f"sigma_min must be 0 or above it, got {sigma_min}")
+        self.points, self.sigma_min = order, float(sigma_min)
         self.form = Form(quantity, variable, float(sigma_data), float(rho), float(eta))
         self.corrector, self.rule, self.start = corrector, rule, start
         self.lower_order_final = lower_order_final
@@ -147,7 +153,8 @@ class Multistep(Solver):
         eps = (x - denoised) / level if local else None
         if below == 0:
             if eps is not None and history.eps is not None:
-                return land_locally(x, denoised, level, eps, history.sigmas[0], history.eps), history
+                before = history.sigmas[0], history.eps
+                return land_locally(x, denoised, level, eps, *before, self.sigma_min), history
             return self.land(x, denoised), history
         points = self._points(history)
         nodes, values = (level, *history.sigmas)[:points], (value, *history.values)[:points]

@@ -23,7 +23,7 @@ NETWORK = {
     "hidden_dim": "Width of the network.",
     "num_layers": "Residual blocks of the network.",
 }
-_OWN = {"steps": 2000, "hidden_dim": 128, "num_layers": 2}
+_OWN = {"steps": 2000, "hidden_dim": 128, "num_layers": 2, "sigma_min": 0.01, "sigma_max": 10.0}
 
 _RANGES: dict[str, tuple[float, float]] = {
     "steps": (1, 100_000), "batch_size": (8, 4096), "learning_rate": (1e-6, 0.1), "hidden_dim": (8, 512),
@@ -97,7 +97,7 @@ def checked_training(settings: Mapping[str, Any]) -> Training:
         if name not in known:
             raise unknown_name("setting of training", name, known)
         chosen[name] = _checked(name, value, isinstance(defaults[name], int))
-    steps, hidden_dim, num_layers = (chosen.pop(name) for name in _OWN)
+    steps, hidden_dim, num_layers = (chosen.pop(name) for name in NETWORK)
     epochs, epoch_steps = epochs_of(steps)
     config = TrainingConfig(epochs=epochs, epoch_steps=epoch_steps, **chosen)
     return Training(config, hidden_dim, num_layers)

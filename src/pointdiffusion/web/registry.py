@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from pointdiffusion.auto import CANDIDATES, LEARNED, LEARNED_ON_NETWORKS
+from pointdiffusion.auto import CANDIDATES, LEARNED, LEARNED_ON_NETWORKS, USUAL_ON_NETWORKS
 from pointdiffusion.config import InferenceConfig
 from pointdiffusion.data.base import Dataset
 from pointdiffusion.data.curves import Circles, SCurve, SwissRoll
@@ -71,7 +71,8 @@ def registry() -> dict[str, Any]:
         "auto": {
             "candidates": CANDIDATES,
             "learned": {str(nfe): {"solver": name, "sigmas": sigmas} for nfe, (name, sigmas) in LEARNED.items()},
-            "learned_on_networks": {str(nfe): sigmas for nfe, sigmas in LEARNED_ON_NETWORKS.items()},
+            "usual_on_networks": {str(nfe): name for nfe, name in USUAL_ON_NETWORKS.items()},
+            "learned_on_networks": {name: LEARNED_ON_NETWORKS[name] for name in USUAL_ON_NETWORKS.values()},
         },
         "training": training_settings(),
     }

@@ -9,7 +9,6 @@ that a seed gives the same weights however many others train beside it.
 
 from __future__ import annotations
 
-import functools
 import json
 import os
 import signal
@@ -185,17 +184,15 @@ class LiveTraining(Callback):
     @torch.no_grad()
     def _samples(self, module: LightningDiffusion) -> Tensor:
         """Return points that the averaged weights draw, always from the same noise, in the page's units."""
-        config, averaged = module.training_config, module.averaged.module
+        levels, averaged = module.inference_config, module.averaged.module
         return sampling.sample(
-            cast("Denoiser", averaged), self._noise, nfe=self.start.live.nfe, sigma_max=config.sigma_max,
-            sigma_min=config.sigma_min,
+            cast("Denoiser", averaged), self._noise(levels.sigma_max), nfe=self.start.live.nfe,
+            sigma_max=levels.sigma_max, sigma_min=levels.sigma_min,
         )  # fmt: skip
 
-    @functools.cached_property
-    def _noise(self) -> Tensor:
-        """Where live samples start."""
+    def _noise(self, high: float) -> Tensor:
+        """Return where live samples start, the same at every call."""
         points, live = torch.from_numpy(self.start.points).double(), self.start.live
-        high = self.start.training.config.sigma_max
         spread = torch.atleast_2d(torch.cov(points.T)) + high**2 * torch.eye(points.shape[1])
         noise = torch.randn(live.count, points.shape[1], generator=generator_for(live.seed), dtype=torch.float64)
         return (points.mean(dim=0) + noise @ torch.linalg.cholesky(spread).T).float()

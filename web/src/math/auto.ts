@@ -18,16 +18,43 @@ function resampled(values: number[], count: number): number[] {
   });
 }
 
+const budgets = (table: Record<string, unknown>) => Object.keys(table).map(Number);
+
+/** The largest known budget that is not above `nfe`; the least one where there is none. */
+function below(table: Record<string, unknown>, nfe: number): number {
+  const known = budgets(table);
+  return Math.max(Math.min(...known), ...known.filter((n) => n <= nfe));
+}
+
 function between(table: Record<string, number[]>, nfe: number): number[] {
-  const known = Object.keys(table).map(Number);
-  const below = Math.max(...known.filter((n) => n <= nfe));
-  const above = Math.min(...known.filter((n) => n >= nfe));
-  const share = (nfe - below) / Math.max(above - below, 1);
-  const [low, high] = [below, above].map((n) => resampled([START, ...table[n]].map(Math.log), nfe));
+  const least = below(table, nfe);
+  const higher = budgets(table).filter((n) => n >= nfe);
+  const above = higher.length ? Math.min(...higher) : least;
+  const share = (nfe - least) / Math.max(above - least, 1);
+  const [low, high] = [least, above].map((n) => resampled([START, ...table[n]].map(Math.log), nfe));
   return low.map((value, i) => Math.exp(value + share * (high[i] - value))).slice(1);
 }
 
-function spec(choice: AutoCandidate): SolverSpec {
+/** Name of the solver and inner noise levels, in standard deviations of the data. */
+function exactly(auto: Registry['auto'], nfe: number): [string, number[]] {
+  const { learned } = auto;
+  if (nfe > Math.max(...budgets(learned))) return ['velocity-4 corrected', powers(nfe, 0.02 * Math.min(1, 50 / nfe), 0.7)];
+  const table = Object.fromEntries(Object.entries(learned).map(([n, { sigmas }]) => [n, sigmas]));
+  return [learned[below(learned, nfe)].solver, between(table, nfe)];
+}
+
+/** The same for a network that may be asked down to `lowest`. */
+function onNetwork(auto: Registry['auto'], nfe: number, lowest: number): [string, number[]] {
+  const name = auto.usual_on_networks[below(auto.usual_on_networks, nfe)];
+  const table = auto.learned_on_networks[name];
+  const levels = between(table, nfe);
+  if (nfe <= Math.max(...budgets(table))) return [name, levels];
+  const last = levels[levels.length - 1];
+  const deeper = Math.log(Math.max(lowest, Math.min(last, 0.35 / nfe))) / Math.log(last);
+  return [name, levels.map((level) => (level < 1 ? level ** deeper : level))];
+}
+
+function spec(choice: AutoCandidate, lowest: number): SolverSpec {
   return {
     family: 'multistep',
     order: choice.order,
@@ -43,6 +70,7 @@ function spec(choice: AutoCandidate): SolverSpec {
     start: 'ramp',
     lower_order_final: false,
     final: choice.final,
+    sigma_min: lowest,
   };
 }
 
@@ -53,34 +81,9 @@ export function plan(
   sigmaMax: number,
   lowest = 0,
 ): { solver: SolverSpec; sigmas: number[] } {
-  const learned = Object.fromEntries(Object.entries(auto.learned).map(([n, { sigmas }]) => [n, sigmas]));
-  const most = (table: Record<string, unknown>) => Math.max(...Object.keys(table).map(Number));
-  const network = auto.learned_on_networks;
-  let choice: AutoCandidate;
-  let levels: number[];
-  if (lowest && nfe >= Math.min(...Object.keys(network).map(Number))) {
-    choice = { ...auto.candidates['velocity-4 corrected'], final: 'denoise' };
-    levels =
-      nfe <= most(network)
-        ? between(network, nfe)
-        : powers(nfe, Math.max(lowest, 0.3 / nfe), Math.min(1, 0.75 + nfe / 200));
-  } else if (nfe === 1) {
-    choice = auto.candidates['angular-3'];
-    levels = [];
-  } else if (nfe > most(learned)) {
-    choice = auto.candidates['velocity-4 corrected'];
-    levels = powers(nfe, 0.02 * Math.min(1, 50 / nfe), 0.7);
-  } else {
-    const below = Math.max(
-      ...Object.keys(learned)
-        .map(Number)
-        .filter((n) => n <= nfe),
-    );
-    choice = auto.candidates[auto.learned[below].solver];
-    levels = between(learned, nfe);
-  }
+  const [name, levels] = lowest ? onNetwork(auto, nfe, lowest) : exactly(auto, nfe);
   const ratio = Math.log(sigmaMax) / Math.log(START);
   const least = levels.length ? levels[levels.length - 1] : 1;
   const under = least < lowest ? Math.log(lowest) / Math.log(least) : 1;
-  return { solver: spec(choice), sigmas: [sigmaMax, ...levels.map((s) => (s > 1 ? s ** ratio : s ** under)), 0] };
+  return { solver: spec(auto.candidates[name], lowest), sigmas: [sigmaMax, ...levels.map((s) => (s > 1 ? s ** ratio : s ** under)), 0] };
 }

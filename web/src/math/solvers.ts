@@ -61,6 +61,7 @@ function landLocally(
   eps: Float64Array,
   sigmaBefore: number,
   epsBefore: Float64Array,
+  lowest: number,
 ): Float64Array {
   const out = new Float64Array(x.length);
   const ratio = sigma / sigmaBefore;
@@ -73,7 +74,9 @@ function landLocally(
     const share = Math.max(product / Math.max(square, 2.2250738585072014e-308), 0);
     const kept = Math.min(Math.max(share * share, ratio * ratio * (1 + 1e-4)), 1);
     const width = (1 - kept) / (kept - ratio * ratio); // s^2 / sigma^2
-    const part = Math.sqrt(width) / (Math.sqrt(1 + width) + Math.sqrt(width));
+    const left = Math.min(lowest / sigma, 1) ** 2;
+    const below = Math.sqrt((1 + width) * (width + left)) + width + left;
+    const part = (width * (1 - left)) / Math.max(below, 2.2250738585072014e-308);
     for (let i = start; i < start + dims; i++) out[i] = denoised[i] + part * (x[i] - denoised[i]);
   }
   return out;
@@ -115,7 +118,10 @@ class Multistep implements Stepper {
       x = combine(this.before, this.weights(this.sigmas[0], sigma, [sigma, ...this.sigmas]), [value, ...this.values]);
     const eps = choices.final === 'local' ? slopeOf(x, denoised, sigma) : null;
     if (sigmaNext === 0) {
-      if (eps && this.eps) return landLocally(x, denoised, denoiser.dims, sigma, eps, this.sigmas[0], this.eps);
+      if (eps && this.eps) {
+        const lowest = choices.sigma_min ?? 0;
+        return landLocally(x, denoised, denoiser.dims, sigma, eps, this.sigmas[0], this.eps, lowest);
+      }
       return land(x, denoised, choices.final);
     }
     let count = Math.min(choices.points, this.steps + 1);
