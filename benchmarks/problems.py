@@ -52,6 +52,18 @@ def s_curve(std: float) -> ptd.GaussianMixture:
     return equal(torch.stack([t.sin(), t.sign() * (t.cos() - 1)], dim=1), std)
 
 
+def square(count: int, std: float) -> ptd.GaussianMixture:
+    """Return Gaussians at distance 1 on a square of `count` a side."""
+    side = torch.arange(count, dtype=torch.float64) - (count - 1) / 2
+    return equal(torch.cartesian_prod(side, side), std)
+
+
+def lattice(std: float) -> ptd.GaussianMixture:
+    """Return 19 Gaussians at distance 1 on a hexagon."""
+    places = [(q + r / 2, r * math.sqrt(3) / 2) for q in range(-2, 3) for r in range(-2, 3) if abs(q + r) <= 2]
+    return equal(torch.tensor(places, dtype=torch.float64), std)
+
+
 def random(n_dims: int, count: int, seed: int, low: float, high: float) -> ptd.GaussianMixture:
     """Return Gaussians with standard normal means and full random covariances, axis std between `low` and `high`."""
     generator = torch.Generator().manual_seed(seed)
@@ -67,7 +79,7 @@ JUDGED: dict[str, Any] = {
     "P1 ring of 8": lambda: ring(8, 0.15),
     "P2 roll": lambda: roll(0.05),
     "P3 16-D": lambda: random(16, 10, 0, 0.05, 0.7),
-    "P4 25 in a square": lambda: equal(torch.cartesian_prod(*[torch.arange(-2.0, 3.0).double()] * 2), 0.1),
+    "P4 25 in a square": lambda: square(5, 0.1),
     "P5 3-D": lambda: random(3, 12, 300, 0.03, 0.4),
     "P6 8-D": lambda: random(8, 8, 301, 0.05, 0.6),
 }
@@ -88,6 +100,27 @@ LEARNED_FROM: dict[str, Any] = {
     "16-D narrow": lambda: random(16, 8, 106, 0.03, 0.6),
 }
 """What the grids of `auto` come from."""
+
+MORE: dict[str, Any] = {
+    "9 in a square": lambda: square(3, 0.1),
+    "19 in a hexagon": lambda: lattice(0.09),
+    "ring of 12": lambda: ring(12, 0.1),
+    "2-D, many": lambda: random(2, 20, 108, 0.04, 0.1),
+}
+"""Further mixtures; with some of `LEARNED_FROM`, what networks for the grids of `auto` are trained on."""
+
+NETWORKS = (
+    "moons", "checkerboard", "eight-gaussians", "spirals", "pinwheel", "s-curve", "ring of 7", "narrow S", "2-D",
+    "2-D narrow", "3-D", "4-D", "8-D", *MORE,
+)  # fmt: skip
+"""Data of these networks, names of `DATASETS` or of the mixtures."""
+
+
+def points(name: str) -> Any:
+    """Return 4096 points of a data set or a mixture."""
+    if name in ptd.DATASETS:
+        return ptd.DATASETS[name](4096, random_state=0)
+    return (LEARNED_FROM | MORE)[name]().sample(4096, torch.Generator().manual_seed(0)).numpy()
 
 
 def case(mixture: ptd.GaussianMixture, num_points: int, seed: int) -> tuple[Case, float]:

@@ -6,12 +6,14 @@
     python benchmarks/work_precision.py --networks circles rings swiss-roll twenty-five-gaussians
 
 With `--model` the denoiser is a trained network, with `--networks` one that is first trained on 4096 points of each of
-these data sets by the defaults of `fit`; and the reference is the network's own exact flow down to the lowest
-noise level that it was trained at, ended by its denoised points there; no sampler asks it below. The error is the
-median over 512 points of the rms error per coordinate against the exact solution of the
-probability-flow equation from the same noise, at 10 standard deviations; float64, problems of `problems.JUDGED`.
+these data sets, from 10 down to 0.01 standard deviations, else by the defaults of `fit`. The reference is then the
+network's own exact flow down to the lowest noise level that it was trained at, ended by its denoised points there; no
+sampler asks it below. The error is the median over 512 points of the rms error per coordinate against the exact
+solution of the probability-flow equation from the same noise, at 10 standard deviations; float64, problems of
+`problems.JUDGED`.
 
-- `auto`: our default, its grids learned on other problems;
+- `auto`: our default, its grids learned on other problems; of a network `model.plan`, which tries a few of these;
+- `auto, untried`: of a network, the one that is taken where nothing is tried;
 - `optimised`: `optimise_sigmas`, of a network `optimise_plan`, on 96 other points of the same problem;
 - best peer: every peer on ten fixed grids, its best taken *on the test points*, which favours it;
 - best peer, our grid: every peer on the grid of `auto`.
@@ -32,12 +34,15 @@ from typing import Any
 
 import peers
 import torch
-from problems import JUDGED, START, case
+from problems import JUDGED, START, case, points
 from torch import Tensor
 
 import pointdiffusion as ptd
-from pointdiffusion.auto import LEARNED, LEARNED_ON_NETWORKS, plan
+from pointdiffusion.auto import LEARNED, plan
 from pointdiffusion.grids import Case
+
+LOWEST = 0.01
+"""Lowest noise level of the networks that are trained here."""
 
 Walk = Callable[[Any, Tensor, Tensor], Tensor]
 
@@ -161,11 +166,17 @@ def error(y: Tensor, problem: Case, std: float) -> float:
 
 
 def compare(
-    problem: Case, other: Case, std: float, lowest: float, nfe: int, field: dict[str, tuple[Walk, int]]
-) -> dict[str, Any]:
+    problem: Case, other: Case, std: float, model: ptd.DiffusionModel | None, nfe: int,
+    field: dict[str, tuple[Walk, int]],
+) -> dict[str, Any]:  # fmt: skip
     """Return the errors of all at one budget."""
+    lowest = 0.0 if model is None else model.inference.sigma_min
     solver, grid = plan(nfe, START, sigma_min=lowest)
     row: dict[str, Any] = {"auto": error(ptd.sample(problem.denoiser, problem.x, grid, solver=solver), problem, std)}
+    if model is not None:
+        name, tried, levels = model.plan(nfe)
+        row["solver"], row["auto, untried"] = name, row["auto"]
+        row["auto"] = error(ptd.sample(problem.denoiser, problem.x, levels, solver=tried), problem, std)
     if nfe <= 10:
         if lowest:
             _, solver, learned = ptd.optimise_plan(other.denoiser, nfe, x=other.x, sigma_max=START, sigma_min=lowest)
@@ -186,12 +197,12 @@ def compare(
 
 
 def trained(name: str) -> ptd.DiffusionModel:
-    """Return a network trained on a data set by the defaults."""
-    return ptd.fit(ptd.DATASETS[name](4096, random_state=0), seed=0)
+    """Return a network trained on a data set or a mixture."""
+    return ptd.fit(points(name), ptd.TrainingConfig(sigma_min=LOWEST, sigma_max=START), seed=0)
 
 
-def model_cases(model: ptd.DiffusionModel, num_points: int) -> tuple[Case, Case, float, float]:
-    """Return a trained network as a problem to be judged on, one to learn from, the unit, and the lowest level."""
+def model_cases(model: ptd.DiffusionModel, num_points: int) -> tuple[Case, Case, float, ptd.DiffusionModel]:
+    """Return a trained network as a problem to be judged on, one to learn from, the unit, and the model."""
     if model.inference.sigma_max != START or model.denoiser.sigma_data != 1:
         raise SystemExit(f"this is no model from {START:g} standard deviations down, which the fixed grids are for")
     denoiser, lowest = copy.deepcopy(model.denoiser).double(), model.inference.sigma_min
@@ -201,14 +212,16 @@ def model_cases(model: ptd.DiffusionModel, num_points: int) -> tuple[Case, Case,
         y = ptd.exact_flow(denoiser, x, START, lowest, tolerance=1e-8).x
         with torch.no_grad():
             cases.append(Case(denoiser, x, denoiser(y, torch.tensor(lowest).to(y))))
-    return cases[0], cases[1], 1.0, lowest
+    return cases[0], cases[1], 1.0, model
 
 
 def summarise(table: list[dict[str, Any]]) -> None:
     """Print which solver each budget is best spent on, and the geometric means of the ratios to the best peer."""
-    keys = ("auto", "optimised", "best peer, our grid")
+    keys = [
+        key for key in ("auto", "auto, untried", "optimised", "best peer, our grid") if any(key in r for r in table)
+    ]
     print("evaluations | solver of `auto` |", " | ".join(keys), "| best peer on most problems")
-    print("--- | --- | --- | --- | --- | ---")
+    print(*["---"] * (len(keys) + 3), sep=" | ")
     for nfe in sorted({row["nfe"] for row in table}):
         rows, cells = [row for row in table if row["nfe"] == nfe], []
         for key in keys:
@@ -216,8 +229,8 @@ def summarise(table: list[dict[str, Any]]) -> None:
             cells.append(f"{math.exp(sum(logs) / len(logs)):.2f}" if logs else "")
         names = [row["its name"] for row in rows]
         solver = LEARNED[max(known for known in LEARNED if known <= nfe)][0]
-        if nfe >= min(LEARNED_ON_NETWORKS) and rows[0]["problem"].startswith("network"):
-            solver = "velocity-4 corrected"
+        if "auto, untried" in rows[0]:
+            solver = ", ".join(dict.fromkeys(row["solver"] for row in rows))
         print(nfe, solver, *cells, max(names, key=names.count), sep=" | ")
 
 
@@ -284,12 +297,12 @@ def main() -> None:
         problems[f"network {name}"] = model_cases(trained(name), args.points)
     for name in [] if problems else list(JUDGED)[: args.problems]:
         (problem, std), (other, _) = case(JUDGED[name](), args.points, 7), case(JUDGED[name](), 96, 11)
-        problems[name] = (problem, other, std, 0.0)
+        problems[name] = (problem, other, std, None)
     for nfe in args.budgets:
         print(f"\n{nfe} evaluations | auto | optimised | best peer | its name | best peer, our grid")
         print("--- | --- | --- | --- | --- | ---")
-        for name, (problem, other, std, lowest) in problems.items():
-            row = {"problem": name, "nfe": nfe, **compare(problem, other, std, lowest, nfe, field)}
+        for name, (problem, other, std, model) in problems.items():
+            row = {"problem": name, "nfe": nfe, **compare(problem, other, std, model, nfe, field)}
             table.append(row)
             cells = [f"{row[key]:.1e}" if key in row else "" for key in ("auto", "optimised", "best peer")]
             print(name, *cells, row["its name"], f"{row['best peer, our grid']:.1e}", sep=" | ", flush=True)

@@ -38,7 +38,8 @@ function between(table: Record<string, number[]>, nfe: number): number[] {
 /** Name of the solver and inner noise levels, in standard deviations of the data. */
 function exactly(auto: Registry['auto'], nfe: number): [string, number[]] {
   const { learned } = auto;
-  if (nfe > Math.max(...budgets(learned))) return ['velocity-4 corrected', powers(nfe, 0.02 * Math.min(1, 50 / nfe), 0.7)];
+  if (nfe > Math.max(...budgets(learned)))
+    return ['velocity-4 corrected', powers(nfe, 0.02 * Math.min(1, 50 / nfe), 0.7)];
   const table = Object.fromEntries(Object.entries(learned).map(([n, { sigmas }]) => [n, sigmas]));
   return [learned[below(learned, nfe)].solver, between(table, nfe)];
 }
@@ -85,5 +86,8 @@ export function plan(
   const ratio = Math.log(sigmaMax) / Math.log(START);
   const least = levels.length ? levels[levels.length - 1] : 1;
   const under = least < lowest ? Math.log(lowest) / Math.log(least) : 1;
-  return { solver: spec(auto.candidates[name], lowest), sigmas: [sigmaMax, ...levels.map((s) => (s > 1 ? s ** ratio : s ** under)), 0] };
+  return {
+    solver: spec(auto.candidates[name], lowest),
+    sigmas: [sigmaMax, ...levels.map((s) => (s > 1 ? s ** ratio : s ** under)), 0],
+  };
 }
