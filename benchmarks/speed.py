@@ -188,7 +188,7 @@ def main() -> None:
     parser.add_argument("--no-example", action="store_true", help="leave out the whole example")
     args = parser.parse_args()
     points = ptd.DATASETS["swiss-roll"](4096, random_state=0)
-    config = ptd.TrainingConfig(epochs=args.epochs)
+    config = ptd.TrainingConfig(epochs=args.epochs, sigma_min=0.01, sigma_max=10.0)
     bare, lightning, difference = [], [], 0.0
     for repeat in range(args.repeats + 1):
         seconds_bare, a = train_bare(points, config)

@@ -106,8 +106,9 @@ def optimise_plan(
 ) -> Plan:  # fmt: skip
     """Return the solver and the grid that are best together for a trained network: which one is, differs between them.
 
-    A short descent for each solver of `auto.plans` tells which one to take (the shorter the more evaluations, since a
-    step of it costs their square), and a long one places its levels. The arguments are those of `optimise_sigmas`.
+    Descents for each solver of `auto.plans`, from several starts, tell which one to take (the shorter the more there
+    are and the more evaluations, since a step costs their square), and a long one places its levels. The arguments are
+    those of `optimise_sigmas`.
 
     Raises:
         ValueError: As `optimise_sigmas`.
@@ -116,11 +117,15 @@ def optimise_plan(
     _check_low(sigma_min, sigma_max)
     case = case_of(denoiser, x, sigma_max, sigma_min, sigma_data)
     path = _by_trajectory(denoiser, x, nfe, sigma_max, sigma_min)
-    iterations, trials = max(3, 5 * max_iterations // (4 * nfe)), []
-    for name, (solver, usual) in plans(nfe, sigma_max, sigma_data, sigma_min).items():
-        starts = _starts(path, usual, sigma_min, sigma_data)
-        grid = learn_sigmas([case], solver, starts, sigma_min=sigma_min, max_iterations=iterations)
-        trials.append((_log_error(case, _walk(case, solver, grid)[-1][0]), Plan(name, solver, grid)))
+    begun = [
+        Plan(name, solver, start)
+        for name, (solver, usual) in plans(nfe, sigma_max, sigma_data, sigma_min).items()
+        for start in _starts(path, usual, sigma_min, sigma_data)
+    ]
+    iterations, trials = min(max_iterations, max(3, 60 * max_iterations // (nfe**2 * len(begun)))), []
+    for trial in begun:
+        grid = learn_sigmas([case], trial.solver, [trial.sigmas], sigma_min=sigma_min, max_iterations=iterations)
+        trials.append((_log_error(case, _walk(case, trial.solver, grid)[-1][0]), trial._replace(sigmas=grid)))
     _, best = min(trials, key=lambda trial: trial[0])
     grid = learn_sigmas([case], best.solver, [best.sigmas], sigma_min=sigma_min, max_iterations=max_iterations)
     return best._replace(sigmas=grid)
@@ -256,12 +261,13 @@ def learn_sigmas(
         options = {"maxiter": iterations}
         return minimize(loss_and_slope, logs, jac=True, method="L-BFGS-B", bounds=bounds, options=options)
 
-    # The valley has branches: a few steps from each of several starts tell which one to follow.
     first = []
     for start in starts:
         depth = (sigma_max / start[:-1]).log()
         if sigma_min:
             depth = -span * torch.log1p(-(depth / span).clamp(max=0.99))
         first.append(depth.diff().clamp(min=0.02, max=7.0).log().numpy())
-    trials = [descend(logs, max(1, max_iterations // 5)) for logs in first]
-    return grid(descend(min(trials, key=lambda trial: float(trial.fun)).x, max_iterations).x)
+    if len(first) > 1:  # the valley has branches: a few steps from each start tell which one to follow
+        trials = [descend(logs, max(1, max_iterations // 5)) for logs in first]
+        first = [min(trials, key=lambda trial: float(trial.fun)).x]
+    return grid(descend(first[0], max_iterations).x)
