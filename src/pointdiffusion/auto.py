@@ -34,6 +34,9 @@ CANDIDATES: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 """Solvers that a budget chooses from."""
 
+for _name in ("angular-3", "velocity-4 corrected"):
+    CANDIDATES[f"{_name} denoised"] = {**CANDIDATES[_name], "final": "denoise"}  # where the data lie on a curve
+
 LEARNED: dict[int, tuple[str, tuple[float, ...]]] = {
     2: ("angular-3", (0.5138,)),
     3: ("angular-3", (0.79, 0.1783)),

@@ -22,12 +22,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pointdiffusion.auto import plan, plans
+from pointdiffusion.auto import CANDIDATES, plan, plans
 from pointdiffusion.config import unknown_name
 from pointdiffusion.denoisers import DenoiserFunction
 from pointdiffusion.noise import KarrasSchedule
 from pointdiffusion.sampling import exact_flow, make_solver, trajectory
-from pointdiffusion.solvers import Solver
+from pointdiffusion.solvers import Multistep, Solver
 
 METHODS = ("teacher", "trajectory")
 
@@ -106,9 +106,9 @@ def optimise_plan(
 ) -> Plan:  # fmt: skip
     """Return the solver and the grid that are best together for a trained network: which one is, differs between them.
 
-    Descents for each solver of `auto.plans`, from several starts, tell which one to take (the shorter the more there
-    are and the more evaluations, since a step costs their square), and a long one places its levels. The arguments are
-    those of `optimise_sigmas`.
+    Descents for each solver of `auto.plans`, some of them with the denoised point at their end too, tell which one to
+    take (the shorter the more there are and the more evaluations, since a step costs their square), and a long one
+    places its levels; at few evaluations from the two best. The arguments are those of `optimise_sigmas`.
 
     Raises:
         ValueError: As `optimise_sigmas`.
@@ -117,18 +117,20 @@ def optimise_plan(
     _check_low(sigma_min, sigma_max)
     case = case_of(denoiser, x, sigma_max, sigma_min, sigma_data)
     path = _by_trajectory(denoiser, x, nfe, sigma_max, sigma_min)
-    begun = [
-        Plan(name, solver, start)
-        for name, (solver, usual) in plans(nfe, sigma_max, sigma_data, sigma_min).items()
-        for start in _starts(path, usual, sigma_min, sigma_data)
-    ]
-    iterations, trials = min(max_iterations, max(3, 60 * max_iterations // (nfe**2 * len(begun)))), []
-    for trial in begun:
-        grid = learn_sigmas([case], trial.solver, [trial.sigmas], sigma_min=sigma_min, max_iterations=iterations)
-        trials.append((_log_error(case, _walk(case, trial.solver, grid)[-1][0]), trial._replace(sigmas=grid)))
-    _, best = min(trials, key=lambda trial: trial[0])
-    grid = learn_sigmas([case], best.solver, [best.sigmas], sigma_min=sigma_min, max_iterations=max_iterations)
-    return best._replace(sigmas=grid)
+    known = plans(nfe, sigma_max, sigma_data, sigma_min)
+    for name in [name for name in known if f"{name} denoised" in CANDIDATES]:
+        twin = f"{name} denoised"
+        known[twin] = Multistep(sigma_data=sigma_data, **CANDIDATES[twin]), known[name][1]
+    begun = [Plan(name, solver, start) for name, (solver, usual) in known.items() for start in (path, usual)]
+    iterations = min(max_iterations, max(3, 60 * max_iterations // (nfe**2 * len(begun))))
+
+    def descend(plan: Plan, most: int) -> tuple[float, Plan]:
+        grid = learn_sigmas([case], plan.solver, [plan.sigmas], sigma_min=sigma_min, max_iterations=most)
+        return _log_error(case, _walk(case, plan.solver, grid)[-1][0]), plan._replace(sigmas=grid)
+
+    trials = sorted((descend(plan, iterations) for plan in begun), key=lambda trial: trial[0])
+    ends = [descend(plan, max_iterations) for _, plan in trials[: 2 if nfe <= 8 else 1]]
+    return min(ends, key=lambda end: end[0])[1]
 
 
 def _check(name: str, count: int, x: Tensor, sigma_max: float) -> None:
