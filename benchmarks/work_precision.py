@@ -240,7 +240,7 @@ def draw(table: list[dict[str, Any]], path: Path) -> None:
     from matplotlib.figure import Figure
 
     names = list(dict.fromkeys(row["problem"] for row in table))
-    columns = min(3, len(names))
+    columns = 2 if len(names) == 4 else min(3, len(names))
     lines = -(-len(names) // columns)
     figure = Figure(figsize=(0.6 + 3.4 * columns, 0.6 + 2.8 * lines), layout="constrained")
     FigureCanvasAgg(figure)
