@@ -1,7 +1,7 @@
 """Draw the pictures of the page that the documents show, in a real browser: `python tools/screenshots.py`.
 
-Needs Chromium (Debian's package `chromium`), a font with Chinese letters (`fonts-noto-cjk`) and Playwright, which `make test`
-installs.
+Needs Chromium (Debian's package `chromium`), a font with Chinese letters (`fonts-noto-cjk`), and Playwright, which
+`make test` installs.
 """
 
 from __future__ import annotations

@@ -58,6 +58,7 @@ SHAPES = ("SwissRoll", "SCurve", "Moons", "Spirals", "Circles", "Checkerboard", 
 
 def registry() -> dict[str, Any]:
     """Return all of it."""
+    asked = [*(name for name, _ in LEARNED.values()), "velocity-4 corrected", *USUAL_ON_NETWORKS.values()]
     return {
         "version": __version__,
         "defaults": InferenceConfig().to_mapping(),
@@ -69,7 +70,7 @@ def registry() -> dict[str, Any]:
         "schedules": {name: found for name, kind in SCHEDULES.items() if (found := _schedule(kind()))},
         "datasets": {name: found for name, kind in DATASETS.items() if (found := _dataset(name, kind))},
         "auto": {
-            "candidates": CANDIDATES,
+            "candidates": {name: CANDIDATES[name] for name in dict.fromkeys(asked)},
             "learned": {str(nfe): {"solver": name, "sigmas": sigmas} for nfe, (name, sigmas) in LEARNED.items()},
             "usual_on_networks": {str(nfe): name for nfe, name in USUAL_ON_NETWORKS.items()},
             "learned_on_networks": {name: LEARNED_ON_NETWORKS[name] for name in USUAL_ON_NETWORKS.values()},
