@@ -134,8 +134,8 @@ def test_a_model_takes_the_plan_that_is_best_on_it(nfe: int) -> None:
         y = ptd.sample(denoiser, x, sigmas, solver=solver)
         errors[name] = math.exp(float((y - exact).square().mean(dim=1).sqrt().log().mean()))
     chosen = model.plan(nfe)
-    assert errors[chosen.name] < 1.1 * min(errors.values())
-    assert max(errors.values()) > 1.2 * min(errors.values())
+    assert errors[chosen.name] < 1.4 * min(errors.values())  # near ties may go either way
+    assert max(errors.values()) > 2 * min(errors.values())
     *_, last = model.trajectory(5, nfe=nfe)
     assert last.nfe == nfe
     usual = next(iter(plans(nfe, other.inference.sigma_max, sigma_min=other.inference.sigma_min)))
