@@ -39,7 +39,7 @@ from torch import Tensor
 
 import pointdiffusion as ptd
 from pointdiffusion.auto import LEARNED, plan
-from pointdiffusion.grids import Case
+from pointdiffusion.grids import Case, case_of
 
 LOWEST = 0.01
 """Lowest noise level of the networks that are trained here."""
@@ -209,9 +209,7 @@ def model_cases(model: ptd.DiffusionModel, num_points: int) -> tuple[Case, Case,
     cases = []
     for count, seed in ((num_points, 7), (96, 11)):
         x = model.noise(count, torch.Generator().manual_seed(seed), START)
-        y = ptd.exact_flow(denoiser, x, START, lowest, tolerance=1e-8).x
-        with torch.no_grad():
-            cases.append(Case(denoiser, x, denoiser(y, torch.tensor(lowest).to(y))))
+        cases.append(case_of(denoiser, x, START, lowest, 1.0, tolerance=1e-8))
     return cases[0], cases[1], 1.0, model
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -138,6 +139,8 @@ def test_a_model_takes_the_plan_that_is_best_on_it(nfe: int) -> None:
     assert max(errors.values()) > 2 * min(errors.values())
     *_, last = model.trajectory(5, nfe=nfe)
     assert last.nfe == nfe
+    model.inference = replace(model.inference, sigma_max=2 * high)  # what was found for another start is not taken
+    assert float(model.plan(nfe).sigmas[0]) == 2 * high
     usual = next(iter(plans(nfe, other.inference.sigma_max, sigma_min=other.inference.sigma_min)))
     assert other.plan(nfe).name == usual
 
@@ -165,6 +168,8 @@ def test_a_model_learns_its_own_grid_and_keeps_it(tmp_path: Path) -> None:
     assert (after.sample(50, nfe=4) == model.sample(50, nfe=4)).all()
     other = {"nfe": 4, "sigma_max": 0.8 * high}  # which the grid is not for
     assert (after.sample(50, **other) == model.sample(50, **other)).all()
+    after.inference = replace(after.inference, sigma_max=0.8 * high)
+    assert float(after.plan(4).sigmas[0]) == 0.8 * high
 
 
 def test_a_model_samples_with_noise() -> None:

@@ -156,6 +156,13 @@ def test_a_value_that_makes_no_sense_is_refused_by_name(kind: Any, name: str, va
         kind(**{name: value})
 
 
+@pytest.mark.parametrize("kind", [TrainingConfig, InferenceConfig])
+@pytest.mark.parametrize(("low", "high"), [(10.0, 10.0), (11.0, 10.0), (0.01, 0.001)])
+def test_levels_in_the_wrong_order_are_refused(kind: Any, low: float, high: float) -> None:
+    with pytest.raises(ValueError, match=r"sigma_min must lie below sigma_max, got .*; swap them\?"):
+        kind(sigma_min=low, sigma_max=high)
+
+
 def test_limits_themselves_are_in_range() -> None:
     """The ends of closed ranges are allowed."""
     TrainingConfig(batch_size=2**24, noise_draws=4096, learning_rate=10, weight_decay=0, ema_decay=0, ema_warmup=1)

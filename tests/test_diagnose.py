@@ -381,3 +381,10 @@ def test_fit_takes_the_range_that_fits_the_points(given: dict[str, float]) -> No
     for settings in (model.training, model.inference):
         assert settings is not None
         assert [settings.sigma_min, settings.sigma_max] == pytest.approx(list(wanted.values()), rel=1e-9)
+
+
+@pytest.mark.parametrize("given", [{"sigma_min": 50.0}, {"sigma_max": 1e-4}])
+def test_a_level_that_leaves_no_range_is_refused(given: dict[str, float]) -> None:
+    points = ptd.DATASETS["moons"](300, random_state=0)
+    with pytest.raises(ValueError, match="one of them chosen for the points, leave no range; give both"):
+        ptd.fit(points, ptd.TrainingConfig(epochs=1, **given))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import shutil
 import subprocess
@@ -132,8 +133,9 @@ def test_rows_are_drawn_but_not_told(full_page: str, plain: Any) -> None:
     model, training, held_out, _ = plain
     shown = re.sub(r"base64,[A-Za-z0-9+/=\s]*", "", full_page)
     values = np.abs(np.concatenate([training, held_out, model.sample(200, seed=0, num_steps=8)]).ravel())
-    for value in values[values > 0.1]:  # of smaller ones seven characters say too little to be told from a figure
-        assert f"{value:.6f}"[:7] not in shown
+    for value in values:
+        zeros = max(0, -math.floor(math.log10(value)) - 1)  # five digits that count, of small values as well
+        assert f"{value:.15f}"[: 7 + zeros] not in shown
     assert full_page.count("data:image/png;base64,") >= 2
     assert full_page.count("<use") < 400  # ticks, not dots
 

@@ -11,7 +11,8 @@ velocity of rectified flow along its time: what data of one Gaussian make of the
 long. All end by the local Gaussian (see `solvers.base`).
 
 A network may not be asked below the noise levels that it was trained at, and is rougher than an exact denoiser. With
-`sigma_min` solvers and grids are therefore those of `LEARNED_ON_NETWORKS`, and end at that level.
+`sigma_min` solvers and grids are therefore those of `LEARNED_ON_NETWORKS`, and end at that level; above the largest
+budget there, its levels are stretched.
 """
 
 from __future__ import annotations
@@ -36,6 +37,12 @@ CANDIDATES: dict[str, dict[str, Any]] = {
 
 for _name in ("angular-3", "velocity-4 corrected"):
     CANDIDATES[f"{_name} denoised"] = {**CANDIDATES[_name], "final": "denoise"}  # where the data lie on a curve
+
+
+def candidate(name: str, sigma_data: float, sigma_min: float) -> Multistep:
+    """Return the solver of this name, for data of this scale and a denoiser that may be asked down to `sigma_min`."""
+    return Multistep(sigma_data=sigma_data, sigma_min=sigma_min, **CANDIDATES[name])
+
 
 LEARNED: dict[int, tuple[str, tuple[float, ...]]] = {
     2: ("angular-3", (0.5138,)),
@@ -185,13 +192,18 @@ def plans(
     found: dict[str, tuple[Solver, Tensor]] = {}
     lowest = sigma_min / sigma_data
     for name, levels in (_on_network(nfe, lowest) if lowest else _on_exact(nfe)).items():
-        stretch, squeeze = math.log(sigma_max / sigma_data) / math.log(_START), 1.0
         if len(levels) and float(levels[-1]) < lowest:
-            squeeze = math.log(lowest) / math.log(float(levels[-1]))
-        inner = torch.where(levels > 1, levels**stretch, levels**squeeze) * sigma_data
+            levels = _ending_at(lowest, levels)
+        stretch = math.log(sigma_max / sigma_data) / math.log(_START)
+        inner = torch.where(levels > 1, levels**stretch, levels) * sigma_data
         grid = torch.cat([inner.new_tensor([sigma_max]), inner, inner.new_zeros(1)])
-        found[name] = Multistep(sigma_data=sigma_data, sigma_min=sigma_min, **CANDIDATES[name]), grid
+        found[name] = candidate(name, sigma_data, sigma_min), grid
     return found
+
+
+def _ending_at(last: float, levels: Tensor) -> Tensor:
+    """Return the levels with those below 1 stretched in the logarithm, so that they end at another."""
+    return torch.where(levels < 1, levels ** (math.log(last) / math.log(float(levels[-1]))), levels)
 
 
 def _on_exact(nfe: int) -> dict[str, Tensor]:
@@ -210,9 +222,7 @@ def _on_network(nfe: int, lowest: float) -> dict[str, Tensor]:
     known = {name: _between(table, nfe) for name, table in LEARNED_ON_NETWORKS.items() if _within(table, nfe)}
     if not known:  # as at the largest budget that is known, and down to where a network still knows more
         levels = _between(LEARNED_ON_NETWORKS[usual], nfe)
-        last = float(levels[-1])
-        deeper = math.log(max(lowest, min(last, 0.35 / nfe))) / math.log(last)
-        return {usual: torch.where(levels < 1, levels**deeper, levels)}
+        return {usual: _ending_at(max(lowest, min(float(levels[-1]), 0.35 / nfe)), levels)}
     return {usual: known.pop(usual), **known}
 
 

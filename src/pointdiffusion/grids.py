@@ -22,12 +22,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pointdiffusion.auto import CANDIDATES, plan, plans
+from pointdiffusion.auto import CANDIDATES, candidate, plan, plans
 from pointdiffusion.config import unknown_name
 from pointdiffusion.denoisers import DenoiserFunction
 from pointdiffusion.noise import KarrasSchedule
 from pointdiffusion.sampling import exact_flow, make_solver, trajectory
-from pointdiffusion.solvers import Multistep, Solver
+from pointdiffusion.solvers import Solver
 
 METHODS = ("teacher", "trajectory")
 
@@ -120,7 +120,7 @@ def optimise_plan(
     known = plans(nfe, sigma_max, sigma_data, sigma_min)
     for name in [name for name in known if f"{name} denoised" in CANDIDATES]:
         twin = f"{name} denoised"
-        known[twin] = Multistep(sigma_data=sigma_data, **CANDIDATES[twin]), known[name][1]
+        known[twin] = candidate(twin, sigma_data, sigma_min), known[name][1]
     begun = [Plan(name, solver, start) for name, (solver, usual) in known.items() for start in (path, usual)]
     iterations = min(max_iterations, max(3, 60 * max_iterations // (nfe**2 * len(begun))))
 

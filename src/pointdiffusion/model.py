@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import functools
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -16,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pointdiffusion import likelihood, sampling, twisted
-from pointdiffusion.auto import CANDIDATES, plans
+from pointdiffusion.auto import candidate, plans
 from pointdiffusion.bound import Bound, variational_bound
 from pointdiffusion.conditions import Conditions, Known, rows_of
 from pointdiffusion.config import InferenceConfig, TrainingConfig, unknown_name
@@ -30,7 +29,6 @@ from pointdiffusion.model_file import Backbone, about, class_name, network_of, r
 from pointdiffusion.networks import specification_of
 from pointdiffusion.noise import SCHEDULES, KarrasSchedule, LogLinearSchedule, NoiseSchedule
 from pointdiffusion.randomness import BOUND, CHUNK, GRIDS, IMPUTATION, SAMPLING, chunks, generator_for
-from pointdiffusion.solvers import Multistep
 from pointdiffusion.version import __version__
 
 Points = NDArray[np.float64]
@@ -117,7 +115,9 @@ class DiffusionModel:
     conditions: Conditions | None = None
     companion: Companion | None = None
     version: str = __version__
-    _plans: dict[int, Plan] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _trials: dict[tuple[float, float], tuple[Case, dict[int, Plan]]] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     @property
     def n_dims(self) -> int:
@@ -210,23 +210,19 @@ class DiffusionModel:
         """
         low, high, sigma_data = self.inference.sigma_min, self.inference.sigma_max, self.denoiser.sigma_data
         known = plans(nfe, high, sigma_data, low)
-        if nfe in self.grids:
+        if nfe in self.grids and self.grids[nfe][0] == high:
             name = self.grid_solvers.get(nfe, next(iter(known)))
-            solver = Multistep(sigma_data=sigma_data, sigma_min=low, **CANDIDATES[name])
-            return Plan(name, solver, torch.tensor(self.grids[nfe], dtype=torch.float64))
+            return Plan(name, candidate(name, sigma_data, low), torch.tensor(self.grids[nfe], dtype=torch.float64))
         if len(known) == 1 or self.conditions is not None:  # it may know nothing of the whole
             return Plan(next(iter(known)), *next(iter(known.values())))
-        if nfe not in self._plans:
-            self._plans[nfe] = choose_plan(self._trial, known)
-        return self._plans[nfe]
-
-    @functools.cached_property
-    def _trial(self) -> Case:
-        """A few points at the start and where the exact flow takes them, for trials of plans."""
-        high, sigma_data = self.inference.sigma_max, self.denoiser.sigma_data
-        denoiser = copy.deepcopy(self.denoiser).double().cpu().eval()
-        x = self.noise(TRIAL_POINTS, generator_for(0, GRIDS, 1), high)
-        return case_of(denoiser, x, high, self.inference.sigma_min, sigma_data, tolerance=1e-5)
+        if (low, high) not in self._trials:
+            denoiser = copy.deepcopy(self.denoiser).double().cpu().eval()
+            x = self.noise(TRIAL_POINTS, generator_for(0, GRIDS, 1), high)
+            self._trials[low, high] = case_of(denoiser, x, high, low, sigma_data, tolerance=1e-5), {}
+        case, chosen = self._trials[low, high]
+        if nfe not in chosen:
+            chosen[nfe] = choose_plan(case, known)
+        return chosen[nfe]
 
     def optimise_sigmas(self, nfe: int, *, num_points: int = 96, seed: int = 0) -> Tensor:
         """Find the noise levels that are best for this model and budget, and keep them: `sample(n, nfe=nfe)` uses them.

@@ -26,7 +26,7 @@ from pointdiffusion.config import InferenceConfig, TrainingConfig, unknown_name
 from pointdiffusion.data.tables import Standardiser, as_points, column_names
 from pointdiffusion.denoisers import Denoiser, DenoiserFunction, KarrasDenoiser
 from pointdiffusion.empirical import EmpiricalDenoiser, posterior_mean
-from pointdiffusion.evaluation.noise_range import choose_noise_range
+from pointdiffusion.evaluation.noise_range import complete_range
 from pointdiffusion.losses import denoising_loss, loss_weight
 from pointdiffusion.model import DiffusionModel
 from pointdiffusion.model_file import class_name
@@ -60,12 +60,10 @@ def _with_levels(
 ) -> tuple[TrainingConfig, tuple[float, float]]:
     """Return the settings with the lowest and the highest noise level, and the two."""
     low, high = config.sigma_min, config.sigma_max
-    if low is None or high is None:
-        usual = (0.01, 10.0)
-        if rows is not None:
-            found = choose_noise_range(rows, standardise=False)
-            usual = found.sigma_min, max(found.sigma_max, 2 * sigma_data)  # below that no solver of `auto` starts
-        low, high = usual[0] if low is None else low, usual[1] if high is None else high
+    if rows is None:
+        low, high = 0.01 if low is None else low, 10.0 if high is None else high
+    else:  # below two standard deviations no solver of `auto` starts
+        low, high = complete_range(low, high, rows, least_max=2 * sigma_data, standardise=False)
     return replace(config, sigma_min=low, sigma_max=high), (low, high)
 
 

@@ -205,14 +205,12 @@ def fit_chosen(
 def choose(parts: Parts, settings: RunSettings, *, budget: float | None, steps: int | None) -> RunSettings:
     """Return the settings of one network with what they leave open: the noise levels, and how many steps to train."""
     from pointdiffusion.config import InferenceConfig, TrainingConfig
-    from pointdiffusion.evaluation.noise_range import choose_noise_range
+    from pointdiffusion.evaluation.noise_range import complete_range
 
     known = dict(settings.training)
-    if known.get("sigma_min") is None or known.get("sigma_max") is None:
-        levels = choose_noise_range(parts.rows(parts.training))
-        known = {"sigma_min": levels.sigma_min, "sigma_max": levels.sigma_max} | {
-            name: value for name, value in known.items() if value is not None
-        }
+    given = TrainingConfig.from_mapping(known)
+    levels = complete_range(given.sigma_min, given.sigma_max, parts.rows(parts.training))
+    known["sigma_min"], known["sigma_max"] = levels
     if settings.missing == "mask":
         known.setdefault("mask", 0.5)
     if "batch_size" not in known:  # losses and checkpoints are taken once an epoch, which one step is too short for

@@ -167,6 +167,33 @@ def choose_noise_range(
     )  # fmt: skip
 
 
+def complete_range(
+    sigma_min: float | None, sigma_max: float | None, points: Any, *, least_max: float = 0.0, standardise: bool = True
+) -> tuple[float, float]:  # fmt: skip
+    """Return both ends of a range of noise levels, those that are None chosen from the points.
+
+    Args:
+        sigma_min: Lowest level.
+        sigma_max: Highest level.
+        points: Rows, shape `(N, D)`.
+        least_max: What a chosen highest level lies at or above.
+        standardise: As in `choose_noise_range`.
+
+    Raises:
+        ValueError: If what is chosen lies on the wrong side of what is given; as `choose_noise_range` besides.
+    """
+    if sigma_min is not None and sigma_max is not None:
+        return sigma_min, sigma_max
+    found = choose_noise_range(points, standardise=standardise)
+    low = found.sigma_min if sigma_min is None else sigma_min
+    high = max(found.sigma_max, least_max) if sigma_max is None else sigma_max
+    if low >= high:
+        raise ValueError(
+            f"sigma_min {low:g} and sigma_max {high:g}, one of them chosen for the points, leave no range; give both"
+        )
+    return low, high
+
+
 def _unnoticed_stop(x: Tensor) -> float:
     """Return the level at which stopping takes no more of the variance along any axis than N rows can tell."""
     variances = torch.linalg.eigvalsh(x.T @ x / len(x))
