@@ -37,7 +37,13 @@ def dev(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
             module.commands.append(["make venv"])
 
     monkeypatch.setattr(module.venv, "EnvBuilder", Builder)
-    monkeypatch.setattr(module, "run", lambda *command, **_: module.commands.append([str(part) for part in command]))
+
+    def note(*command: object, **_options: object) -> int:
+        module.commands.append([str(part) for part in command])
+        return 0
+
+    monkeypatch.setattr(module, "status_of", note)
+    monkeypatch.setattr(module, "captured", lambda *command: (note(*command), ""))
     return module
 
 
@@ -136,9 +142,40 @@ def test_the_page_is_built_with_what_python_tells_it(dev: ModuleType, monkeypatc
 def test_make_and_the_gate_call_dev() -> None:
     """Both commands are one line that calls `tools/dev.py`; the gate is `make test`."""
     makefile = (ROOT / "Makefile").read_text()
-    for target in ("swiss-roll", "test"):
+    for target in ("swiss-roll", "test", "fast", "lint", "types", "docs", "web", "clean"):
         assert f"{target}:\n\t@$(PYTHON) tools/dev.py {target} $(ARGS)\n" in makefile
     assert "\nmake test\n" in (ROOT / ".ci" / "run").read_text()
+
+
+@pytest.mark.parametrize(("broken", "status"), [("pytest", 3), ("mypy", 3), ("ruff", 3), ("nothing", 0)])
+def test_whatever_fails_fails_the_tests(
+    dev: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], broken: str, status: int
+) -> None:
+    """Linter and type checker run beside the tests; what they print is shown, and their status counts."""
+    run = lambda *command, **_: 3 if broken in map(str, command) else 0  # noqa: E731
+    monkeypatch.setattr(dev, "status_of", run)
+    monkeypatch.setattr(dev, "captured", lambda *command: (run(*command), f"{command[2]} says so\n"))
+    monkeypatch.setattr(dev, "set_up", lambda **_: None)
+    monkeypatch.setattr(dev, "web_modules", lambda: True)
+    if status:
+        with pytest.raises(SystemExit) as end:
+            dev.main(["test"])
+        assert end.value.code == status
+    else:
+        dev.main(["test"])
+    printed = capsys.readouterr().out
+    assert "mypy says so" in printed
+    assert printed.count("ruff says so") == 2
+
+
+def test_clean_leaves_the_environment(dev: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Caches go; `.venv` and results stay."""
+    monkeypatch.setattr(dev, "ROOT", tmp_path)
+    for name in (".venv", "swiss_roll_output", ".mypy_cache", "dist", "src/pointdiffusion/__pycache__"):
+        (tmp_path / name).mkdir(parents=True)
+    dev.main(["clean"])
+    assert {path.name for path in tmp_path.iterdir()} == {".venv", "swiss_roll_output", "src"}
+    assert not (tmp_path / "src" / "pointdiffusion" / "__pycache__").exists()
 
 
 def test_pins_fit_the_requirements() -> None:

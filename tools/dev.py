@@ -2,7 +2,12 @@
 
     python tools/dev.py swiss-roll [flags of the example]    set up, then run the whole example
     python tools/dev.py test [arguments of pytest]           set up, then lint, type check and run the tests
+    python tools/dev.py fast [arguments of pytest]           the tests without browsers and processes
+    python tools/dev.py lint                                 linter and formatter, which changes nothing
+    python tools/dev.py types                                the type checker
+    python tools/dev.py docs                                 run the examples of the documents and the gallery
     python tools/dev.py web                                  build the page in the browser again, from web/
+    python tools/dev.py clean                                remove caches and what was built; .venv stays
     python tools/dev.py setup                                set up only
 
 The page needs Node 20.19 or later, and only for those who change it: what is built is in the repository. The
@@ -19,6 +24,7 @@ import shutil
 import subprocess
 import sys
 import venv
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -68,14 +74,28 @@ def find_python() -> str:
     raise SystemExit(2)
 
 
+def status_of(*command: str | Path, cwd: Path = ROOT) -> int:
+    """Run a program in `.venv` and return its status."""
+    try:
+        return subprocess.run([str(part) for part in command], cwd=cwd, env=environment(), check=False).returncode
+    except KeyboardInterrupt:
+        return 130  # the program got the signal as well, and has said what there is to say
+
+
 def run(*command: str | Path, cwd: Path = ROOT) -> None:
     """Run a program in `.venv`; where it fails, end with its status."""
-    try:
-        status = subprocess.run([str(part) for part in command], cwd=cwd, env=environment(), check=False).returncode
-    except KeyboardInterrupt:
-        status = 130  # the program got the signal as well, and has said what there is to say
+    status = status_of(*command, cwd=cwd)
     if status:
         raise SystemExit(status)
+
+
+def captured(*command: str | Path) -> tuple[int, str]:
+    """Run a program in `.venv` out of sight; return its status and what it printed."""
+    done = subprocess.run(
+        [str(part) for part in command], cwd=ROOT, env=environment(), check=False, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
+    )  # fmt: skip
+    return done.returncode, done.stdout
 
 
 def works(python: Path) -> bool:
@@ -132,15 +152,64 @@ def swiss_roll(arguments: list[str]) -> None:
         say(f"the results lie in {ROOT / 'swiss_roll_output'}")
 
 
+LINT = (("ruff", "check", "."), ("ruff", "format", "--check", "."))
+TYPES = (("mypy",),)
+WORKERS = ("-n", "2", "--dist", "loadfile")
+FAST = ("-m", "not browser and not processes")
+
+
+def check(*modules: tuple[str, ...]) -> None:
+    """Run Python modules one after the other, all of them, and fail if one did."""
+    failed = [status for module in modules if (status := status_of(python_of_venv(), "-m", *module))]
+    if failed:
+        raise SystemExit(failed[0])
+
+
+def lint(_arguments: list[str]) -> None:
+    """Run the linter, and the formatter without letting it change anything."""
+    check(*LINT)
+
+
+def types(_arguments: list[str]) -> None:
+    """Run the type checker."""
+    check(*TYPES)
+
+
 def test(arguments: list[str]) -> None:
     """Run linter, type checker and tests; with arguments, pytest alone."""
     python = python_of_venv()
-    if not arguments:
-        run(python, "-m", "ruff", "check", ".")
-        run(python, "-m", "ruff", "format", "--check", ".")
-        run(python, "-m", "mypy")
-        arguments = ["-n", "2"]
-    run(python, "-m", "pytest", *arguments)
+    if arguments:
+        run(python, "-m", "pytest", *arguments)
+        return
+    # The checks take one core for less than a minute, at a time when workers import and collect.
+    with ThreadPoolExecutor(1) as pool:
+        checks = [pool.submit(captured, python, "-m", *module) for module in (*LINT, *TYPES)]
+        status = status_of(python, "-m", "pytest", *WORKERS, "--durations", "25")
+        for done in checks:
+            found, text = done.result()
+            print(text, end="", flush=True)
+            status = status or found
+    if status:
+        raise SystemExit(status)
+
+
+def fast(arguments: list[str]) -> None:
+    """Run the tests that start neither a browser nor a process, for the inner loop."""
+    run(python_of_venv(), "-m", "pytest", *WORKERS, *FAST, "-q", *arguments)
+
+
+def docs(arguments: list[str]) -> None:
+    """Run every example of the documents and the scripts of the gallery."""
+    run(python_of_venv(), "-m", "pytest", *WORKERS, "tests/test_documents.py", "tests/test_gallery.py", *arguments)
+
+
+def clean(_arguments: list[str]) -> None:
+    """Remove caches and what was built; the environment and the results of the example stay."""
+    for name in ("build", "dist", ".mypy_cache", ".pytest_cache", ".ruff_cache", ".hypothesis", "web/build"):
+        shutil.rmtree(ROOT / name, ignore_errors=True)
+    for folder in ("src", "tests", "tools", "benchmarks", "playground", "docs"):
+        for cache in (ROOT / folder).rglob("__pycache__"):
+            shutil.rmtree(cache, ignore_errors=True)
 
 
 def web_modules() -> bool:
@@ -172,16 +241,24 @@ def web(_arguments: list[str]) -> None:
     run(str(shutil.which("npm")), "run", "--silent", "build", cwd=ROOT / "web")
 
 
+COMMANDS = {
+    "swiss-roll": swiss_roll, "test": test, "fast": fast, "lint": lint, "types": types, "docs": docs, "web": web,
+    "clean": clean, "setup": lambda _arguments: None,
+}  # fmt: skip
+WITHOUT_TESTS = ("swiss-roll", "setup", "web")
+"""Commands that what the example needs will do for."""
+
+
 def main(argv: list[str]) -> None:
     """Set up and run what the first argument names."""
-    commands = {"swiss-roll": swiss_roll, "test": test, "web": web, "setup": lambda _arguments: None}
-    if not argv or argv[0] not in commands:
+    if not argv or argv[0] not in COMMANDS:
         print(__doc__)
         raise SystemExit(0 if argv and argv[0] in ("-h", "--help") else 2)
-    set_up(for_tests=argv[0] == "test")
-    if argv[0] == "test":
+    if argv[0] != "clean":
+        set_up(for_tests=argv[0] not in WITHOUT_TESTS)
+    if argv[0] in ("test", "fast"):
         web_modules()
-    commands[argv[0]](argv[1:])
+    COMMANDS[argv[0]](argv[1:])
 
 
 if __name__ == "__main__":
