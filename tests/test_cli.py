@@ -271,6 +271,25 @@ def test_folders_that_are_no_runs_are_never_replaced(here: Path, capsys: pytest.
     assert Path("papers/thesis.tex").read_text() == "years"
 
 
+def test_force_keeps_permissions_and_links_and_refuses_what_is_no_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Before any work is done, for every command that writes a file."""
+    monkeypatch.chdir(tmp_path)
+    Path("behind.csv").write_text("old")
+    Path("behind.csv").chmod(0o640)
+    Path("link.csv").symlink_to("behind.csv")
+    os.mkfifo("pipe.csv")
+    assert "exists already" in refused(capsys, "datasets", "moons", "-n", "5", "-o", "link.csv")
+    assert main(["datasets", "moons", "-n", "5", "-o", "link.csv", "--force"]) == 0
+    assert Path("link.csv").is_symlink()
+    assert Path("behind.csv").read_text().count("\n") == 6
+    assert Path("behind.csv").stat().st_mode & 0o777 == 0o640
+    for arguments in (["datasets", "moons"], ["sample", "run"], ["export", "run"]):
+        assert "device or a pipe" in refused(capsys, *arguments, "-o", "pipe.csv", "--force")
+    assert Path("pipe.csv").is_fifo()
+
+
 @pytest.mark.parametrize("exchange", [True, False])
 def test_a_run_takes_its_name_in_one_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, exchange: bool) -> None:
     """With and without the exchange of two folders that Linux knows."""

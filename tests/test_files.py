@@ -7,10 +7,12 @@ import hashlib
 import io
 import os
 import signal
+import socket
 import stat
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 import zipfile
 from collections.abc import Iterator
@@ -173,17 +175,175 @@ def test_a_killed_writer_leaves_a_whole_file(tmp_path: Path, delay: float) -> No
     assert set(tmp_path.iterdir()) == {path, other}
 
 
+@pytest.mark.skipif(os.name == "nt", reason="locks of POSIX")
 def test_leftovers_are_removed_by_the_name_of_their_file(tmp_path: Path) -> None:
     """What a killed write of this file left goes; the file itself, and what belongs to others, stays."""
     kept = [
-        tmp_path / name for name in ("model.pt", ".model.pt", ".model.ptx.1.tmp", ".other.pt.1.tmp", "model.pt.tmp")
-    ]
-    gone = [tmp_path / name for name in (".model.pt.abc.tmp", ".model.pt.x_1.tmp")]
-    for path in (*kept, *gone):
-        path.touch()
+        "model.pt", ".model.pt", "model.pt.tmp", ".model.ptx.ptd-01234567.tmp", ".other.pt.ptd-01234567.tmp",
+        ".model.pt.gz.ptd-01234567.tmp", ".model.pt.notes.tmp", ".model.pt.abcd_123.tmp", ".model.pt.ptd-0123456z.tmp",
+        ".model.pt.ptd-01234567.tmp.tmp",
+    ]  # fmt: skip
+    gone = [".model.pt.ptd-01234567.tmp", ".model.pt.ptd-fedcba98.tmp"]
+    for name in (*kept, *gone):
+        (tmp_path / name).touch()
     remove_leftovers(tmp_path, "model.pt")
-    assert set(tmp_path.iterdir()) == set(kept)
+    assert {path.name for path in tmp_path.iterdir()} == set(kept)
     remove_leftovers(tmp_path / "missing", "model.pt")  # nothing to do is no fault
+
+
+def test_temporary_files_of_others_stay(tmp_path: Path) -> None:
+    """Names like those that a writer might choose, and the user's own: `d.csv` is not `d.csv.gz`."""
+    names = [".mine.csv.notes.tmp", ".mine.csv.gz.k3jd8_2a.tmp", ".mine.csv.k3jd8_2a.tmp", ".mine.csv.tmp"]
+    for name in names:
+        (tmp_path / name).write_text("notes")
+    write_atomic(tmp_path / "mine.csv", b"x")
+    assert {path.name for path in tmp_path.iterdir()} == {*names, "mine.csv"}
+
+
+@pytest.mark.parametrize("other", ["d.csv", "d.csv.gz"])
+def test_a_writer_in_the_middle_of_another_harms_neither(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, other: str
+) -> None:
+    """The moment that matters, without a race: one write is synced, and then a whole other one takes place."""
+    fsync = os.fsync
+
+    def write_another(handle: int) -> None:
+        monkeypatch.setattr(os, "fsync", fsync)
+        fsync(handle)
+        command = "import sys, pointdiffusion; pointdiffusion.write_atomic(sys.argv[1], b'other')"
+        subprocess.run([sys.executable, "-c", command, str(tmp_path / other)], check=True, timeout=60)
+
+    monkeypatch.setattr(os, "fsync", write_another)
+    write_atomic(tmp_path / "d.csv", b"first")
+    assert (tmp_path / "d.csv").read_bytes() == b"first"  # the last to take the name
+    if other != "d.csv":
+        assert (tmp_path / other).read_bytes() == b"other"
+    assert {path.name for path in tmp_path.iterdir()} == {"d.csv", other}
+
+
+def test_many_writers_of_one_file(tmp_path: Path) -> None:
+    """Threads that write one file and its neighbour: no write fails, and each file is whole."""
+    failures: list[BaseException] = []
+
+    def write(name: str, letter: bytes) -> None:
+        try:
+            for _ in range(40):
+                write_atomic(tmp_path / name, letter * 1000)
+        except BaseException as error:
+            failures.append(error)
+
+    writers = [
+        threading.Thread(target=write, args=job) for job in [("b.csv", b"1"), ("b.csv", b"2"), ("b.csv.gz", b"3")]
+    ]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join(60)
+    assert failures == []
+    assert (tmp_path / "b.csv").read_bytes() in (b"1" * 1000, b"2" * 1000)
+    assert {path.name for path in tmp_path.iterdir()} == {"b.csv", "b.csv.gz"}
+
+
+def test_a_temporary_file_that_was_taken_for_a_leftover_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another writer may find the file in the moment before it is locked."""
+    fcntl = pytest.importorskip("fcntl")
+    flock, taken = fcntl.flock, list[str]()
+
+    def tidy_first(handle: int, kind: int) -> None:
+        if not taken:
+            taken.extend(path.name for path in tmp_path.iterdir())
+            monkeypatch.setattr(fcntl, "flock", flock)
+            remove_leftovers(tmp_path, "result")
+            assert list(tmp_path.iterdir()) == []
+        flock(handle, kind)
+
+    monkeypatch.setattr(fcntl, "flock", tidy_first)
+    write_atomic(tmp_path / "result", b"x")
+    assert len(taken) == 1
+    assert (tmp_path / "result").read_bytes() == b"x"
+    assert [path.name for path in tmp_path.iterdir()] == ["result"]
+
+
+@pytest.mark.parametrize("length", [1, 50, 51, 240, 255])
+def test_a_name_as_long_as_the_system_allows(tmp_path: Path, length: int) -> None:
+    path = tmp_path / ("x" * length)
+    write_atomic(path, b"x")
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="permissions of POSIX")
+@pytest.mark.parametrize("mode", [0o600, 0o640, 0o644, 0o444, 0o755, 0o666])
+def test_a_file_that_is_replaced_keeps_its_permissions(tmp_path: Path, mode: int) -> None:
+    """What was private stays so: already while it is written, and whatever the umask."""
+    path = tmp_path / "result"
+    path.write_bytes(b"old")
+    path.chmod(mode)
+    with _umask(0o022):
+        write_atomic(path, b"new")
+    assert path.read_bytes() == b"new"
+    assert stat.S_IMODE(path.stat().st_mode) == mode
+
+
+@pytest.mark.skipif(os.name == "nt", reason="permissions of POSIX")
+def test_a_private_file_is_private_while_it_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, fsync, modes = tmp_path / "result", os.fsync, list[int]()
+    path.touch(0o600)
+
+    def spy(handle: int) -> None:
+        modes.append(stat.S_IMODE(os.fstat(handle).st_mode))
+        fsync(handle)
+
+    monkeypatch.setattr(os, "fsync", spy)
+    with _umask(0):
+        write_atomic(path, b"new")
+    assert modes[:1] == [0o600]
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root gives files away")
+def test_a_file_that_is_replaced_keeps_its_owner(tmp_path: Path) -> None:
+    path = tmp_path / "result"
+    path.write_bytes(b"old")
+    os.chown(path, 1234, 2345)
+    write_atomic(path, b"new")
+    assert (path.stat().st_uid, path.stat().st_gid) == (1234, 2345)
+
+
+@pytest.mark.parametrize("there", [True, False], ids=["to a file", "to nothing yet"])
+def test_a_symbolic_link_stays_one(tmp_path: Path, there: bool) -> None:
+    """The file behind it is written, beside itself, and the links on the way stay."""
+    far, near = tmp_path / "far", tmp_path / "near"
+    far.mkdir()
+    near.mkdir()
+    if there:
+        (far / "result").write_bytes(b"old")
+    (near / "first").symlink_to("second")
+    (near / "second").symlink_to(Path("..") / "far" / "result")
+    write_atomic(near / "first", b"new")
+    assert (far / "result").read_bytes() == b"new"
+    assert not (far / "result").is_symlink()
+    assert {path.name for path in near.iterdir() if path.is_symlink()} == {"first", "second"}
+    assert [path.name for path in far.iterdir()] == ["result"]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="pipes and devices of POSIX")
+def test_pipes_sockets_and_circles_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing takes their place, and nothing waits for a reader; devices are not tried, lest a fault destroy one."""
+    monkeypatch.chdir(tmp_path)  # paths of sockets are short
+    os.mkfifo("pipe")
+    Path("link").symlink_to("pipe")
+    Path("circle").symlink_to("circle")
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind("socket")
+        for target in ("pipe", "link", "socket"):
+            with pytest.raises(ValueError, match="device or a pipe"):
+                write_atomic(target, b"x")
+        with pytest.raises(OSError, match="symbolic links"):
+            write_atomic("circle", b"x")
+        assert Path("pipe").is_fifo()
+        assert Path("socket").is_socket()
+    assert {path.name for path in tmp_path.iterdir()} == {"pipe", "link", "circle", "socket"}
 
 
 def test_what_cannot_be_written_is_an_os_error(tmp_path: Path) -> None:

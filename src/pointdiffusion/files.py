@@ -1,7 +1,9 @@
 """The one way to write a file, and the seal that shows when one was damaged.
 
 A file appears whole or not at all: the bytes go to a temporary file in the same folder, are forced to the disk, and
-then take the name in one step (`os.replace`). Whoever is killed in between leaves the earlier file as it was.
+then take the name in one step (`os.replace`). Whoever is killed in between leaves the earlier file as it was, and a
+temporary file that the next writer of the same name removes. A writer locks its temporary file, and the system drops
+the lock when the process ends, so the file of a writer that is still at work is never taken for a leftover.
 
 A *sealed* file is an ordinary zip archive (what `torch.save` writes) whose archive comment holds the SHA-256 of all
 the bytes before it. Every tool that reads the archive still does, and a flipped bit anywhere is noticed before
@@ -11,55 +13,126 @@ anything is parsed.
 from __future__ import annotations
 
 import contextlib
+import errno
 import glob
 import hashlib
 import io
 import os
+import re
+import secrets
+import stat
 import struct
-import tempfile
 import zipfile
 from pathlib import Path
+
+try:
+    import fcntl
+except ImportError:  # Windows, where a file that is open can be neither removed nor replaced
+    fcntl = None  # type: ignore[assignment]
 
 _SEAL = b"pointdiffusion-sha256:"
 _END_OF_ARCHIVE = b"PK\x05\x06"
 _SEALED_TAIL = len(_SEAL) + 64  # the digest is written in hexadecimal
+_TOKEN = re.compile(r"ptd-[0-9a-f]{8}\.tmp")
+
+
+def regular_target(path: str | os.PathLike[str]) -> Path:
+    """Return the regular file that writing to `path` makes or replaces, behind any symbolic links.
+
+    Raises:
+        ValueError: If a pipe, a device or a socket is there.
+        OSError: If a folder is there, or the links go in circles.
+    """
+    target = Path(path)
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        mode = target.stat().st_mode
+        if stat.S_ISDIR(mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(target))
+        if not stat.S_ISREG(mode):
+            raise ValueError(f"{target} is a device or a pipe, no file; give the name of a file, or - for a stream")
+    return Path(os.path.realpath(target)) if target.is_symlink() else target
 
 
 def write_atomic(path: str | os.PathLike[str], payload: bytes) -> None:
     """Write `payload` to `path`, whole or not at all.
+
+    A file that is replaced keeps its permissions, and a symbolic link stays one: the file that it leads to is
+    replaced. Several processes and threads may write the same file at once; the last one wins.
 
     Args:
         path: Target file; its folder is made if it is missing.
         payload: What the file will hold.
 
     Raises:
+        ValueError: If a pipe or a device is there.
         OSError: If the disk is full or the folder cannot be written; the earlier file is then untouched.
     """
-    target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    target = regular_target(path)
+    earlier = target.stat() if target.exists() else None
     remove_leftovers(target.parent, target.name)
-    handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".tmp")
+    handle, temporary = _temporary_file(target, 0o666 if earlier is None else earlier.st_mode & 0o777 | 0o600)
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(payload)
             file.flush()
+            if earlier is not None:
+                _take_over(temporary, earlier)
             os.fsync(file.fileno())
-        # mkstemp keeps others out; a result is as readable as any file that the user makes.
-        umask = os.umask(0)
-        os.umask(umask)
-        Path(name).chmod(0o666 & ~umask)
-        Path(name).replace(target)
+            if fcntl is None:
+                file.close()
+            temporary.replace(target)  # before the lock goes
     except BaseException:
         with contextlib.suppress(OSError):
-            Path(name).unlink()
+            temporary.unlink()
         raise
 
 
-def remove_leftovers(folder: Path, name: str) -> None:
-    """Remove what a writer of `folder / name` may have left when it was killed."""
-    for leftover in folder.glob(f".{glob.escape(name)}.*.tmp"):
+def _temporary_file(target: Path, mode: int) -> tuple[int, Path]:
+    """Return a new file beside `target`, open and locked, and its path."""
+    visible = target.name[:50]  # 200 bytes at most: any name that a system allows has room for the rest
+    while True:
+        path = target.with_name(f".{visible}.ptd-{secrets.token_hex(4)}.tmp")
+        with contextlib.suppress(FileExistsError):
+            handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), mode)
+            if _lock(handle) and os.fstat(handle).st_nlink:  # nobody took it for a leftover before it was locked
+                return handle, path
+            os.close(handle)
+
+
+def _lock(handle: int) -> bool:
+    """Lock an open file, and return whether no other holds it; true where the file system knows no locks."""
+    if fcntl is not None:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            return error.errno not in (errno.EWOULDBLOCK, errno.EACCES)
+    return True
+
+
+def _take_over(path: Path, earlier: os.stat_result) -> None:
+    """Give a file the owner, where the system lets us, and the permissions of the one that it replaces."""
+    if os.name != "nt":
         with contextlib.suppress(OSError):
-            leftover.unlink()
+            os.chown(path, earlier.st_uid, earlier.st_gid)
+    path.chmod(earlier.st_mode & 0o777)
+
+
+def remove_leftovers(folder: Path, name: str) -> None:
+    """Remove the temporary files that writers of `folder / name` left when they were killed, and no others."""
+    if fcntl is None:
+        return
+    start = f".{name[:50]}."
+    for path in folder.glob(f"{glob.escape(start)}*"):
+        if not _TOKEN.fullmatch(path.name[len(start) :]):
+            continue
+        with contextlib.suppress(OSError):
+            handle = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK)
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                path.unlink()
+            finally:
+                os.close(handle)
 
 
 def seal(archive: bytes) -> bytes:

@@ -14,6 +14,8 @@ from pathlib import Path
 
 import typer
 
+from pointdiffusion.files import regular_target, write_atomic
+
 STREAM = "-"
 """Stands for standard input where a table is read, and for standard output where one is written."""
 
@@ -60,13 +62,14 @@ def check_target(target: str, *, force: bool) -> None:
     """Refuse a file that is there already, or cannot be, before any work is done.
 
     Raises:
-        ValueError: If it exists and `force` is not given, or if its folder cannot hold it.
+        ValueError: If it exists and `force` is not given, if it is a folder, a pipe or a device, or if its folder
+            cannot hold it.
     """
-    path = Path(target)
     if target == STREAM:
         return
-    if path.is_dir():
+    if Path(target).is_dir():
         raise ValueError(f"{target} is a folder; give the name of a file in it")
+    path = regular_target(target)
     if path.exists() and not force:
         raise ValueError(f"{target} exists already; give another name with -o, or --force to replace it")
     nearest = path.parent
@@ -88,8 +91,6 @@ def check_table_target(target: str, *, force: bool) -> None:
 
 def write_file(target: str, payload: bytes) -> None:
     """Write a result to a file, whole or not at all, or to standard output."""
-    from pointdiffusion.files import write_atomic
-
     if target == STREAM:
         sys.stdout.buffer.write(payload)
         sys.stdout.buffer.flush()

@@ -14,7 +14,7 @@ import numpy as np
 
 from pointdiffusion.data.cells import guard_formula
 from pointdiffusion.data.sources import no_pyarrow
-from pointdiffusion.files import write_atomic
+from pointdiffusion.files import regular_target, write_atomic
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -64,9 +64,7 @@ def check_target(target: str | os.PathLike[str], *, force: bool = False) -> str:
         raise ValueError(f"{path} is a folder; give the name of a file in it, as in {path / 'samples.csv'}")
     if kind is None:
         raise ValueError(f"{path.name} does not say how to write it; end the name in one of {', '.join(FORMATS)}")
-    if path.exists() and not path.is_file():
-        raise ValueError(f"{path} is a device or a pipe, no file; write to - for standard output")
-    if path.exists() and not force:
+    if regular_target(path).exists() and not force:
         raise ValueError(f"{path} is there already; overwrite it with --force (force=True), or give another name")
     return kind
 
