@@ -1,24 +1,39 @@
 """The folder of a run: its `config.yaml`, its table, and how it comes to be whole or not at all.
 
 A run is built in a hidden folder beside its place and takes its name in one step. Whoever is killed in between leaves
-the earlier run as it was, and the hidden folder with its checkpoint, from which `--resume` goes on.
+the earlier run as it was, and the hidden folder with its checkpoint, from which `--resume` goes on. Only what a run
+writes is ever deleted: other files in an earlier run move to the new one, and where a command was killed before it
+moved them, the next one does.
 """
 
 from __future__ import annotations
 
 import ctypes
 import ctypes.util
+import errno
 import os
 import shutil
-from collections.abc import Iterator
+import stat
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import Any
 
 MODEL, CONFIG, REPORT = "model.pt", "config.yaml", "report.html"
 LOGS, CHOICES = "lightning_logs", "selection.txt"
 NETWORKS = "networks"  # of a choice by folds, until it is made
-PARTS = (MODEL, CONFIG, LOGS, CHOICES, REPORT)
-"""What a run holds; other files in its folder are the user's."""
+CHECKPOINTS = "checkpoints"  # of a single network, until it is trained
+FILE, WHOLE = "file", "whole"
+FILES = dict.fromkeys((MODEL, CONFIG, CHOICES, REPORT), FILE)
+PARTS: dict[str, Any] = {
+    **FILES,
+    ".*.ptd-????????.tmp": FILE,  # of `write_atomic`, killed
+    LOGS: {"version_*": dict.fromkeys(("metrics.csv", "hparams.yaml", "events.out.tfevents.*"), FILE)},
+}
+"""What a run holds, by name: files, and folders with their files; all else in its folder is the user's."""
+UNFINISHED_PARTS: dict[str, Any] = {**PARTS, CHECKPOINTS: WHOLE, NETWORKS: WHOLE}
+"""What a run holds while it is built."""
 
 
 def model_path(path: str) -> Path:
@@ -41,9 +56,14 @@ def unfinished(folder: Path) -> Path:
     return folder.parent / f".{folder.name}.unfinished"
 
 
+def replaced(folder: Path) -> Path:
+    """Return where an earlier run is while another takes its name."""
+    return folder.parent / f".{folder.name}.replaced"
+
+
 def has_checkpoint(folder: Path) -> bool:
     """Return whether an unfinished run can be gone on with."""
-    places = ("checkpoints/*.ckpt", f"{NETWORKS}/*/*/checkpoints/*.ckpt", f"{NETWORKS}/*/*/{MODEL}")
+    places = (f"{CHECKPOINTS}/*.ckpt", f"{NETWORKS}/*/*/{CHECKPOINTS}/*.ckpt", f"{NETWORKS}/*/*/{MODEL}")
     return any(True for place in places for _ in folder.glob(place))
 
 
@@ -59,6 +79,7 @@ def check_place(target: str, *, force: bool, resume: bool) -> Path:
     nearest = next((parent for parent in folder.parents if parent.exists()), folder)
     if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
         raise ValueError(f"{target} cannot be made in {nearest}; give another folder with -o")
+    recover(folder)
     inside = [entry.name for entry in folder.iterdir()] if folder.exists() else []
     if inside and not {MODEL, CONFIG} <= set(inside):
         raise ValueError(f"{target} holds other things than a run; give a new folder with -o")
@@ -88,43 +109,94 @@ def staged(folder: Path, *, resume: bool) -> Iterator[Path]:
     """
     stage = unfinished(folder)
     stage.mkdir(parents=True, exist_ok=True)
-    handle = os.open(stage, os.O_RDONLY)
-    try:
-        _lock(handle, folder)
+    with _locked(stage, folder):
+        home = folder if folder.exists() else None
+        if home is not None:
+            stage.chmod(stat.S_IMODE(home.stat().st_mode))
         if not resume:
-            _empty(stage)
+            _empty(stage, home, UNFINISHED_PARTS)
         try:
             yield stage
         except BaseException as error:
             unusable = isinstance(error, ValueError) and not resume
             if unusable or not has_checkpoint(stage):
-                shutil.rmtree(stage, ignore_errors=True)
+                with suppress(OSError):
+                    _discard(stage, home, UNFINISHED_PARTS)
             raise
-        for part in ("checkpoints", NETWORKS):
+        for part in (CHECKPOINTS, NETWORKS):
             shutil.rmtree(stage / part, ignore_errors=True)
         _publish(stage, folder)
+
+
+def recover(folder: Path) -> None:
+    """Finish what a command left undone that was killed while it put a run in the place of another."""
+    aside, stage = replaced(folder), unfinished(folder)
+    with suppress(FileNotFoundError, BusyError), _locked(aside, folder):
+        if not folder.exists():
+            (stage if (stage / MODEL).exists() and not has_checkpoint(stage) else aside).rename(folder)
+        if aside.exists():
+            _discard(aside, folder, PARTS)
+    with suppress(FileNotFoundError, BusyError), _locked(stage, folder):
+        if not has_checkpoint(stage):
+            _discard(stage, folder if folder.exists() else None, UNFINISHED_PARTS)
+
+
+class BusyError(ValueError):
+    """Another command is writing the run."""
+
+
+@contextmanager
+def _locked(place: Path, folder: Path, *, wait: bool = False) -> Iterator[None]:
+    """Keep other commands from a folder that belongs to a run; the lock goes with its process."""
+    try:
+        import fcntl
+    except ImportError:  # not on Windows
+        yield
+        return
+    handle = os.open(place, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            busy = not place.exists() or not os.path.samestat(os.fstat(handle), place.stat())  # it was just moved
+        except OSError as error:
+            busy = error.errno == errno.EWOULDBLOCK  # else the file system knows no locks
+        if busy:
+            raise BusyError(f"another command is writing {folder}; wait for it, or give another folder with -o")
+        yield
     finally:
         os.close(handle)
 
 
-def _lock(handle: int, folder: Path) -> None:
-    """Keep a second command from building the same run; the lock goes with its process."""
-    try:
-        import fcntl
-    except ImportError:  # not on Windows
-        return
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        raise ValueError(f"another command is writing {folder}; wait for it, or give another folder with -o") from error
+def _discard(old: Path, home: Path | None, parts: Mapping[str, Any]) -> None:
+    """Empty a folder as `_empty` does, and delete it if nothing stays."""
+    _empty(old, home, parts)
+    with suppress(OSError):
+        old.rmdir()
 
 
-def _empty(folder: Path) -> None:
-    for entry in folder.iterdir():
-        if entry.is_dir() and not entry.is_symlink():
+def _empty(old: Path, home: Path | None, parts: Mapping[str, Any]) -> None:
+    """Delete the parts of a run in `old`, and move all else to `home`; without a home it stays."""
+    for entry in list(old.iterdir()):
+        real_folder = entry.is_dir() and not entry.is_symlink()
+        kind = next((kind for name, kind in parts.items() if fnmatchcase(entry.name, name)), None)
+        if kind == WHOLE and real_folder:
             shutil.rmtree(entry)
-        else:
+        elif kind == FILE and entry.is_file() and not entry.is_symlink():
             entry.unlink()
+        elif isinstance(kind, dict) and real_folder:
+            _discard(entry, home and home / entry.name, kind)
+        elif home is not None:
+            home.mkdir(parents=True, exist_ok=True)
+            entry.rename(_free(home / entry.name))
+
+
+def _free(path: Path) -> Path:
+    """Return a path where nothing is: the given one, or one whose name says that it holds what was there earlier."""
+    count, free = 1, path
+    while os.path.lexists(free):
+        free = path.with_name(f"{path.name}.earlier{count if count > 1 else ''}")
+        count += 1
+    return free
 
 
 def _publish(stage: Path, folder: Path) -> None:
@@ -132,15 +204,17 @@ def _publish(stage: Path, folder: Path) -> None:
     if not folder.exists() or not any(folder.iterdir()):
         stage.replace(folder)
         return
-    if not _exchange(stage, folder):  # two steps where the system knows no exchange
-        aside = folder.parent / f".{folder.name}.replaced"
-        folder.rename(aside)
-        stage.rename(folder)
-        aside.rename(stage)
-    for entry in stage.iterdir():
-        if entry.name not in PARTS and not (folder / entry.name).exists():
-            entry.rename(folder / entry.name)
-    shutil.rmtree(stage, ignore_errors=True)
+    for name in FILES:
+        if (folder / name).is_file() and (stage / name).exists():
+            (stage / name).chmod(stat.S_IMODE((folder / name).stat().st_mode))
+    aside = replaced(folder)
+    with _locked(folder, folder, wait=True):  # under its next name, so that nobody takes it for a leftover
+        stage.rename(aside)
+        if not _exchange(aside, folder):  # three steps where the system knows no exchange
+            aside.rename(stage)
+            folder.rename(aside)
+            stage.rename(folder)
+        _discard(aside, folder, PARTS)
 
 
 def _exchange(one: Path, other: Path) -> bool:
