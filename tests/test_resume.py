@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import functools
 import io
 import itertools
 import shutil
@@ -19,7 +21,8 @@ from example_fixtures import EXAMPLE, PLAYGROUND, TOY, Result, Running, Scripts,
 from lightning.pytorch import Callback, Trainer
 
 import pointdiffusion as ptd
-from pointdiffusion import fitting
+from pointdiffusion import fitting, training
+from pointdiffusion.checkpoints import check_state
 from pointdiffusion.files import seal
 from pointdiffusion.training import LightningDiffusion
 
@@ -436,6 +439,36 @@ DAMAGES: dict[str, Callable[[bytes], bytes]] = {
 }
 
 
+def resealed(change: Callable[[dict[str, Any]], Any]) -> Callable[[bytes], bytes]:
+    """Return what changes a checkpoint and computes its hash again."""
+
+    def changed(content: bytes) -> bytes:
+        checkpoint = torch.load(io.BytesIO(content), weights_only=True)
+        change(checkpoint)
+        return sealed(checkpoint)
+
+    return changed
+
+
+DAMAGES |= {
+    **{f"no {name}": resealed(lambda checkpoint, name=name: checkpoint.pop(name)) for name in (
+        "epoch", "global_step", "pytorch-lightning_version", "state_dict", "loops", "optimizer_states",
+        "lr_schedulers", "settings",
+    )},
+    "no weights": resealed(lambda checkpoint: checkpoint["state_dict"].clear()),
+    "other shapes": resealed(
+        lambda checkpoint: checkpoint.update(state_dict={n: t[None] for n, t in checkpoint["state_dict"].items()})
+    ),
+    "weights of NaN": resealed(lambda checkpoint: [t.fill_(torch.nan) for t in checkpoint["state_dict"].values()
+                                                   if t.is_floating_point()]),
+    "no moments": resealed(lambda checkpoint: checkpoint["optimizer_states"][0]["state"].clear()),
+    "another rate": resealed(lambda checkpoint: checkpoint["optimizer_states"][0]["param_groups"][0].update(lr=1.0)),
+    "steps not taken": resealed(lambda checkpoint: checkpoint.update(global_step=10**6)),
+    "a version of nonsense": resealed(lambda checkpoint: checkpoint.update({"pytorch-lightning_version": "new"})),
+    "a tensor in the settings": resealed(lambda checkpoint: checkpoint["settings"].update(seed=torch.zeros(3))),
+}  # fmt: skip
+
+
 @pytest.mark.parametrize("kind", DAMAGES)
 def test_a_damaged_checkpoint(
     kind: str, trained: tuple[Path, Result], run_main: Callable[..., Result], tmp_path: Path
@@ -448,6 +481,50 @@ def test_a_damaged_checkpoint(
     assert result.code == 2
     assert "last.ckpt" in result.sentence() or "differs" in result.sentence()
     assert hashes(tmp_path) == before
+
+
+def paths_of(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """Return the paths to all parts of nested dicts and lists."""
+    parts = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    return [each for key, part in parts for each in [(*path, key), *paths_of(part, (*path, key))]]
+
+
+NONSENSE: list[Any] = [None, "nonsense", -1, 10**9, 0.5, float("nan"), True, [], {}, [{}], torch.zeros(2, 3)]
+UNUSED = ("validate_loop", "test_loop", "predict_loop", "epoch_loop.val_loop", "epoch_loop.manual_optimization")
+"""What training does not go on from."""
+
+
+def test_each_part_that_is_gone_or_nonsense_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every part of a checkpoint, one after the other: refused in a sentence, or no matter for what follows."""
+    with monkeypatch.context() as patch:
+        stop_after_save(patch, 1)
+        with pytest.raises(Stopped):
+            fit(tmp_path)
+    calls: list[tuple[Any, ...]] = []
+    monkeypatch.setattr(training, "check_state", lambda *arguments: calls.append(arguments))
+    fit(tmp_path, resume=True)
+    (good, *expected), accepted = calls[0], []
+    check_state(good, *expected)
+    random = np.random.default_rng(0)
+    parts = [path for path in paths_of(good) if path[0] not in ("settings", "callbacks")]
+    for path in parts:
+        for gone in (True, False):
+            changed = copy.deepcopy(good)
+            place = functools.reduce(lambda part, key: part[key], path[:-1], changed)
+            value, what = place.pop(path[-1]), None
+            if not gone:
+                what = NONSENSE[random.integers(len(NONSENSE))]
+                place.update({path[-1]: what}) if isinstance(place, dict) else place.insert(path[-1], what)
+            try:
+                check_state(changed, *expected)
+            except ValueError as error:
+                assert "last.ckpt cannot be continued" in str(error)  # noqa: PT017
+            else:
+                same = not gone and type(what) is type(value) and what == value
+                if not same and not any(str(key).startswith(UNUSED) for key in path):
+                    accepted.append((path, "gone" if gone else what))
+    assert accepted == []
+    assert len(parts) > 150
 
 
 def test_a_model_in_the_place_of_the_checkpoint(

@@ -27,8 +27,10 @@ from pathlib import Path
 
 try:
     import fcntl
+
+    _LOCKS = True
 except ImportError:  # Windows, where a file that is open can be neither removed nor replaced
-    fcntl = None  # type: ignore[assignment]
+    _LOCKS = False
 
 _SEAL = b"pointdiffusion-sha256:"
 _END_OF_ARCHIVE = b"PK\x05\x06"
@@ -79,7 +81,7 @@ def write_atomic(path: str | os.PathLike[str], payload: bytes) -> None:
             if earlier is not None:
                 _take_over(temporary, earlier)
             os.fsync(file.fileno())
-            if fcntl is None:
+            if not _LOCKS:
                 file.close()
             temporary.replace(target)  # before the lock goes
     except BaseException:
@@ -102,7 +104,7 @@ def _temporary_file(target: Path, mode: int) -> tuple[int, Path]:
 
 def _lock(handle: int) -> bool:
     """Lock an open file, and return whether no other holds it; true where the file system knows no locks."""
-    if fcntl is not None:
+    if _LOCKS:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
@@ -120,7 +122,7 @@ def _take_over(path: Path, earlier: os.stat_result) -> None:
 
 def remove_leftovers(folder: Path, name: str) -> None:
     """Remove the temporary files that writers of `folder / name` left when they were killed, and no others."""
-    if fcntl is None:
+    if not _LOCKS:
         return
     start = f".{name[:50]}."
     for path in folder.glob(f"{glob.escape(start)}*"):

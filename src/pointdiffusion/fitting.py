@@ -144,8 +144,9 @@ def fit(
     checkpoint = None if folder is None else Path(folder) / "checkpoints" / CHECKPOINT
     if resume and (checkpoint is None or not checkpoint.exists()):
         raise ValueError(f"there is no checkpoint {checkpoint} to go on from; start afresh without resuming")
-    if resume:  # before anything is written
-        module.on_load_checkpoint(AtomicCheckpointIO().load_checkpoint(checkpoint))
+    saved = AtomicCheckpointIO().load_checkpoint(checkpoint) if resume else None
+    if saved is not None:  # before anything is written
+        module.on_load_checkpoint(saved)
     listeners = list(callbacks)
     loggers: Any = False
     if folder is not None and checkpoint is not None:
@@ -160,5 +161,7 @@ def fit(
             callbacks=listeners, plugins=[AtomicCheckpointIO()], enable_checkpointing=False, enable_progress_bar=False,
             enable_model_summary=False, num_sanity_val_steps=0, use_distributed_sampler=False,
         )  # fmt: skip
+        if saved is not None:
+            module.check_checkpoint(saved, str(checkpoint), trainer.fit_loop.state_dict())
         _run(trainer, module, checkpoint if resume else None)
     return module.model(columns=column_names(points, n_dims))

@@ -20,7 +20,7 @@ from lightning.pytorch import LightningModule
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 
-from pointdiffusion.checkpoints import check_settings
+from pointdiffusion.checkpoints import check_settings, check_state
 from pointdiffusion.conditions import Conditions, Known, rows_of
 from pointdiffusion.config import InferenceConfig, TrainingConfig, unknown_name
 from pointdiffusion.data.tables import Standardiser, as_points, column_names
@@ -270,13 +270,15 @@ class LightningDiffusion(LightningModule):
 
     def configure_optimizers(self) -> Any:
         """Return AdamW, at the rate times the network's own multiplier, and a cosine to 0 over the whole run."""
+        schedule = self._schedule(int(self.trainer.estimated_stepping_batches))
+        return {"optimizer": schedule.optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def _schedule(self, steps: int) -> torch.optim.lr_scheduler.CosineAnnealingLR:
         config = self.training_config
         rate = config.learning_rate * self._rate_multiplier
         weights = self.denoiser.parameters()
         optimizer = torch.optim.AdamW(weights, lr=rate, weight_decay=config.weight_decay, fused=True)
-        steps = max(1, int(self.trainer.estimated_stepping_batches))
-        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+        return torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(1, steps))
 
     def _average(self, averaged: Any, current: Any, num_averaged: Any) -> None:
         config, k = self.training_config, int(num_averaged)
@@ -426,3 +428,18 @@ class LightningDiffusion(LightningModule):
             ValueError: With the names and both values of the settings that differ.
         """
         check_settings(checkpoint.get("settings", {}), self.settings())
+
+    def check_checkpoint(self, checkpoint: dict[str, Any], name: str, fit_loop: dict[str, Any]) -> None:
+        """Refuse a checkpoint from which a run on the module's own rows would not go on as it was.
+
+        Args:
+            checkpoint: What was read.
+            name: What to call it in messages.
+            fit_loop: State of the loop of a fresh trainer.
+
+        Raises:
+            ValueError: With the name of the part that is missing or wrong.
+        """
+        steps = len(self.train_dataloader())
+        schedule = self._schedule(self.training_config.epochs * steps)
+        check_state(checkpoint, name, self.state_dict(keep_vars=True), schedule, fit_loop, steps)
