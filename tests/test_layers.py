@@ -21,6 +21,7 @@ ORDER = [
     "files",
     "config",
     "randomness",
+    "isolation",
     "progress",
     "noise",
     "distributions",

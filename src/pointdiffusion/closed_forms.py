@@ -13,7 +13,6 @@ the weights that make those rows most likely, found by expectation maximisation.
 from __future__ import annotations
 
 import math
-import warnings
 from typing import Any
 
 import numpy as np
@@ -21,6 +20,7 @@ import torch
 from numpy.typing import NDArray
 
 from pointdiffusion.distributions import GaussianMixture
+from pointdiffusion.isolation import ignored_warnings
 
 Points = NDArray[np.float64]
 
@@ -70,8 +70,7 @@ def fit_mixture(rows: Points, random_state: int = 0) -> GaussianMixture:
             mixture = Fitted(
                 count, covariance_type=kind, reg_covar=_FLOOR, n_init=2 if count <= 8 else 1, random_state=random_state
             )
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", ConvergenceWarning)
+            with ignored_warnings(ConvergenceWarning):
                 criterion = mixture.fit(rows).bic(rows)
             refused = 0 if criterion < least else refused + 1
             least = min(least, criterion)

@@ -22,10 +22,11 @@ from pointdiffusion.config import InferenceConfig, TrainingConfig
 from pointdiffusion.data.tables import Standardiser, column_names
 from pointdiffusion.denoisers import KarrasDenoiser
 from pointdiffusion.distributions import GaussianMixture
+from pointdiffusion.isolation import TURN, kept_generators, one_at_a_time, seed_global
 from pointdiffusion.model import DiffusionModel, pick_device
 from pointdiffusion.model_file import Backbone, make_backbone
 from pointdiffusion.networks import default_network
-from pointdiffusion.randomness import INITIALISATION, generator_for
+from pointdiffusion.randomness import INITIALISATION, LAYERS, generator_for
 from pointdiffusion.training import LightningDiffusion
 
 CHECKPOINT = "last.ckpt"
@@ -58,7 +59,16 @@ class ShowProgress(Callback):
 
 @contextmanager
 def quiet_lightning() -> Iterator[None]:
-    """Keep the advice and the adverts of Lightning off the screen, warnings about our own loader included."""
+    """Keep the advice and the adverts of Lightning off the screen, warnings about our own loader included.
+
+    Loggers, filters and the hook are those of the whole process: threads wait for each other.
+    """
+    with TURN, _quiet():
+        yield
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
     loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
@@ -66,7 +76,9 @@ def quiet_lightning() -> Iterator[None]:
     hook = threading.excepthook
 
     def unless_of_the_disk(problem: threading.ExceptHookArgs) -> None:
-        if not issubclass(problem.exc_type, OSError):  # the logger's thread hands those on, and they are told then
+        # The thread of TensorBoard's writer hands a full disk on, and it is told then; others' threads are not ours.
+        writer = type(problem.thread).__module__.startswith("tensorboard.")
+        if not (writer and issubclass(problem.exc_type, OSError)):
             hook(problem)
 
     threading.excepthook = unless_of_the_disk
@@ -81,6 +93,17 @@ def quiet_lightning() -> Iterator[None]:
             logger.setLevel(level)
 
 
+class SeedSteps(Callback):
+    """Seeds the global generators at each step, for networks with layers that draw from them, such as dropout."""
+
+    def __init__(self, seed: int, device: str) -> None:
+        self.seed, self.device = seed, device
+
+    def on_train_batch_start(self, trainer: Trainer, *_: Any) -> None:
+        """Seed: a step draws the same, also in a run that was resumed."""
+        seed_global(generator_for(self.seed, LAYERS, trainer.global_step).initial_seed(), self.device)
+
+
 def _run(trainer: Trainer, module: LightningDiffusion, checkpoint: Path | None) -> None:
     """Train, and hand on Ctrl-C as such: Lightning would end the process with status 1."""
     try:
@@ -91,6 +114,7 @@ def _run(trainer: Trainer, module: LightningDiffusion, checkpoint: Path | None) 
         raise
 
 
+@one_at_a_time
 def fit(
     points: Any, training: TrainingConfig | None = None, *, inference: InferenceConfig | None = None,
     labels: Any = None, context: Any = None, validation: Any = None, population: Any = None,
@@ -100,6 +124,10 @@ def fit(
     callbacks: Iterable[Callback] = (),
 ) -> DiffusionModel:  # fmt: skip
     """Train a diffusion model on a table of points.
+
+    Networks draw from PyTorch's global generator, and Lightning changes loggers and filters of the whole process: both
+    are seeded or changed for the time of training, and are then as before. Calls from several threads therefore wait
+    for each other; to train at once, use processes.
 
     Args:
         points: Training rows, shape `(N, D)`: a frame, an array or a tensor, in any units.
@@ -125,15 +153,15 @@ def fit(
         ValueError: If the data or the settings are unusable, or do not fit the checkpoint.
         KeyboardInterrupt: On Ctrl-C; the last checkpoint stays.
     """
-    training, metadata = training or TrainingConfig(), metadata or {}
+    training, metadata, device = training or TrainingConfig(), metadata or {}, pick_device(device)
     standardiser = standardiser or Standardiser.fit(points)
     known = {"num_classes": 0, "num_context": 0}
     if labels is not None or context is not None or training.mask:
         rows = torch.from_numpy(standardiser.transform(points))
         conditions = Conditions.fit(rows, labels, context, masked=training.mask > 0)
         known = {"num_classes": len(conditions.classes), "num_context": conditions.num_inputs}
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(generator_for(seed, INITIALISATION).initial_seed())
+    with kept_generators(device):
+        seed_global(generator_for(seed, INITIALISATION).initial_seed(), device)
         n_dims = len(standardiser.mean)
         network = default_network(n_dims, **known) if backbone is None else make_backbone(backbone, metadata)
     module = LightningDiffusion(
@@ -147,17 +175,17 @@ def fit(
     saved = AtomicCheckpointIO().load_checkpoint(checkpoint) if resume else None
     if saved is not None:  # before anything is written
         module.on_load_checkpoint(saved)
-    listeners = list(callbacks)
+    listeners = [SeedSteps(seed, device), *callbacks]
     loggers: Any = False
     if folder is not None and checkpoint is not None:
         listeners.append(SaveCheckpoint(checkpoint))
         csv = CSVLogger(folder, name="lightning_logs", flush_logs_every_n_steps=10**9)
         loggers = [csv, TensorBoardLogger(folder, name="lightning_logs", version=csv.version)]
-    with quiet_lightning(), ExitStack() as stack:
+    with quiet_lightning(), kept_generators(device), torch.enable_grad(), ExitStack() as stack:
         if show_progress:
             listeners.append(ShowProgress(stack.enter_context(progress.show_progress("training", training.epochs))))
         trainer = Trainer(
-            max_epochs=training.epochs, accelerator=pick_device(device), devices=1, logger=loggers,
+            max_epochs=training.epochs, accelerator=device, devices=1, logger=loggers,
             callbacks=listeners, plugins=[AtomicCheckpointIO()], enable_checkpointing=False, enable_progress_bar=False,
             enable_model_summary=False, num_sanity_val_steps=0, use_distributed_sampler=False,
         )  # fmt: skip

@@ -14,7 +14,6 @@ import os
 import signal
 import threading
 import time
-import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +30,7 @@ from pointdiffusion.config import InferenceConfig, TableConfig, TrainingConfig, 
 from pointdiffusion.data.tables import Standardiser
 from pointdiffusion.distributions import GaussianMixture
 from pointdiffusion.fitting import CHECKPOINT, fit
+from pointdiffusion.isolation import ignored_warnings, one_at_a_time
 from pointdiffusion.model import DiffusionModel, load, pick_device
 from pointdiffusion.networks import FourierFeatures, ResidualMLP, default_network
 from pointdiffusion.randomness import SELECTION, generator_for
@@ -135,8 +135,7 @@ class Members:
                     "give it more, or leave it out"
                 )
         splitter = kind(parts, shuffle=True, random_state=self.seed_of(0))
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # that a class is in some folds alone; it is enough
+        with ignored_warnings(UserWarning):  # that a class is in some folds alone; it is enough
             split = list(splitter.split(self.x, self.places))
         return [Fold(inside, outside[:JUDGED]) for inside, outside in split][:count]
 
@@ -222,6 +221,7 @@ class Members:
         parallel = Parallel(workers(len(jobs)), backend="loky", max_nbytes=None, return_as="generator")
         yield from parallel(delayed(_in_a_process)(os.getpid(), self, job, levels) for job in jobs)
 
+    @one_at_a_time  # the number of threads is that of the process
     def one(self, job: Job, levels: Points) -> Trained:
         """Train and judge one member, by one thread."""
         clock, threads = StepClock(), torch.get_num_threads()

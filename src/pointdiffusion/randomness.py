@@ -18,6 +18,7 @@ CHUNK = 1024
 """Rows of one chunk of samples; chunks are always computed whole, so that a row never depends on how many there are."""
 
 TRAINING, VALIDATION, SAMPLING, INITIALISATION, GRIDS, LIKELIHOOD, BOUND, IMPUTATION, DIAGNOSIS, SELECTION = range(10)
+LAYERS = 10
 """What a stream is for, the first counter."""
 
 

@@ -1,0 +1,58 @@
+"""What a process has only once, and training needs for a while.
+
+Networks, and layers such as dropout, draw from PyTorch's global generator; Lightning prints through global loggers and
+warnings filters; the number of threads is one for the process. None of that can belong to a thread, so those who need
+it take turns, and leave all of it as it was.
+"""
+
+from __future__ import annotations
+
+import functools
+import threading
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import ParamSpec, TypeVar
+
+import torch
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+
+TURN = threading.RLock()
+"""Held by whoever changes global state: one thread at a time, which may take it again."""
+
+
+def one_at_a_time(function: Callable[_P, _R]) -> Callable[_P, _R]:
+    """Return the function, calls of which from several threads wait for each other."""
+
+    @functools.wraps(function)
+    def call(*arguments: _P.args, **settings: _P.kwargs) -> _R:
+        with TURN:
+            return function(*arguments, **settings)
+
+    return call
+
+
+@contextmanager
+def ignored_warnings(category: type[Warning]) -> Iterator[None]:
+    """Ignore warnings of a category; filters are global, so that two threads could restore them in the wrong order."""
+    with TURN, warnings.catch_warnings():
+        warnings.simplefilter("ignore", category)
+        yield
+
+
+def seed_global(seed: int, device: str) -> None:
+    """Seed the global generators that a network on that device draws from, and no others."""
+    if device.startswith("cuda"):
+        torch.manual_seed(seed)
+    else:  # manual_seed would seed every device
+        torch.default_generator.manual_seed(seed)
+
+
+@contextmanager
+def kept_generators(device: str) -> Iterator[None]:
+    """Leave the global generators that a network on that device draws from as they were before the block."""
+    devices = range(torch.cuda.device_count()) if device.startswith("cuda") else []
+    with TURN, torch.random.fork_rng(devices=devices):
+        yield
