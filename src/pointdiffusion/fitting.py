@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
+import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -32,15 +33,33 @@ CHECKPOINT = "last.ckpt"
 """Name of the checkpoint in the folder of a run."""
 
 
+CHECKPOINT_SECONDS = 30.0
+"""Time after which a checkpoint is saved within an epoch: on many rows an epoch may take hours."""
+
+
 class SaveCheckpoint(Callback):
-    """Saves the state of training at the end of every epoch, always under the same name."""
+    """Saves the state of training at the end of every epoch and every half minute, always under the same name."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._next = 0.0
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
+        """Start the clock."""
+        self._next = time.monotonic() + CHECKPOINT_SECONDS
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:  # noqa: ARG002
+        """Save where it is time."""
+        if time.monotonic() >= self._next:
+            self._save(trainer)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
         """Save."""
+        self._save(trainer)
+
+    def _save(self, trainer: Trainer) -> None:
         trainer.save_checkpoint(self.path)
+        self._next = time.monotonic() + CHECKPOINT_SECONDS
 
 
 class ShowProgress(Callback):
@@ -123,6 +142,8 @@ def fit(
 
     Raises:
         ValueError: If the data or the settings are unusable, or do not fit the checkpoint.
+        DivergedError: If training diverged, as with too high a learning rate: its loss is no longer finite, or higher
+            than that of a network that predicts the mean. The model is then `model` of the error.
         KeyboardInterrupt: On Ctrl-C; the last checkpoint stays.
     """
     training, metadata = training or TrainingConfig(), metadata or {}
@@ -161,4 +182,6 @@ def fit(
             enable_model_summary=False, num_sanity_val_steps=0, use_distributed_sampler=False,
         )  # fmt: skip
         _run(trainer, module, checkpoint if resume else None)
-    return module.model(columns=column_names(points, n_dims))
+    model = module.model(columns=column_names(points, n_dims))
+    module.check_convergence(model)
+    return model
