@@ -11,6 +11,7 @@ import copy
 import functools
 import hashlib
 import json
+import math
 import multiprocessing
 import os
 import signal
@@ -25,7 +26,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from lightning.pytorch import Callback
+from lightning.pytorch import Callback, LightningModule, Trainer
 from numpy.typing import NDArray
 
 from pointdiffusion.checkpoints import check_settings
@@ -99,14 +100,20 @@ class Trained(NamedTuple):
 
 
 class StepClock(Callback):
-    """Notes when each step of training ended."""
+    """Notes when each step of training ended, and ends training at a time.
 
-    def __init__(self) -> None:
+    Args:
+        deadline: Time of `time.monotonic` after which no step is begun; one is trained in any case.
+    """
+
+    def __init__(self, deadline: float = math.inf) -> None:
         self.times: list[float] = []
+        self.deadline = deadline
 
-    def on_train_batch_end(self, *_: Any) -> None:
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:  # noqa: ARG002
         """Note the time."""
         self.times.append(time.monotonic())
+        trainer.should_stop = trainer.should_stop or self.times[-1] >= self.deadline
 
     @property
     def pace(self) -> float:
