@@ -23,10 +23,11 @@ from pointdiffusion.config import InferenceConfig, TrainingConfig
 from pointdiffusion.data.tables import Standardiser, column_names
 from pointdiffusion.denoisers import KarrasDenoiser
 from pointdiffusion.distributions import GaussianMixture
-from pointdiffusion.model import DiffusionModel, pick_device
+from pointdiffusion.model import DiffusionModel, make_schedule, pick_device
 from pointdiffusion.model_file import Backbone, make_backbone
 from pointdiffusion.networks import default_network
 from pointdiffusion.randomness import INITIALISATION, generator_for
+from pointdiffusion.sampling import make_solver
 from pointdiffusion.training import LightningDiffusion
 
 CHECKPOINT = "last.ckpt"
@@ -147,6 +148,10 @@ def fit(
         KeyboardInterrupt: On Ctrl-C; the last checkpoint stays.
     """
     training, metadata = training or TrainingConfig(), metadata or {}
+    if inference is not None:  # wrong names are told now, not when the finished model is asked for samples
+        make_schedule(inference)
+        if inference.solver != "auto":
+            make_solver(inference.solver)
     standardiser = standardiser or Standardiser.fit(points)
     known = {"num_classes": 0, "num_context": 0}
     if labels is not None or context is not None or training.mask:

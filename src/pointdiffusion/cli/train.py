@@ -280,7 +280,8 @@ def fit_one(parts: Parts, settings: RunSettings, folder: Path, *, resume: bool, 
 
     training = TrainingConfig.from_mapping(settings.training)
     rows, labels = parts.rows(parts.training), parts.labels(parts.training)
-    common: dict[str, Any] = {"seed": settings.seed, "device": device, "show_progress": True}
+    inference = InferenceConfig.from_mapping(settings.inference)
+    common: dict[str, Any] = {"inference": inference, "seed": settings.seed, "device": device, "show_progress": True}
     if len(parts.gaps):
         first = fit_points(rows, training, labels=labels, **common)
         holes, more = parts.rows(parts.gaps), parts.labels(parts.gaps)
@@ -290,7 +291,6 @@ def fit_one(parts: Parts, settings: RunSettings, folder: Path, *, resume: bool, 
     validation = parts.rows(parts.validation) if len(parts.validation) else None
     return fit_points(
         rows, training, labels=labels, validation=validation, folder=folder, resume=resume,
-        inference=InferenceConfig.from_mapping(settings.inference),
         metadata={"table": parts.table.schema.to_mapping()}, **common,
     )  # fmt: skip
 
