@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 import yaml
 from sklearn.datasets import load_iris, load_wine
 
@@ -24,6 +25,7 @@ import pointdiffusion as ptd
 from pointdiffusion.cli import runs, terminal
 from pointdiffusion.cli.app import main
 from pointdiffusion.cli.train import seconds
+from pointdiffusion.training import LightningDiffusion
 
 COMMANDS = ["datasets", "train", "sample", "score", "explain", "impute", "report", "export", "play"]
 COMMANDS += ["diagnose", "certify", "info"]
@@ -229,9 +231,43 @@ def test_a_time_budget_chooses_the_steps_of_one_network(here: Path, tmp_path: Pa
     (tmp_path / "one.yaml").write_text("training: {batch_size: 64}\n")
     arguments = ["train", *IRIS, "--config", str(tmp_path / "one.yaml"), "--time-budget", "3s", "-o", "timed"]
     assert main([*arguments, "--no-report"]) == 0
-    assert yaml.safe_load(Path("timed/config.yaml").read_text())["training"]["epochs"] >= 2
+    training = yaml.safe_load(Path("timed/config.yaml").read_text())["training"]
+    assert training["epochs"] * training["epoch_steps"] == steps_of(Path("timed"))
     assert main(["train", "--config", "timed/config.yaml", "-o", "timed-again", "--no-report"]) == 0
     assert Path("timed/model.pt").read_bytes() == Path("timed-again/model.pt").read_bytes()
+
+
+def steps_of(run: Path) -> int:
+    """Return how many steps a run was trained, by its log."""
+    log = pd.read_csv(next(run.glob("lightning_logs/*/metrics.csv")))
+    return int(log.step.max()) + 1
+
+
+def test_as_many_steps_are_trained_as_are_asked_for(here: Path, tmp_path: Path) -> None:
+    """Not whole passes over the table: of 2,000 rows one pass would be 13 steps, of ten million 62,500."""
+    pd.DataFrame(ptd.DATASETS["moons"](2000, random_state=0), columns=["x", "y"]).to_csv("many.csv", index=False)
+    for steps in (5, 14):
+        out = tmp_path / str(steps)
+        assert main(["train", "many.csv", "-o", str(out), "--steps", str(steps), "--no-report"]) == 0
+        assert steps_of(out) == steps
+    assert main(["train", "--config", str(out / "config.yaml"), "-o", str(tmp_path / "again"), "--no-report"]) == 0
+    assert steps_of(tmp_path / "again") == 14
+    assert (tmp_path / "again" / "model.pt").read_bytes() == (out / "model.pt").read_bytes()
+
+
+def test_a_trial_of_the_time_does_not_outlast_it(here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a budget that is spent at once, the trial takes one step and leaves one."""
+    (tmp_path / "one.yaml").write_text("training: {batch_size: 64}\n")
+    trained, original = [], LightningDiffusion.training_step
+
+    def training_step(self: LightningDiffusion, *arguments: object) -> torch.Tensor:
+        trained.append(self.global_step)
+        return original(self, *arguments)
+
+    monkeypatch.setattr(LightningDiffusion, "training_step", training_step)
+    arguments = ["train", *IRIS, "--config", str(tmp_path / "one.yaml"), "--time-budget", "0.001s", "-o", "tried"]
+    assert main([*arguments, "--no-report"]) == 0
+    assert trained == [0, 0]
 
 
 @pytest.mark.parametrize(("text", "value"), [("60s", 60), ("5m", 300), ("1h30m", 5400), ("90", 90), ("0.5s", 0.5)])
@@ -337,8 +373,8 @@ def test_an_interrupted_run_can_be_resumed(here: Path, kind: int, capsys: pytest
     name = f"broken-{int(kind)}"
     whole = here / "whole"
     if not whole.exists():
-        assert main(["train", *IRIS, "-o", "whole", "--steps", "160", "--no-report"]) == 0
-    process = _started(here, name, "--steps", "160")
+        assert main(["train", *IRIS, "-o", "whole", "--steps", "400", "--no-report"]) == 0
+    process = _started(here, name, "--steps", "400")
     process.send_signal(kind)
     _, err = process.communicate(timeout=60)
     if kind == signal.SIGINT:
@@ -348,7 +384,9 @@ def test_an_interrupted_run_can_be_resumed(here: Path, kind: int, capsys: pytest
     assert not (here / name).exists()
     assert "unfinished" in refused(capsys, "train", "iris.csv", "-o", name, *QUICK)
     other = refused(capsys, "train", "iris.csv", "-o", name, "--resume", "--columns", "sepal_length,sepal_width")
-    assert "other rows" in other
+    assert "columns none (now sepal_length,sepal_width)" in other
+    iris_table()[1:].to_csv("fewer.csv", index=False)
+    assert "other rows" in refused(capsys, "train", "fewer.csv", "-o", name, "--resume")
     assert main(["train", "--resume", "-o", name, "--no-report"]) == 0
     assert Path(name, "model.pt").read_bytes() == (whole / "model.pt").read_bytes()
     assert Path(name, "config.yaml").read_bytes() == (whole / "config.yaml").read_bytes()
@@ -356,7 +394,9 @@ def test_an_interrupted_run_can_be_resumed(here: Path, kind: int, capsys: pytest
     assert "nothing to go on with" in refused(capsys, "train", "--resume", "-o", name)
 
 
-def test_a_broken_choice_by_folds_can_be_resumed(here: Path, tmp_path: Path) -> None:
+def test_a_broken_choice_by_folds_can_be_resumed(
+    here: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Networks that are finished are kept, the one at work goes on, and the end is as if nothing had been."""
     config = tmp_path / "few.yaml"
     config.write_text("fit: {num_members: 2, num_steps: 400, hidden_dim: 16, base: gaussian}\n")
@@ -366,7 +406,12 @@ def test_a_broken_choice_by_folds_can_be_resumed(here: Path, tmp_path: Path) -> 
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "--resume -o folded" in err
-    assert main(["train", "--resume", "-o", "folded", "--no-report"]) == 0
+    for flags, said in ((["--seed", "7"], "seed 0 (now 7)"), (["--mask"], "missing refuse (now mask)"),
+                        (["--label", "country"], "label species (now country)")):  # fmt: skip
+        with monkeypatch.context() as patch:  # before any work, reading the table included
+            patch.setattr("pointdiffusion.data.reading.read_table", None)
+            assert said in refused(capsys, "train", "--resume", "-o", "folded", *flags)
+    assert main(["train", *IRIS, "--seed", "0", "--resume", "-o", "folded", "--no-report"]) == 0
     for part in ("model.pt", "config.yaml"):
         assert Path("folded", part).read_bytes() == Path("unbroken", part).read_bytes()
     assert {entry.name for entry in Path("folded").iterdir()} == {"model.pt", "config.yaml", *LOGGED}

@@ -115,6 +115,49 @@ def test_resumed_between_epochs(
     same_models(fit(tmp_path, resume=True), uninterrupted)
 
 
+@pytest.mark.parametrize("stops", [[2], [6, 7, 15]], ids=str)
+def test_resumed_from_a_checkpoint_within_an_epoch(
+    stops: list[int], uninterrupted: ptd.DiffusionModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An epoch on many rows takes long, so there are checkpoints by time as well; no step is trained twice."""
+    monkeypatch.setattr(fitting, "CHECKPOINT_SECONDS", 0.0)
+    trained: list[int] = []
+    original = LightningDiffusion.training_step
+
+    def training_step(self: LightningDiffusion, *arguments: Any) -> torch.Tensor:
+        trained.append(self.global_step)
+        return original(self, *arguments)
+
+    monkeypatch.setattr(LightningDiffusion, "training_step", training_step)
+    for resume, step in enumerate(stops):
+        with monkeypatch.context() as patch:
+            stop_at_step(patch, step, Stopped)
+            with pytest.raises(Stopped):
+                fit(tmp_path, resume=bool(resume))
+    same_models(fit(tmp_path, resume=True), uninterrupted)
+    assert trained == list(range(16))
+
+
+@pytest.mark.parametrize("step", [1, 4, 15, 16])
+def test_killed_right_after_a_checkpoint_within_an_epoch(
+    step: int, uninterrupted: ptd.DiffusionModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also after that of the last step of an epoch, and of the run: the end of the epoch is still to come."""
+    monkeypatch.setattr(fitting, "CHECKPOINT_SECONDS", 0.0)
+    original = fitting.SaveCheckpoint.on_train_batch_end
+
+    def on_train_batch_end(self: Any, trainer: Trainer, *arguments: Any) -> None:
+        original(self, trainer, *arguments)
+        if trainer.global_step == step:
+            raise Stopped
+
+    with monkeypatch.context() as patch:
+        patch.setattr(fitting.SaveCheckpoint, "on_train_batch_end", on_train_batch_end)
+        with pytest.raises(Stopped):
+            fit(tmp_path)
+    same_models(fit(tmp_path, resume=True), uninterrupted)
+
+
 def test_a_finished_run_resumed_is_the_same_model(uninterrupted: ptd.DiffusionModel, tmp_path: Path) -> None:
     same_models(fit(tmp_path), uninterrupted)
     same_models(fit(tmp_path, resume=True), uninterrupted)
@@ -547,6 +590,18 @@ def test_other_rows_of_the_same_shape_are_refused(tmp_path: Path) -> None:
     other[17, 1] += 1e-3
     with pytest.raises(ValueError, match="rows"):
         ptd.fit(other, short, backbone=small_network, folder=tmp_path, resume=True)
+
+
+def test_another_base_is_refused(tmp_path: Path) -> None:
+    """The network was trained to add to the first one."""
+    short = ptd.TrainingConfig(epochs=1, batch_size=64)
+    x = ptd.Standardiser.fit(POINTS).transform(POINTS)
+    base, other = ptd.fit_gaussian(x), ptd.fit_gaussian(x[:100])
+    first = ptd.fit(POINTS, short, backbone=small_network, base=base, folder=tmp_path)
+    same_models(ptd.fit(POINTS, short, backbone=small_network, base=base, folder=tmp_path, resume=True), first)
+    for changed in (other, None):
+        with pytest.raises(ValueError, match="differs in the base"):
+            ptd.fit(POINTS, short, backbone=small_network, base=changed, folder=tmp_path, resume=True)
 
 
 def test_the_scripts_of_these_tests_are_those_of_the_playground() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 import subprocess
 import sys
@@ -127,12 +128,85 @@ def test_a_folder_keeps_what_is_finished(tmp_path: Path, quick: ptd.Selection) -
         np.testing.assert_array_equal(other.model.sample(5, num_steps=4), quick.model.sample(5, num_steps=4))
 
 
+OTHER_TABLE = np.random.default_rng(7).normal(size=(80, 4))
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with the networks of a finished fit."""
+    folder = tmp_path_factory.mktemp("networks")
+    fitted(folder=folder)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"points": OTHER_TABLE}, "the rows"),
+        ({"points": CORRELATED[::-1]}, "the rows"),  # the folds are of places
+        ({"labels": ["a", "b"] * 40}, "the rows"),
+        ({"seed": 4}, r"seed 3 \(now 4\)"),
+        ({"config": replace(QUICK, learning_rate=1e-3)}, r"learning_rate 0.0001 \(now 0.001\)"),
+        ({"config": replace(QUICK, num_members=3)}, r"num_members 2 \(now 3\)"),
+        ({"config": replace(QUICK, hidden_dim=24)}, r"hidden_dim 16 \(now 24\)"),
+    ],
+    ids=["rows", "order", "labels", "seed", "rate", "members", "width"],
+)
+def test_a_fit_is_not_resumed_with_the_networks_of_another(changes: Any, sentence: str, kept: Path) -> None:
+    """It is refused with what differs, and nothing in the folder is touched."""
+    before = {path: path.read_bytes() for path in kept.rglob("*") if path.is_file()}
+    arguments: dict[str, Any] = {"points": CORRELATED, "config": QUICK, "seed": 3, **changes}
+    with pytest.raises(ValueError, match=f"differs in (the rows, )?{sentence}[:,]"):
+        ptd.fit_table(folder=kept, resume=True, **arguments)
+    assert {path: path.read_bytes() for path in kept.rglob("*") if path.is_file()} == before
+
+
+def test_a_fit_is_not_resumed_by_another_version(kept: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its networks would not be those of an uninterrupted fit."""
+    monkeypatch.setattr(members, "__version__", "99.0")
+    with pytest.raises(ValueError, match=r"pointdiffusion .* \(now 99.0\)"):
+        fitted(folder=kept, resume=True)
+
+
+def test_a_fit_is_resumed_with_what_its_networks_do_not_depend_on(kept: Path, quick: ptd.Selection) -> None:
+    """With what was chosen, for one, as a run is that was stopped between its choice and its end."""
+    stamps = {path: path.stat().st_mtime_ns for path in kept.rglob("model.pt")}
+    again = fitted(folder=kept, resume=True, config=replace(quick.config, companion=False), metadata={"note": "new"})
+    assert {path: path.stat().st_mtime_ns for path in kept.rglob("model.pt")} == stamps
+    assert len(stamps) == 2
+    assert again.model.metadata == {"note": "new"}
+
+
+def test_networks_of_an_earlier_fit_are_not_taken_for_those_of_the_next(kept: Path, tmp_path: Path) -> None:
+    """A fit that starts afresh in a used folder is broken off; what it did not reach is not read when it goes on."""
+    shutil.copytree(kept, tmp_path, dirs_exist_ok=True)
+    stale = (tmp_path / "gaussian-30" / "1" / "model.pt").read_bytes()
+    table = members.Members(OTHER_TABLE, None, 3, {}, tmp_path)
+    table.open_folder(selection._sized(QUICK, table))  # and stopped here
+    found = fitted(OTHER_TABLE, folder=tmp_path, resume=True)
+    fresh = fitted(OTHER_TABLE)
+    np.testing.assert_array_equal(found.model.sample(5, num_steps=4), fresh.model.sample(5, num_steps=4))
+    assert (tmp_path / "gaussian-30" / "1" / "model.pt").read_bytes() != stale
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[1]", b"\xff"])
+def test_a_folder_that_does_not_say_what_it_holds_is_not_resumed(content: bytes, kept: Path, tmp_path: Path) -> None:
+    """Damaged, or of before such a file was written."""
+    shutil.copytree(kept, tmp_path, dirs_exist_ok=True)
+    (tmp_path / "settings.json").write_bytes(content)
+    with pytest.raises(ValueError, match=r"damaged.*start afresh"):
+        fitted(folder=tmp_path, resume=True)
+    (tmp_path / "settings.json").unlink()
+    with pytest.raises(ValueError, match=r"no settings\.json.*start afresh"):
+        fitted(folder=tmp_path, resume=True)
+
+
 def test_a_trial_of_the_time_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Found done when a fit goes on, it would tell that a step costs nothing."""
     monkeypatch.setattr(selection, "SMALL", 50)
     found = fitted(config=replace(QUICK, num_steps=None), folder=tmp_path, max_time=1.0)
     assert found.config.num_steps is not None
-    assert {each.name for each in tmp_path.iterdir()} == {f"gaussian-{found.config.num_steps}"}
+    assert {each.name for each in tmp_path.iterdir()} == {f"gaussian-{found.config.num_steps}", "settings.json"}
 
 
 @pytest.mark.parametrize(

@@ -508,9 +508,14 @@ def test_fit_works_in_a_thread() -> None:
         (lambda: fit(backbone=lambda _metadata: "a network"), "backbone"),
         (lambda: fit(seed=-1), "seed"),
         (lambda: fit(device="gpu"), "device"),
+        (lambda: fit(inference=ptd.InferenceConfig(solver="hoin")), "heun"),
+        (lambda: fit(inference=ptd.InferenceConfig(schedule="caras")), "karras"),
     ],
-    ids=["loss", "weighting", "sampler", "validation", "backbone", "seed", "device"],
+    ids=["loss", "weighting", "sampler", "validation", "backbone", "seed", "device", "solver", "schedule"],
 )
-def test_wrong_settings_are_refused_before_training(make: Callable[[], Any], match: str) -> None:
+def test_wrong_settings_are_refused_before_training(
+    make: Callable[[], Any], match: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(LightningDiffusion, "training_step")
     with pytest.raises(ValueError, match=match):
         make()

@@ -125,18 +125,25 @@ class SwissRollDiffusionExample:
         if resume and not checkpoint.exists():
             self.say(f"Nothing to resume in {self.output_dir}: starting afresh.")
             resume = False
-        with self._timed("training"):
-            self.model = ptd.fit(
-                self.training.frame, self.setup_training_config(), inference=self.setup_inference_config(),
-                validation=self.validation.frame, population=self.population.frame, backbone=make_backbone,
-                metadata={
-                    "data": {"name": self.training.name, **self.training.settings},
-                    "network": {name: self.settings[name] for name in ("hidden_dim", "num_layers", "dims")},
-                    "example": dict(self.settings),
-                },
-                seed=self.settings["seed"], device=self.device, folder=self.output_dir, resume=resume,
-                show_progress=not self.quiet,
-            )  # fmt: skip
+        try:
+            with self._timed("training"):
+                self.model = ptd.fit(
+                    self.training.frame, self.setup_training_config(), inference=self.setup_inference_config(),
+                    validation=self.validation.frame, population=self.population.frame, backbone=make_backbone,
+                    metadata={
+                        "data": {"name": self.training.name, **self.training.settings},
+                        "network": {name: self.settings[name] for name in ("hidden_dim", "num_layers", "dims")},
+                        "example": dict(self.settings),
+                    },
+                    seed=self.settings["seed"], device=self.device, folder=self.output_dir, resume=resume,
+                    show_progress=not self.quiet,
+                )  # fmt: skip
+        except ptd.DivergedError as error:
+            if error.model is None:  # its weights are not finite
+                raise
+            apart = self.output_dir / "diverged.pt"
+            error.model.save(apart)
+            raise ptd.DivergedError(f"{error}; the model is kept apart in {apart}") from None
         self.model.save(self._noted("model.pt"))
         self._noted("lightning_logs")
         return self.model
@@ -432,7 +439,10 @@ def run(args: argparse.Namespace, defaults: dict[str, Any]) -> None:
 
 
 def main(argv: list[str] | None = None, **changed_defaults: Any) -> int:
-    """Run the command line, and return its exit code: 2 is the user's, 1 the machine's, 130 for Ctrl-C."""
+    """Run the command line, and return its exit code.
+
+    That is 2 for what the user gave, 1 for the machine and for training that diverged, 130 for Ctrl-C.
+    """
     defaults = {**TRAINING_DEFAULTS, **SAMPLING_DEFAULTS, **changed_defaults}
     args = make_parser(defaults).parse_args(argv)
     if not sys.warnoptions:
@@ -449,7 +459,7 @@ def main(argv: list[str] | None = None, **changed_defaults: Any) -> int:
         return 130
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
-        return 2
+        return 1 if isinstance(error, ptd.DivergedError) else 2
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nobody reads on, as after `| head`
         return 1

@@ -21,7 +21,7 @@ _HOMES = {
     "checkpoints": ["AtomicCheckpointIO"],
     "closed_forms": ["fit_gaussian", "fit_mixture", "stacking_weights", "student_t"],
     "conditions": ["Conditions"],
-    "config": ["InferenceConfig", "TableConfig", "TrainingConfig"],
+    "config": ["DivergedError", "InferenceConfig", "TableConfig", "TrainingConfig"],
     "data.datasets": ["DATASETS"],
     "data.collecting": ["Table"],
     "data.reading": ["read_table", "table_of"],

@@ -19,6 +19,7 @@ from pointdiffusion.closed_forms import fit_mixture as fit_mixture
 from pointdiffusion.closed_forms import stacking_weights as stacking_weights
 from pointdiffusion.closed_forms import student_t as student_t
 from pointdiffusion.conditions import Conditions as Conditions
+from pointdiffusion.config import DivergedError as DivergedError
 from pointdiffusion.config import InferenceConfig as InferenceConfig
 from pointdiffusion.config import TableConfig as TableConfig
 from pointdiffusion.config import TrainingConfig as TrainingConfig

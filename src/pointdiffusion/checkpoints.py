@@ -33,7 +33,7 @@ def check_settings(saved: dict[str, Any], asked: dict[str, Any]) -> None:
     differing = [name for name in asked if saved.get(name) != asked[name]]
     if differing:
         changes = ", ".join(
-            f"the {name}" if name in ("network", "rows") else f"{name} {saved.get(name)} (now {asked[name]})"
+            f"the {name}" if name in ("network", "base", "rows") else f"{name} {saved.get(name)} (now {asked[name]})"
             for name in differing
         )
         raise ValueError(

@@ -27,6 +27,19 @@ def unknown_name(kind: str, name: object, known: Iterable[str]) -> ValueError:
     return ValueError(f"unknown {kind} {name!r}{hint} (known: {', '.join(names)})")
 
 
+class DivergedError(ValueError):
+    """Training ended with a model that is worse than one that has learned nothing.
+
+    Args:
+        message: What happened, and what to change.
+        model: The `DiffusionModel` that training ended with, all the same; None where its weights are not finite.
+    """
+
+    def __init__(self, message: str, model: Any = None) -> None:
+        super().__init__(message)
+        self.model = model
+
+
 def _require(condition: bool, message: str) -> None:
     if not condition:
         raise ValueError(message)
@@ -111,13 +124,20 @@ class _Config:
 
 
 def epochs_of(steps: int) -> tuple[int, int]:
-    """Return epochs, and steps of each, that make as many steps: as long as they can be, up to 200.
+    """Return epochs, and steps of each, that make as many steps: about 200, or more where nothing near divides them.
+
+    Losses are logged once an epoch, which takes as long as several steps, so that very short epochs would cost more
+    than the training.
 
     Examples:
-        >>> epochs_of(1234), epochs_of(2000)
-        ((617, 2), (10, 200))
+        >>> epochs_of(2000), epochs_of(30), epochs_of(1234), epochs_of(4001)
+        ((10, 200), (1, 30), (2, 617), (1, 4001))
     """
-    epoch = next(size for size in range(min(steps, 200), 0, -1) if steps % size == 0)
+    small = [size for size in range(1, math.isqrt(steps) + 1) if steps % size == 0]
+    sizes = sorted({*small, *(steps // size for size in small)})
+    epoch = max(size for size in sizes if size <= 200)
+    if epoch < min(steps, 50):
+        epoch = min(size for size in sizes if size > 200)
     return steps // epoch, epoch
 
 

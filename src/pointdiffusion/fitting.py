@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
+import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -23,25 +24,44 @@ from pointdiffusion.data.tables import Standardiser, column_names
 from pointdiffusion.denoisers import KarrasDenoiser
 from pointdiffusion.distributions import GaussianMixture
 from pointdiffusion.isolation import TURN, kept_generators, one_at_a_time, seed_global
-from pointdiffusion.model import DiffusionModel, pick_device
+from pointdiffusion.model import DiffusionModel, make_schedule, pick_device
 from pointdiffusion.model_file import Backbone, make_backbone
 from pointdiffusion.networks import default_network
 from pointdiffusion.randomness import INITIALISATION, LAYERS, generator_for
+from pointdiffusion.sampling import make_solver
 from pointdiffusion.training import LightningDiffusion
 
 CHECKPOINT = "last.ckpt"
 """Name of the checkpoint in the folder of a run."""
 
 
+CHECKPOINT_SECONDS = 30.0
+"""Time after which a checkpoint is saved within an epoch: on many rows an epoch may take hours."""
+
+
 class SaveCheckpoint(Callback):
-    """Saves the state of training at the end of every epoch, always under the same name."""
+    """Saves the state of training at the end of every epoch and every half minute, always under the same name."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._next = 0.0
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
+        """Start the clock."""
+        self._next = time.monotonic() + CHECKPOINT_SECONDS
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:  # noqa: ARG002
+        """Save where it is time."""
+        if time.monotonic() >= self._next:
+            self._save(trainer)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
         """Save."""
+        self._save(trainer)
+
+    def _save(self, trainer: Trainer) -> None:
         trainer.save_checkpoint(self.path)
+        self._next = time.monotonic() + CHECKPOINT_SECONDS
 
 
 class ShowProgress(Callback):
@@ -151,9 +171,15 @@ def fit(
 
     Raises:
         ValueError: If the data or the settings are unusable, or do not fit the checkpoint.
+        DivergedError: If training diverged, as with too high a learning rate: its loss is no longer finite, or higher
+            than that of a network that predicts the mean. The model is then `model` of the error.
         KeyboardInterrupt: On Ctrl-C; the last checkpoint stays.
     """
     training, metadata, device = training or TrainingConfig(), metadata or {}, pick_device(device)
+    if inference is not None:  # wrong names are told now, not when the finished model is asked for samples
+        make_schedule(inference)
+        if inference.solver != "auto":
+            make_solver(inference.solver)
     standardiser = standardiser or Standardiser.fit(points)
     known = {"num_classes": 0, "num_context": 0}
     if labels is not None or context is not None or training.mask:
@@ -192,4 +218,6 @@ def fit(
         if saved is not None:
             module.check_checkpoint(saved, str(checkpoint), trainer.fit_loop.state_dict())
         _run(trainer, module, checkpoint if resume else None)
-    return module.model(columns=column_names(points, n_dims))
+    model = module.model(columns=column_names(points, n_dims))
+    module.check_convergence(model)
+    return model

@@ -9,6 +9,9 @@ from __future__ import annotations
 
 import copy
 import functools
+import hashlib
+import json
+import math
 import multiprocessing
 import os
 import signal
@@ -16,24 +19,28 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from lightning.pytorch import Callback
+from lightning.pytorch import Callback, LightningModule, Trainer
 from numpy.typing import NDArray
 
+from pointdiffusion.checkpoints import check_settings
 from pointdiffusion.closed_forms import fit_gaussian, fit_mixture, joined, student_t
 from pointdiffusion.conditions import in_order
 from pointdiffusion.config import InferenceConfig, TableConfig, TrainingConfig, epochs_of
 from pointdiffusion.data.tables import Standardiser
 from pointdiffusion.distributions import GaussianMixture
+from pointdiffusion.files import write_atomic
 from pointdiffusion.fitting import CHECKPOINT, fit
 from pointdiffusion.isolation import ignored_warnings, one_at_a_time
 from pointdiffusion.model import DiffusionModel, load, pick_device
 from pointdiffusion.networks import FourierFeatures, ResidualMLP, default_network
 from pointdiffusion.randomness import SELECTION, generator_for
+from pointdiffusion.version import __version__
 
 Points = NDArray[np.float64]
 
@@ -51,6 +58,13 @@ WORTH = 1000
 
 MOST_COPIED = 2**28
 """Bytes of rows up to which each process gets a copy of them."""
+
+SETTINGS = "settings.json"
+"""Name of the file that says which fit the networks of a folder belong to, in the folder and beside each network."""
+
+NOT_OF_NETWORKS = ("base", "num_steps", "sigma_min", "companion")
+"""Settings that a fit may be resumed with other values of: each network lies under its base and its number of steps,
+and the other two are applied after training."""
 
 
 def workers(count: int) -> int:
@@ -86,14 +100,20 @@ class Trained(NamedTuple):
 
 
 class StepClock(Callback):
-    """Notes when each step of training ended."""
+    """Notes when each step of training ended, and ends training at a time.
 
-    def __init__(self) -> None:
+    Args:
+        deadline: Time of `time.monotonic` after which no step is begun; one is trained in any case.
+    """
+
+    def __init__(self, deadline: float = math.inf) -> None:
         self.times: list[float] = []
+        self.deadline = deadline
 
-    def on_train_batch_end(self, *_: Any) -> None:
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:  # noqa: ARG002
         """Note the time."""
         self.times.append(time.monotonic())
+        trainer.should_stop = trainer.should_stop or self.times[-1] >= self.deadline
 
     @property
     def pace(self) -> float:
@@ -113,6 +133,7 @@ class Members:
         self.standardiser = Standardiser.fit(points)
         self.x = self.standardiser.transform(points)
         self._mixtures: dict[bytes, GaussianMixture] = {}
+        self._settings = b""
         classes = in_order(labels or [])
         self.places = None if labels is None else np.array([classes.index(value) for value in labels])
 
@@ -174,6 +195,46 @@ class Members:
         """Return the folder of a member."""
         return None if self.folder is None else self.folder / f"{config.base}-{config.num_steps}" / str(member)
 
+    def settings(self, config: TableConfig) -> dict[str, Any]:
+        """Return all that the networks of a fit depend on, as plain values; rows and their classes as a hash."""
+        rows = hashlib.sha256(repr((self.points.shape, self.labels)).encode())
+        rows.update(np.ascontiguousarray(self.points, dtype="<f8").tobytes())
+        versions = {name: version(name) for name in ("torch", "numpy", "scikit-learn")}
+        chosen = {name: value for name, value in config.to_mapping().items() if name not in NOT_OF_NETWORKS}
+        return {"rows": rows.hexdigest(), **chosen, "seed": self.seed, "pointdiffusion": __version__, **versions}
+
+    def open_folder(self, config: TableConfig) -> None:
+        """Note in the folder which fit its networks belong to, once it was checked that a resumed fit is the same.
+
+        Args:
+            config: The settings, with what follows from the size of the table filled in.
+
+        Raises:
+            ValueError: If the fit in the folder is another one, with what differs.
+        """
+        if self.folder is None:
+            return
+        settings, file = self.settings(config), self.folder / SETTINGS
+        if self.resume and file.exists():
+            check_settings(_read_settings(file), settings)
+        elif self.resume and any(self.folder.glob("*-*/*/model.pt")):
+            raise ValueError(
+                f"{self.folder} holds networks, but no {SETTINGS} that says what they were trained on, so the fit "
+                "cannot be resumed; start afresh without resuming"
+            )
+        self._settings = (json.dumps(settings, indent=2) + "\n").encode()
+        write_atomic(file, self._settings)
+
+    def _resumes(self, folder: Path) -> bool:
+        """Return whether the network in a folder is of this fit and is gone on with; forget it where it is not."""
+        file = folder / SETTINGS
+        if self.resume and file.exists() and file.read_bytes() == self._settings:
+            return True
+        for left in (folder / "model.pt", folder / "checkpoints" / CHECKPOINT):  # of an earlier fit, to be replaced
+            left.unlink(missing_ok=True)
+        write_atomic(file, self._settings)
+        return False
+
     def train(
         self, rows: NDArray[np.int64], config: TableConfig, member: int, held: NDArray[np.int64] | None = None,
         *callbacks: Callback,
@@ -181,8 +242,11 @@ class Members:
         """Return one member, trained on some of the rows, or read from the folder that it was kept in."""
         folder = self.place(config, member)
         kept = None if folder is None else folder / "model.pt"
-        if self.resume and kept is not None and kept.exists():
-            return load(kept)
+        resumes = folder is not None and self._resumes(folder)
+        if resumes and kept is not None and kept.exists():
+            model = load(kept)
+            model.metadata = self.metadata  # what is said about a table may have changed; its rows have not
+            return model
         epochs, epoch_steps = epochs_of(config.num_steps or PILOT)
         low, high = config.noise_min or 0.01, config.sigma_max
         training = TrainingConfig(
@@ -201,7 +265,7 @@ class Members:
             self.points[rows], training, inference=InferenceConfig(sigma_min=low, sigma_max=high),
             standardiser=self.standardiser, base=self.base(config.base, rows), backbone=network,
             metadata=self.metadata, seed=self.seed_of(2, member), device=self.device, folder=folder,
-            resume=self.resume and folder is not None and (folder / "checkpoints" / CHECKPOINT).exists(),
+            resume=resumes and folder is not None and (folder / "checkpoints" / CHECKPOINT).exists(),
             validation=None if held is None or folder is None else self.points[held], callbacks=callbacks, **known,
         )  # fmt: skip
         if kept is not None:
@@ -241,6 +305,21 @@ class Members:
             settings["probes"] = 8
         found = [model.log_prob(rows, sigma_min=float(level), num_steps=num_steps, **settings) for level in levels]
         return np.stack(found, axis=1) + self.standardiser.log_scale
+
+
+def _read_settings(file: Path) -> dict[str, Any]:
+    """Return the settings of the fit whose networks lie in a folder.
+
+    Raises:
+        ValueError: If the file is damaged.
+    """
+    try:
+        found = json.loads(file.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{file} is damaged, so the fit cannot be resumed; start afresh without resuming") from error
+    if not isinstance(found, dict):
+        raise ValueError(f"{file} is damaged, so the fit cannot be resumed; start afresh without resuming")
+    return found
 
 
 def _broad(gaussian: GaussianMixture, x: Points) -> GaussianMixture:

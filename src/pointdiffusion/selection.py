@@ -197,7 +197,8 @@ def fit_table(
         show_progress: Show a progress bar.
 
     Raises:
-        ValueError: If the data or the settings are unusable.
+        ValueError: If the data or the settings are unusable, or the networks in `folder` are resumed with other rows,
+            another seed, other settings or other versions of the packages than they were trained with.
     """
     start, config = time.monotonic(), config or TableConfig()
     if not max_time > 0:
@@ -212,6 +213,7 @@ def fit_table(
         raise ValueError("to resume, say where the networks lie: folder=...")
     table = Members(rows, classes, seed, metadata or {}, place, resume, device)
     config = _sized(config, table)
+    table.open_folder(config)
     with progress.show_progress("training", _most_trainings(config, len(rows)), quiet=not show_progress) as show:
         found = _plain(table, config) if not config.num_members else _chosen(table, config, start + max_time, show)
     found.seconds, found.folder = time.monotonic() - start, table.place(found.config, 0)

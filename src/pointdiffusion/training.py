@@ -22,9 +22,10 @@ from torch.optim.swa_utils import AveragedModel
 
 from pointdiffusion.checkpoints import check_settings, check_state
 from pointdiffusion.conditions import Conditions, Known, rows_of
-from pointdiffusion.config import InferenceConfig, TrainingConfig, unknown_name
+from pointdiffusion.config import DivergedError, InferenceConfig, TrainingConfig, unknown_name
 from pointdiffusion.data.tables import Standardiser, as_points, column_names
 from pointdiffusion.denoisers import Denoiser, DenoiserFunction, KarrasDenoiser
+from pointdiffusion.divergence import divergence, mean_denoiser
 from pointdiffusion.empirical import EmpiricalDenoiser, posterior_mean
 from pointdiffusion.evaluation.noise_range import complete_range
 from pointdiffusion.losses import denoising_loss, loss_weight
@@ -36,6 +37,10 @@ from pointdiffusion.randomness import TRAINING, VALIDATION, generator_for
 
 FIXED_DRAWS = 1024
 """Rows, noise levels and noises on which the logged losses are taken, the same at every epoch."""
+
+MOST_KNOWN = 2**20
+"""Rows up to which the constants that go beside the losses are taken: they need every row for every draw, which is 10
+seconds for a million rows of 8 columns, and a network that memorises more of them is nothing to fear."""
 
 
 class StepNumbers:
@@ -129,6 +134,8 @@ class LightningDiffusion(LightningModule):
         self._weight(torch.ones(1))  # a wrong name fails here, not in the first step
         self.averaged = AveragedModel(denoiser, multi_avg_fn=self._average).requires_grad_(False)
         self._rate_multiplier = float(getattr(denoiser.backbone, "rate_multiplier", 1.0))
+        self._start_loss = self._highest_loss = 0.0
+        self._draws: dict[tuple[str, int], tuple[Tensor, Tensor, Tensor]] = {}
 
     # ------------------------------------------------------------------------------------------------ data and noise
 
@@ -146,11 +153,16 @@ class LightningDiffusion(LightningModule):
         return x_0.to(like)
 
     def setup(self, stage: str) -> None:  # noqa: ARG002
-        """Bring the rows to the type and the device of the weights."""
+        """Bring the rows to the type and the device of the weights, and take the loss before training."""
         like = next(self.denoiser.parameters())
-        self._rows = {
-            name: None if rows is None else rows.to(self.device, like.dtype) for name, rows in self._rows.items()
-        }
+        self._move_rows(like.device, like.dtype)
+        if self._rows["points"] is not None:  # before a checkpoint is read
+            self._start_loss = self._loss_given_conditions()
+        self._move_rows(self.device, like.dtype)  # where the weights, too, will be: Lightning moves them after this
+
+    def _move_rows(self, device: torch.device | str, dtype: torch.dtype) -> None:
+        self._draws = {}
+        self._rows = {name: None if rows is None else rows.to(device, dtype) for name, rows in self._rows.items()}
 
     def train_dataloader(self) -> StepNumbers:
         """Return our own loader."""
@@ -301,20 +313,27 @@ class LightningDiffusion(LightningModule):
 
     # ---------------------------------------------------------------------------------------------------- validation
 
+    def _fixed_order(self, count: int, generator: torch.Generator) -> Tensor:
+        return torch.randperm(count, generator=generator).repeat(-(-FIXED_DRAWS // count))[:FIXED_DRAWS]
+
     def _fixed_draws(self, name: str, counter: int) -> tuple[Tensor, Tensor, Tensor] | None:
         """Return clean rows, noise levels and noisy rows that are the same whenever they are asked for."""
         rows = self._rows[name]
         if rows is None:
             return None
+        if (name, counter) in self._draws:  # half a second where there are ten million rows
+            return self._draws[name, counter]
         generator = generator_for(self.seed, VALIDATION, counter)
-        order = torch.randperm(len(rows), generator=generator).repeat(-(-FIXED_DRAWS // len(rows)))[:FIXED_DRAWS]
-        x_0 = rows[order.to(rows.device)]
+        x_0 = rows[self._fixed_order(len(rows), generator).to(rows.device)]
         sigma, eps = self._noise(x_0, generator)
-        return x_0, sigma, x_0 + sigma[:, None] * eps
+        self._draws[name, counter] = x_0, sigma, x_0 + sigma[:, None] * eps
+        return self._draws[name, counter]
 
-    def _fixed_loss(self, denoiser: DenoiserFunction, draws: tuple[Tensor, Tensor, Tensor]) -> Tensor:
+    def _fixed_loss(
+        self, denoiser: DenoiserFunction, draws: tuple[Tensor, Tensor, Tensor], known: Known | None = None
+    ) -> Tensor:
         x_0, sigma, x = draws
-        return denoising_loss(denoiser(x, sigma), x_0, self._weight(sigma)).mean()
+        return denoising_loss(denoiser(x, sigma, **(known or {})), x_0, self._weight(sigma)).mean()
 
     @torch.no_grad()
     def optimal_losses(self) -> dict[str, float]:
@@ -342,19 +361,68 @@ class LightningDiffusion(LightningModule):
                 losses[name] = float(self._fixed_loss(self.averaged, draws))
         return losses
 
+    @torch.no_grad()
+    def _loss_given_conditions(self, denoiser: DenoiserFunction | None = None) -> float:
+        """Return `train_loss` where labels and context are given: without them a network may be untrained."""
+        draws, rows = self._fixed_draws("points", 0), self._rows["points"]
+        if draws is None or rows is None:
+            return math.nan
+        order = self._fixed_order(len(rows), generator_for(self.seed, VALIDATION, 0))
+        known = {name: value.to(rows.device) for name, value in rows_of(self._known, order).items()}
+        if "context" in known:
+            known["context"] = known["context"].to(rows)
+        was = self.averaged.training
+        self.averaged.eval()  # before training it is not yet
+        loss = float(self._fixed_loss(denoiser or self.averaged, draws, known))
+        self.averaged.train(was)
+        return loss
+
+    def mean_loss(self) -> float:
+        """Return what `train_loss` would be for a network that predicts the mean of its target, see `divergence`.
+
+        Raises:
+            ValueError: If the module has no rows of its own.
+        """
+        rows = self._rows["points"]
+        if rows is None:
+            raise ValueError("the loss of a network that predicts the mean needs training rows: pass points=...")
+        return self._loss_given_conditions(mean_denoiser(rows.mean(dim=0), self.denoiser.sigma_data))
+
+    def check_convergence(self, model: DiffusionModel | None = None) -> None:
+        """Raise a `DivergedError` where training has diverged, see `divergence`.
+
+        Args:
+            model: What training ended with, to be kept in the error.
+        """
+        loss = self._loss_given_conditions()
+        if not math.isfinite(loss):
+            raise self._diverged("its loss is no longer finite")
+        found = divergence(
+            loss, mean_loss=self.mean_loss(), start_loss=self._start_loss, highest_loss=self._highest_loss
+        )  # fmt: skip
+        if found is not None:
+            raise self._diverged(found, model)
+
+    def _diverged(self, how: str, model: DiffusionModel | None = None) -> DivergedError:
+        rate = self.training_config.learning_rate
+        return DivergedError(f"training diverged: {how}; lower the learning rate ({rate:g})", model)
+
     def on_fit_start(self) -> None:
         """Take the constants that go beside the losses, and the weights in the order in which they are averaged."""
         self._weights = [
             [weight.detach() for weight in module.parameters()] for module in (self.averaged.module, self.denoiser)
         ]
-        self._optimal = self.optimal_losses()
+        rows = max(0 if table is None else len(table) for table in self._rows.values())
+        self._optimal = self.optimal_losses() if rows <= MOST_KNOWN else {}
 
     def validation_step(self, batch: Any, batch_idx: int) -> None:
         """Log the losses of the averaged weights on fixed draws, and the constants that say what they mean."""
         if isinstance(batch, int) and self._rows["points"] is not None:
             values = {**self._optimal, **self.fixed_losses()}
-            if not all(map(math.isfinite, values.values())):
-                raise ValueError("training diverged: its loss is no longer finite; lower the learning rate")
+            given = self._loss_given_conditions() if self._known else values["train_loss"]
+            if not all(map(math.isfinite, [given, *values.values()])):
+                raise self._diverged("its loss is no longer finite")
+            self._highest_loss = max(self._highest_loss, given)
             if self.trainer.optimizers:
                 values["lr"] = self.trainer.optimizers[0].param_groups[0]["lr"] / self._rate_multiplier
             self.log_dict(values, batch_size=FIXED_DRAWS)
@@ -413,13 +481,20 @@ class LightningDiffusion(LightningModule):
             for name, value in self.metadata[group].items()
         }
         return {
-            **self.training_config.to_mapping(), "seed": self.seed,
-            **origin, "network": network, "rows": self._rows_hash
+            **self.training_config.to_mapping(), "seed": self.seed, **origin, "network": network,
+            "base": self._base_hash(), "rows": self._rows_hash,
         }  # fmt: skip
+
+    def _base_hash(self) -> str | None:
+        """Return the hash of what the network adds to; None where that is the denoiser of a sphere."""
+        bases = getattr(self.denoiser, "bases", ())
+        parts = [part for base in bases for part in (base.weights, base.means, base.covariances)]
+        return hashlib.sha256(b"".join(part.numpy().tobytes() for part in parts)).hexdigest()[:16] if parts else None
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep the settings with the weights, so that another run is not continued by mistake."""
         checkpoint["settings"] = self.settings()
+        checkpoint["highest_loss"] = self._highest_loss
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse the checkpoint of a run with other settings.
@@ -428,6 +503,10 @@ class LightningDiffusion(LightningModule):
             ValueError: With the names and both values of the settings that differ.
         """
         check_settings(checkpoint.get("settings", {}), self.settings())
+        highest = checkpoint.get("highest_loss", 0.0)  # checkpoints of earlier versions do not say
+        if not isinstance(highest, float) or not math.isfinite(highest):
+            raise ValueError("the checkpoint is damaged: its highest loss is no number; start afresh without resuming")
+        self._highest_loss = highest
 
     def check_checkpoint(self, checkpoint: dict[str, Any], name: str, fit_loop: dict[str, Any]) -> None:
         """Refuse a checkpoint from which a run on the module's own rows would not go on as it was.

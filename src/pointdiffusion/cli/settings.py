@@ -76,6 +76,24 @@ class RunSettings:
 
         return str(yaml.safe_dump({"pointdiffusion": __version__, **vars(self)}, sort_keys=False, allow_unicode=True))
 
+    def check_same(self, given: dict[str, Any]) -> None:
+        """Raise a ValueError that names what was given otherwise than an unfinished run has it.
+
+        The table may lie elsewhere: that its rows are the same is seen once it is read.
+
+        Args:
+            given: Settings by name.
+        """
+        differing = [name for name in given if name != "table" and given[name] != getattr(self, name)]
+        if differing:
+            changes = ", ".join(
+                f"{name} {_shown(getattr(self, name))} (now {_shown(given[name])})" for name in differing
+            )
+            raise ValueError(
+                f"--resume goes on with the settings of the unfinished run, which has {changes}; leave that out, "
+                "or start the run afresh with --force"
+            )
+
     @classmethod
     def from_yaml(cls, path: Path) -> RunSettings:
         """Read settings from a file.
@@ -104,6 +122,11 @@ class RunSettings:
             return cls(**found)
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from error
+
+
+def _shown(value: Any) -> str:
+    """Return a setting as one would say it."""
+    return ",".join(value) if isinstance(value, list) else "none" if value is None else str(value)
 
 
 CONFIG_HINT = "its config.yaml"

@@ -109,7 +109,8 @@ OF_THE_MACHINE = (errno.EIO, errno.ENOMEM, errno.EMFILE, errno.ENFILE)
 def outcome(error: BaseException) -> tuple[int, str] | None:
     """Return the exit code and the one sentence of an error; None for one that is a fault of ours.
 
-    2 stands for what the user gave or asked, 1 for the machine, 130 for Ctrl-C, 0 for a reader that went away.
+    2 stands for what the user gave or asked, 1 for the machine and for training that diverged, 130 for Ctrl-C, 0 for a
+    reader that went away.
     """
     if isinstance(error, typer.TyperException):
         context = getattr(error, "ctx", None)
@@ -128,5 +129,7 @@ def outcome(error: BaseException) -> tuple[int, str] | None:
     if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "memory" in str(error)):
         return 1, "not enough memory; ask for fewer rows, or give a smaller table"
     if isinstance(error, (ValueError, ImportError)):
-        return 2, str(error)
+        from pointdiffusion.config import DivergedError
+
+        return 1 if isinstance(error, DivergedError) else 2, str(error)
     return None

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import math
+import itertools
 import re
+import shutil
 import sys
 import time
-from contextlib import redirect_stdout
+from contextlib import redirect_stdout, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -32,6 +33,9 @@ Examples:
 
 DEFAULT_STEPS = 4000
 """Steps of the training of one network where its settings say nothing else."""
+
+TRIAL = 60
+"""Steps by which the time of a step is measured, at most."""
 
 DEFAULT_BUDGET = 120.0
 """Seconds after which nothing further is tried, where no time is given."""
@@ -108,7 +112,10 @@ def train(
     asked: dict[str, Any] = {"table": table, "label": label, "seed": seed}
     asked["columns"] = None if columns is None else [name.strip() for name in columns.split(",")]
     asked["missing"] = "drop" if drop_missing else "mask" if mask else None
-    settings = replace(base, **{name: value for name, value in asked.items() if value is not None})
+    given = {name: value for name, value in asked.items() if value is not None}
+    if resume:
+        base.check_same(given)
+    settings = replace(base, **given)
     _run(settings, folder, output, budget=budget, steps=steps, resume=resume, report=not no_report, device=device)
 
 
@@ -118,6 +125,7 @@ def _run(
 ) -> None:  # fmt: skip
     """Read, choose, train and write."""
     from pointdiffusion.cli import tables
+    from pointdiffusion.config import DivergedError
     from pointdiffusion.model import pick_device
 
     start, device = time.perf_counter(), pick_device(device)
@@ -145,12 +153,27 @@ def _run(
             kept = runs.has_checkpoint(stage)
             hint = f"; what was learned is kept: pointdiffusion train --resume -o {shown}" if kept else ""
             raise KeyboardInterrupt(f"interrupted{hint}") from None
+        except DivergedError as error:
+            for part in ("checkpoints", runs.NETWORKS):  # to go on with them would end in the same
+                shutil.rmtree(stage / part, ignore_errors=True)
+            if error.model is None:
+                raise
+            apart = _free_name(folder)
+            error.model.save(apart)
+            raise DivergedError(f"{error}; the model is kept apart in {Path(shown).parent / apart.name}") from None
         terminal.write_file(str(stage / runs.CONFIG), settings.to_yaml().encode())
         model.save(stage / runs.MODEL)
         if report:
             _write_report(model, parts, settings, stage, shown, time.perf_counter() - start)
     terminal.show(f"{shown}: {', '.join(sorted(entry.name for entry in folder.iterdir()))}")
     terminal.show(f"{time.perf_counter() - start:.0f} s in all. Next: pointdiffusion sample {shown} -n 1000 -o new.csv")
+
+
+def _free_name(folder: Path) -> Path:
+    """Return a name beside the folder of a run for the model of a training that diverged."""
+    numbers = itertools.chain([""], itertools.count(2))
+    paths = (folder.with_name(f"{folder.name}.diverged{number}.pt") for number in numbers)
+    return next(path for path in paths if not path.exists())
 
 
 def _tell(parts: Parts, shown: str) -> None:
@@ -204,7 +227,7 @@ def fit_chosen(
 
 def choose(parts: Parts, settings: RunSettings, *, budget: float | None, steps: int | None) -> RunSettings:
     """Return the settings of one network with what they leave open: the noise levels, and how many steps to train."""
-    from pointdiffusion.config import InferenceConfig, TrainingConfig
+    from pointdiffusion.config import InferenceConfig, TrainingConfig, epochs_of
     from pointdiffusion.evaluation.noise_range import complete_range
 
     known = dict(settings.training)
@@ -213,15 +236,14 @@ def choose(parts: Parts, settings: RunSettings, *, budget: float | None, steps: 
     known["sigma_min"], known["sigma_max"] = levels
     if settings.missing == "mask":
         known.setdefault("mask", 0.5)
-    if "batch_size" not in known:  # losses and checkpoints are taken once an epoch, which one step is too short for
+    if "batch_size" not in known:  # of a small table a part, with as many noisy rows
         known["batch_size"] = min(max(len(parts.training) // 8, 16), TrainingConfig().batch_size)
         known.setdefault("noise_draws", 256 // known["batch_size"])
-    per_epoch = math.ceil(len(parts.training) / known["batch_size"])
-    if steps is not None or "epochs" not in known:
+    if steps is not None or not {"epochs", "epoch_steps"} & set(known):
         wanted = DEFAULT_STEPS if steps is None else steps
         if budget is not None:
             wanted = affordable(parts, known, budget)
-        known["epochs"] = max(1, math.ceil(wanted / per_epoch))
+        known["epochs"], known["epoch_steps"] = epochs_of(wanted)
     training = TrainingConfig.from_mapping(known)
     levels_too = {"sigma_min": training.sigma_min, "sigma_max": training.sigma_max}
     inference = InferenceConfig.from_mapping({**levels_too, **settings.inference})
@@ -229,17 +251,24 @@ def choose(parts: Parts, settings: RunSettings, *, budget: float | None, steps: 
 
 
 def affordable(parts: Parts, known: dict[str, Any], budget: float) -> int:
-    """Return how many steps fit into a time, as a trial of a few tells."""
-    from pointdiffusion.config import TrainingConfig
+    """Return how many steps fit into a time, as a trial of a few tells, which takes at most a tenth of it."""
+    from pointdiffusion.config import DivergedError, TrainingConfig
     from pointdiffusion.fitting import fit as fit_points
+    from pointdiffusion.members import StepClock
 
     rows, labels = parts.rows(parts.training), parts.labels(parts.training)
-    trial = TrainingConfig.from_mapping({**known, "epochs": 2})
-    start = time.perf_counter()
-    fit_points(rows, trial, labels=labels)
-    count = 2 * math.ceil(len(rows) / trial.batch_size)
-    share = 0.7  # the rest is for the first step, which is slow, and for what comes after training
-    return max(count, int(share * budget * count / (time.perf_counter() - start)))
+    trial = TrainingConfig.from_mapping({**known, "epochs": 1, "epoch_steps": TRIAL})
+    start = time.monotonic()
+    clock = StepClock(deadline=start + budget / 10)
+    with suppress(DivergedError):  # so few steps are not judged
+        fit_points(rows, trial, labels=labels, callbacks=[clock])
+    spent = time.monotonic() - start
+    pace = clock.pace or spent
+    fixed = spent - pace * len(clock.times)  # what a training takes beside its steps
+    trainings = 2 if len(parts.gaps) else 1  # the first one fills the gaps
+    share = 0.7  # the rest is for what comes after training, and for a machine that is busier then
+    steps = int(((share * budget - spent) / trainings - fixed) / pace)
+    return max(steps // 100 * 100 or steps, 1)
 
 
 def fit_one(parts: Parts, settings: RunSettings, folder: Path, *, resume: bool, device: str) -> DiffusionModel:
@@ -251,7 +280,8 @@ def fit_one(parts: Parts, settings: RunSettings, folder: Path, *, resume: bool, 
 
     training = TrainingConfig.from_mapping(settings.training)
     rows, labels = parts.rows(parts.training), parts.labels(parts.training)
-    common: dict[str, Any] = {"seed": settings.seed, "device": device, "show_progress": True}
+    inference = InferenceConfig.from_mapping(settings.inference)
+    common: dict[str, Any] = {"inference": inference, "seed": settings.seed, "device": device, "show_progress": True}
     if len(parts.gaps):
         first = fit_points(rows, training, labels=labels, **common)
         holes, more = parts.rows(parts.gaps), parts.labels(parts.gaps)
@@ -261,7 +291,6 @@ def fit_one(parts: Parts, settings: RunSettings, folder: Path, *, resume: bool, 
     validation = parts.rows(parts.validation) if len(parts.validation) else None
     return fit_points(
         rows, training, labels=labels, validation=validation, folder=folder, resume=resume,
-        inference=InferenceConfig.from_mapping(settings.inference),
         metadata={"table": parts.table.schema.to_mapping()}, **common,
     )  # fmt: skip
 
