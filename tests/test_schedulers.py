@@ -19,7 +19,7 @@ from pointdiffusion.evaluation.schedulers import COVERED, REFUSED, SchedulerSamp
 
 pytestmark = [
     pytest.mark.filterwarnings(f"ignore:{what}")
-    for what in (":DeprecationWarning", ":RuntimeWarning", ":FutureWarning", "Should have tb:UserWarning")
+    for what in (":DeprecationWarning", ":RuntimeWarning", ":FutureWarning", "Should have t[ab]:UserWarning")
 ]
 
 EULER = {
