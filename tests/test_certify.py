@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
+import math
 import sys
 from typing import Any
 
@@ -92,6 +94,24 @@ def test_determinism_is_judged_on_the_finest_grid() -> None:
 
     assert certify(late).stochastic
     assert not certify("heun").stochastic
+
+
+def test_a_sampler_may_write_into_its_points() -> None:
+    """The points of one run must not reach the next."""
+
+    def in_place(denoiser: Any, x: Tensor, sigmas: Tensor) -> Tensor:
+        return x.copy_(ptd.sample(denoiser, x.clone(), sigmas, solver="heun"))
+
+    assert certify(in_place).errors == certify("heun").errors
+
+
+def test_moments_that_are_not_finite_are_a_fault() -> None:
+    sound = certify("heun")
+    broken = dataclasses.replace(
+        sound, stochastic=True, mean_deviation=math.nan, covariance_errors={8: math.nan}, covariance_floor=0.01
+    )
+    assert len(broken.faults) == 2
+    assert dataclasses.replace(sound, error_float32=math.nan).faults == ["in float32 the error is nan"]
 
 
 def test_evaluations_are_counted_and_drawn() -> None:

@@ -15,7 +15,7 @@ import math
 import pkgutil
 import sys
 from collections.abc import Callable
-from functools import cache
+from functools import lru_cache
 from typing import Any, Protocol
 
 import numpy as np
@@ -110,16 +110,16 @@ def _measure(subject: Sampler, seed: int) -> dict[str, Any]:
         grid = subject.grid(steps)
         x, exact = _problem(float(grid[0]), float(grid[-1]), seed)
         counted = _Counted(MIXTURE.denoise)
-        y = subject(counted, x, steps)
+        y = subject(counted, x.clone(), steps)  # some samplers write into their points
         errors[steps], counts[steps] = _error(y, exact), counted.calls
         if not own_grid:
             grid = subject.grid(max(1, counted.calls // 2))
         reference[steps] = _error(sample(MIXTURE.denoise, x, grid, solver="euler" if own_grid else "heun"), exact)
-    stochastic = not torch.allclose(y, subject(MIXTURE.denoise, x, steps), rtol=0, atol=1e-9, equal_nan=True)
+    stochastic = not torch.allclose(y, subject(MIXTURE.denoise, x.clone(), steps), rtol=0, atol=1e-9, equal_nan=True)
     usable = all(math.isfinite(error) and error > 0 for error in errors.values())
     at_zero = None
     if isinstance(subject, FunctionSampler):
-        at_zero = _error(subject.to_zero(MIXTURE.denoise, x, subject.steps[0]), _problem(HIGH, 0.0, seed)[1])
+        at_zero = _error(subject.to_zero(MIXTURE.denoise, x.clone(), subject.steps[0]), _problem(HIGH, 0.0, seed)[1])
     return {
         "stochastic": stochastic,
         "order": _order(errors) if usable and not stochastic else None,
@@ -133,7 +133,7 @@ def _measure(subject: Sampler, seed: int) -> dict[str, Any]:
     }
 
 
-@cache
+@lru_cache(maxsize=64)
 def _problem(high: float, low: float, seed: int) -> tuple[Tensor, Tensor]:
     """Return points of the mixture at one noise level, and where the exact flow takes them at another."""
     x = MIXTURE.sample(64, torch.Generator().manual_seed(seed), high)
