@@ -7,6 +7,7 @@ scale and on its own time steps must agree with it.
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 import diffusers
@@ -78,6 +79,8 @@ def test_every_scheduler_of_the_package_is_measured_or_refused() -> None:
     assert names == {*COVERED, *REFUSED}
     assert not set(COVERED) & set(REFUSED)
     assert set(COVERED) == {*EULER, *HIGHER, *STOCHASTIC}
+    page = (Path(__file__).parents[1] / "docs" / "certificates.md").read_text(encoding="utf-8")
+    assert [name for name in names if f"| {name} |" not in page] == []
 
 
 @pytest.mark.parametrize("name", EULER)
