@@ -16,7 +16,7 @@ import pkgutil
 import sys
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -40,20 +40,6 @@ MIXTURE = GaussianMixture(
     [[-1.0, 0.0], [1.0, 0.3], [0.0, -1.0]],
     [[[0.3, 0.1], [0.1, 0.2]], [[0.2, 0.0], [0.0, 0.3]], [[0.25, -0.05], [-0.05, 0.2]]],
 )
-
-
-class Sampler(Protocol):
-    """What is measured: a function of a denoiser, of points at the first level of its grid, and of the steps."""
-
-    steps: tuple[int, ...]
-    moment_steps: tuple[int, ...]
-    moment_points: int
-
-    def grid(self, steps: int) -> Tensor:
-        """Return the noise levels, decreasing, shape `(K,)`."""
-
-    def __call__(self, denoiser: Any, x: Tensor, steps: int) -> Tensor:
-        """Return the points at the last level."""
 
 
 class FunctionSampler:
@@ -95,14 +81,14 @@ def certify(sampler: Any, *, order: float | None = None, name: str | None = None
         torch.manual_seed(seed)
         measured = _measure(subject, seed)
         stochastic = measured["stochastic"]
-        moments = _moments(subject, seed) if stochastic else (None, None, None)
+        deviation, covariance_errors, floor = _moments(subject, seed) if stochastic else (None, None, None)
     return Certificate(
         name=name or default_name, declared=None if stochastic else declared if order is None else order, **measured,
-        **dict(zip(("mean_deviation", "covariance_errors", "covariance_floor"), moments, strict=True)),
+        mean_deviation=deviation, covariance_errors=covariance_errors, covariance_floor=floor,
     )  # fmt: skip
 
 
-def _measure(subject: Sampler, seed: int) -> dict[str, Any]:
+def _measure(subject: FunctionSampler | SchedulerSampler, seed: int) -> dict[str, Any]:
     """Return what a certificate says of the errors on the mixture."""
     errors, counts, reference = {}, {}, {}
     own_grid = isinstance(subject, SchedulerSampler)
@@ -160,7 +146,7 @@ def _order(errors: dict[int, float]) -> float:
     return -float(np.polyfit(np.log2(list(errors)), np.log2(list(errors.values())), 1)[0])
 
 
-def _moments(subject: Sampler, seed: int) -> tuple[float, dict[int, float], float]:
+def _moments(subject: FunctionSampler | SchedulerSampler, seed: int) -> tuple[float, dict[int, float], float]:
     """Return deviation of the mean in standard errors, errors of the covariance, and that of exact draws."""
     count = subject.moment_points
     generator, errors = torch.Generator().manual_seed(seed + 1), {}
@@ -177,7 +163,7 @@ def _moments(subject: Sampler, seed: int) -> tuple[float, dict[int, float], floa
     return float(off.max()), errors, covariance_error(GAUSSIAN.sample(count, generator, low))
 
 
-def _subject(sampler: Any, seed: int) -> tuple[Sampler, str, float | None]:
+def _subject(sampler: Any, seed: int) -> tuple[FunctionSampler | SchedulerSampler, str, float | None]:
     """Return what is measured, its name and its declared order."""
     if isinstance(sampler, (str, Solver)):
         solver, generator = make_solver(sampler), torch.Generator().manual_seed(seed)
