@@ -25,7 +25,6 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import ot
 import torch
 from numpy.typing import NDArray
 from scipy.spatial import KDTree
@@ -40,12 +39,6 @@ SPACING = float(np.linalg.norm(np.diff(CURVE, axis=0), axis=1).sum()) / TRAIN
 """Length of the curve over the number of training points."""
 
 
-def w2(a: Points, b: Points) -> float:
-    """Return the exact 2-Wasserstein distance of samples of different number."""
-    weights = [np.full(len(x), 1 / len(x)) for x in (a, b)]
-    return float(np.sqrt(ot.emd2(*weights, ot.dist(a, b), numItermax=10**7)))
-
-
 class Judge:
     """Fresh points of a data set, and the floor that they set.
 
@@ -58,13 +51,15 @@ class Judge:
         draw = ptd.DATASETS[name]
         self.fresh = draw(FRESH, random_state=2**31)
         others = draw(FLOOR_DRAWS * DRAW, random_state=2**31 + 1)
-        self.floor = float(np.mean([w2(part, self.fresh) for part in np.split(others, FLOOR_DRAWS)]))
+        self.floor = float(np.mean([ptd.wasserstein2(part, self.fresh) for part in np.split(others, FLOOR_DRAWS)]))
         self.scale = float(draw(200_000, random_state=2**31 + 2).std(axis=0).mean())
         self.more = draw(DRAWS * DRAW, random_state=2**31 + 3)
 
     def __call__(self, samples: Points, training: Points) -> dict[str, float]:
         """Return the figures of samples by name."""
-        figures = {"W2": float(np.mean([w2(part, self.fresh) for part in np.split(samples, DRAWS)])) / self.floor}
+        figures = {
+            "W2": float(np.mean([ptd.wasserstein2(part, self.fresh) for part in np.split(samples, DRAWS)])) / self.floor
+        }
         if self.name == "swiss-roll":
             figures["off"] = float(np.sqrt((KDTree(CURVE).query(samples)[0] ** 2).mean())) / self.scale
             figures["copies"] = ptd.copy_share(samples, training, SPACING / 10)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
 import sys
@@ -61,20 +62,6 @@ def test_orders_of_k_diffusion() -> None:
     assert any("not the declared 3" in fault for fault in certificate.faults)
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::RuntimeWarning")
-def test_a_scheduler_of_diffusers_that_breaks_at_zero() -> None:
-    """UniPC with `bh1` divides by what is 0 at a final noise level of 0; the version is pinned with the finding."""
-    import diffusers
-
-    assert diffusers.__version__ == "0.42.1"
-    scheduler = diffusers.UniPCMultistepScheduler(prediction_type="sample", solver_order=2, solver_type="bh1")
-    certificate = certify(scheduler)
-    assert math.isnan(certificate.error_at_zero)
-    assert any("not finite" in fault for fault in certificate.faults)
-    sound = certify(diffusers.DPMSolverMultistepScheduler(prediction_type="sample", solver_order=2), order=2)
-    assert sound.order == pytest.approx(2.0, abs=0.15)
-
-
 def test_a_wrong_stage_is_found() -> None:
     certificate = certify(broken_midway, order=2)
     assert certificate.order == pytest.approx(1.0, abs=0.15)
@@ -82,11 +69,49 @@ def test_a_wrong_stage_is_found() -> None:
 
 
 def test_too_much_noise_is_found() -> None:
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        certificate = certify(too_noisy)
+    certificate = certify(too_noisy)
     assert certificate.stochastic
     assert any("covariance" in fault for fault in certificate.faults)
+
+
+def test_an_error_that_falls_may_still_be_large() -> None:
+    """Of order 0.53 and at 0.28 in 256 steps: not a solution of the flow that is worth its name."""
+
+    def slow(denoiser: Any, x: Tensor, sigmas: Tensor) -> Tensor:
+        return ptd.sample(denoiser, x, sigmas, solver="heun") + 0.84 * (32 / (len(sigmas) - 1)) ** 0.53
+
+    certificate = certify(slow)
+    assert certificate.order == pytest.approx(0.53, abs=0.02)
+    assert certificate.faults == ["the error is 0.28 in 256 steps: this is not a solution of the flow"]
+
+
+def test_determinism_is_judged_on_the_finest_grid() -> None:
+    """Noise that is added below a time, or on fine grids alone, must be seen where the error is."""
+
+    def late(denoiser: Any, x: Tensor, sigmas: Tensor) -> Tensor:
+        y = ptd.sample(denoiser, x, sigmas, solver="heun")
+        return y + 1e-3 * torch.randn_like(y) if len(sigmas) > 200 else y
+
+    assert certify(late).stochastic
+    assert not certify("heun").stochastic
+
+
+def test_a_sampler_may_write_into_its_points() -> None:
+    """The points of one run must not reach the next."""
+
+    def in_place(denoiser: Any, x: Tensor, sigmas: Tensor) -> Tensor:
+        return x.copy_(ptd.sample(denoiser, x.clone(), sigmas, solver="heun"))
+
+    assert certify(in_place).errors == certify("heun").errors
+
+
+def test_moments_that_are_not_finite_are_a_fault() -> None:
+    sound = certify("heun")
+    broken = dataclasses.replace(
+        sound, stochastic=True, mean_deviation=math.nan, covariance_errors={8: math.nan}, covariance_floor=0.01
+    )
+    assert len(broken.faults) == 2
+    assert dataclasses.replace(sound, error_float32=math.nan).faults == ["in float32 the error is nan"]
 
 
 def test_evaluations_are_counted_and_drawn() -> None:

@@ -35,4 +35,5 @@ def test_picture_in_the_documents_is_drawn_by_a_script_and_small(name: str) -> N
 def test_defects_are_measured() -> None:
     """The first finding: UniPC breaks with one of its two options, and not with the other."""
     line = run("defects").splitlines()[-1]
-    assert "`bh1`: NaN, `bh2`: error" in line
+    assert "`solver_type='bh1'`: NaN" in line
+    assert "by default: error" in line

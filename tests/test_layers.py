@@ -78,6 +78,8 @@ ORDER = [
     "particles",
     "twisted",
     "flow",
+    "evaluation.certificate",
+    "evaluation.schedulers",
     "evaluation.certify",
     "model_file",
     "model",

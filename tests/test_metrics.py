@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import functools
+import sys
+from typing import Any
+
 import numpy as np
 import ot
 import pytest
@@ -84,8 +88,42 @@ def test_without_pot_scipy_takes_over(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where POT is not installed, the answer is the same."""
     a, b = _normal(12, 2), _normal(9, 2, seed=1)
     expected = wasserstein2(a, b)
-    monkeypatch.setitem(__import__("sys").modules, "ot", None)
+    monkeypatch.setitem(sys.modules, "ot", None)
     assert wasserstein2(a, b) == pytest.approx(expected, rel=1e-9)
+
+
+def test_a_transport_that_stops_early_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At its limit POT returns a plan that moves a part of the mass, and warns at most; no distance comes of it."""
+    a, b = _normal(80, 2), 1 + 2 * _normal(60, 2, seed=1)
+    monkeypatch.setattr(distances, "MOST_ITERATIONS", 10)
+    with pytest.raises(ValueError, match=r"80 to 60 rows was not solved .*compare fewer rows"):
+        wasserstein2(a, b)
+
+
+def test_a_plan_that_moves_less_than_all_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its mass is checked as well as its status."""
+    a, b = _normal(8, 2), _normal(6, 2, seed=1)
+    solved = ot.emd
+
+    def part(*args: Any, **settings: Any) -> Any:
+        plan, log = solved(*args, **settings)
+        return 0.85 * plan, log
+
+    monkeypatch.setattr(ot, "emd", part)
+    with pytest.raises(ValueError, match=r"moves 0\.850000 of the mass"):
+        wasserstein2(a, b)
+
+
+def test_a_linear_program_that_is_not_solved_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """SciPy tells by a status alone, beside a value that is no distance."""
+    import scipy.optimize
+
+    solved = scipy.optimize.linprog
+    limited = functools.partial(solved, options={"maxiter": 1, "presolve": False})
+    monkeypatch.setitem(sys.modules, "ot", None)
+    monkeypatch.setattr(scipy.optimize, "linprog", limited)
+    with pytest.raises(ValueError, match="was not solved"):
+        wasserstein2(_normal(12, 2), 1 + 2 * _normal(9, 2, seed=1))
 
 
 @pytest.mark.parametrize(("a", "b"), [((3, 2), (3, 1)), ((3,), (3,)), ((0, 2), (0, 2)), ((0, 2), (3, 2))])

@@ -41,7 +41,7 @@ from pointdiffusion.empirical import EmpiricalDenoiser as EmpiricalDenoiser
 from pointdiffusion.empirical import posterior_mean as posterior_mean
 from pointdiffusion.ensembles import ensemble as ensemble
 from pointdiffusion.estimator import DiffusionEstimator as DiffusionEstimator
-from pointdiffusion.evaluation.certify import Certificate as Certificate
+from pointdiffusion.evaluation.certificate import Certificate as Certificate
 from pointdiffusion.evaluation.certify import certify as certify
 from pointdiffusion.evaluation.comparing import Difference as Difference
 from pointdiffusion.evaluation.comparing import compare as compare

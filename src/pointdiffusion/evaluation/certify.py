@@ -1,7 +1,8 @@
 """The certificate of a sampler: what it does where the exact answer is known.
 
 `certify` takes a solver of ours, any function of the k-diffusion signature `sampler(denoiser, x, sigmas)`, or a
-scheduler of diffusers, and measures it on data of one Gaussian and of a mixture, whose flows are known. From the shell:
+scheduler of diffusers, and measures it on data of one Gaussian and of a mixture, whose flows are known. Functions run
+on a grid of ours, schedulers on their own. From the shell:
 
     python -m pointdiffusion.evaluation.certify k_diffusion.sampling:sample_dpmpp_2m --order 2
 """
@@ -14,7 +15,7 @@ import math
 import pkgutil
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -22,14 +23,11 @@ import torch
 from torch import Tensor
 
 from pointdiffusion.distributions import GaussianMixture
+from pointdiffusion.evaluation.certificate import HIGH, LOW, Certificate
+from pointdiffusion.evaluation.schedulers import SchedulerSampler
 from pointdiffusion.noise import KarrasSchedule
 from pointdiffusion.sampling import exact_flow, make_solver, sample
 from pointdiffusion.solvers import SOLVERS, Solver
-
-Walk = Callable[[Any, Tensor, Tensor], Tensor]
-
-HIGH, LOW = 2.0, 0.1
-"""Range of noise levels, in about the standard deviation of the data: from far above it a lost order does not show."""
 
 STEPS = (32, 64, 128, 256)
 
@@ -44,101 +42,25 @@ MIXTURE = GaussianMixture(
 )
 
 
-@dataclass(frozen=True)
-class Certificate:
-    """What was measured of a sampler.
+class FunctionSampler:
+    """A function `sampler(denoiser, x, sigmas)` on Karras' grid."""
 
-    Args:
-        name: Its name.
-        stochastic: Whether two runs differ.
-        declared: The order that was declared, if any.
-        order: Fitted order of the error in the number of steps on the mixture, None where it is stochastic.
-        errors: Median rms error per coordinate against the exact flow, by number of steps.
-        nfe: Evaluations of the denoiser, by number of steps.
-        reference: Error of Heun's method with as many evaluations (one less where the number is odd), by number of
-            steps.
-        error_at_zero: The same error on a grid of 32 steps that ends in 0; NaN if the result is not finite.
-        error_float32: Error at the finest grid in float32.
-        mean_deviation: Largest deviation of the mean on the Gaussian, in standard errors, where it is stochastic.
-        covariance_errors: Relative error of the covariance there, by number of steps.
-        covariance_floor: The same of exact draws of that number.
-    """
+    steps, moment_steps, moment_points = STEPS, MOMENT_STEPS, 100_000
 
-    name: str
-    stochastic: bool
-    declared: float | None
-    order: float | None
-    errors: dict[int, float]
-    nfe: dict[int, int]
-    reference: dict[int, float]
-    error_at_zero: float
-    error_float32: float
-    mean_deviation: float | None = None
-    covariance_errors: dict[int, float] | None = None
-    covariance_floor: float | None = None
+    def __init__(self, function: Callable[[Any, Tensor, Tensor], Tensor]) -> None:
+        self.function = function
 
-    @property
-    def covariance_error(self) -> float | None:
-        """Relative error of the covariance at the finest grid."""
-        return None if self.covariance_errors is None else self.covariance_errors[MOMENT_STEPS[-1]]
+    def grid(self, steps: int) -> Tensor:
+        """Return the noise levels from `HIGH` to `LOW`."""
+        return KarrasSchedule(LOW, HIGH).sigmas(steps, final_zero=False)
 
-    @property
-    def faults(self) -> list[str]:
-        """What is wrong, one sentence each; none if all is well."""
-        found = []
-        if not math.isfinite(self.error_at_zero):
-            found.append("the result is not finite on a grid that ends in 0")
-        if self.order is not None and self.declared is not None and self.order < self.declared - 0.15:
-            found.append(f"the order is {self.order:.2f}, not the declared {self.declared:g}")
-        if self.order is not None and self.order < 0.5:
-            found.append("the error does not fall with the steps: this is not a solution of the flow")
-        if not self.stochastic and not self.error_float32 < max(1e-4, 2 * self.errors[STEPS[-1]]):
-            found.append(f"in float32 the error is {self.error_float32:.1e}")
-        if self.mean_deviation is not None and self.mean_deviation > 5:
-            found.append(f"the mean is off by {self.mean_deviation:.0f} standard errors")
-        if (self.covariance_error or 0) > 0.05 + 3 * (self.covariance_floor or 0):
-            found.append(f"the covariance is wrong by {self.covariance_error:.0%}")
-        return found
+    def __call__(self, denoiser: Any, x: Tensor, steps: int) -> Tensor:
+        """Return the points at `LOW`."""
+        return self.function(denoiser, x, self.grid(steps).to(x.dtype))
 
-    def __str__(self) -> str:
-        """Return the table and the verdict."""
-        kind = "stochastic" if self.stochastic else "deterministic"
-        lines = [f"{self.name}: {kind}"]
-        if self.stochastic:  # its paths are not those of the flow: only its moments can be judged
-            at_zero = "finite" if math.isfinite(self.error_at_zero) else "not finite"
-            lines += [f"evaluations in {steps} steps: {count}" for steps, count in self.nfe.items()]
-            lines.append(f"result at noise level 0: {at_zero}")
-        else:
-            lines.append("steps | evaluations | error | Heun")
-            for steps, error in self.errors.items():
-                lines.append(f"{steps} | {self.nfe[steps]} | {error:.2e} | {self.reference[steps]:.2e}")
-            lines += [
-                f"error at noise level 0: {self.error_at_zero:.2e}",
-                f"error in float32: {self.error_float32:.2e}",
-            ]
-        if self.order is not None:
-            said = "none declared" if self.declared is None else f"declared {self.declared:g}"
-            lines.append(f"order {self.order:.2f} ({said})")
-        if self.mean_deviation is not None:
-            lines.append(f"mean: {self.mean_deviation:.1f} standard errors from the exact one")
-        if self.covariance_errors is not None:
-            errors = ", ".join(f"{error:.1%} in {steps}" for steps, error in self.covariance_errors.items())
-            lines.append(f"covariance: wrong by {errors} steps (exact draws: {self.covariance_floor:.1%})")
-        lines.append("verdict: " + ("; ".join(self.faults) if self.faults else "as it should be"))
-        return "\n".join(lines)
-
-    def plot(self, ax: Any) -> Any:
-        """Draw the error against the evaluations, both logarithmic, and return the axes."""
-        evaluations = [self.nfe[steps] for steps in self.errors]
-        label = self.name if self.order is None else f"{self.name}, order {self.order:.2f}"
-        ax.loglog(evaluations, list(self.errors.values()), "o-", label=label)
-        ax.loglog(evaluations, list(self.reference.values()), "--", color="0.6", label="Heun, as many evaluations")
-        ax.set_xticks(evaluations, [str(count) for count in evaluations])
-        ax.minorticks_off()
-        ax.set_xlabel("evaluations of the denoiser")
-        ax.set_ylabel("median rms error against the exact flow")
-        ax.legend()
-        return ax
+    def to_zero(self, denoiser: Any, x: Tensor, steps: int) -> Tensor:
+        """Return the points at noise level 0."""
+        return self.function(denoiser, x, KarrasSchedule(LOW, HIGH).sigmas(steps))
 
 
 def certify(sampler: Any, *, order: float | None = None, name: str | None = None, seed: int = 0) -> Certificate:
@@ -146,35 +68,62 @@ def certify(sampler: Any, *, order: float | None = None, name: str | None = None
 
     Args:
         sampler: A `Solver` or a name of `SOLVERS`; a function `sampler(denoiser, x, sigmas)`; or a scheduler of
-            diffusers.
+            diffusers, which runs on its own time steps.
         order: Its declared order; a solver of ours declares its own.
         name: What to call it.
         seed: Seed of the points and of the noise.
 
     Raises:
-        ValueError: If it is none of these.
+        ValueError: If it is none of these, or a scheduler that cannot be measured.
     """
-    walk, found, declared = _walk_of(sampler, seed)
-    order = declared if order is None else order
-    x = MIXTURE.sample(64, torch.Generator().manual_seed(seed), HIGH)
-    exact = exact_flow(MIXTURE.denoise, x, HIGH, LOW, tolerance=1e-12).x
-    errors, counts, reference = {}, {}, {}
-    for steps in STEPS:
-        counted = _Counted(MIXTURE.denoise)
-        errors[steps] = _error(walk(counted, x, _grid(steps)), exact)
-        counts[steps] = counted.calls
-        heun = sample(MIXTURE.denoise, x, _grid(max(1, counted.calls // 2)), solver="heun")
-        reference[steps] = _error(heun, exact)
-    stochastic = _differs(walk, x)
-    finite = all(math.isfinite(error) and error > 0 for error in errors.values())
-    fitted = None if stochastic or not finite else _order(errors)
-    low = walk(MIXTURE.denoise, x.float(), _grid(STEPS[-1]).float())
-    at_zero = walk(MIXTURE.denoise, x, _grid(STEPS[0], final_zero=True))
+    subject, default_name, declared = _subject(sampler, seed)
+    with torch.random.fork_rng(devices=[]):  # functions and schedulers of others draw from the global generator
+        torch.manual_seed(seed)
+        measured = _measure(subject, seed)
+        stochastic = measured["stochastic"]
+        deviation, covariance_errors, floor = _moments(subject, seed) if stochastic else (None, None, None)
     return Certificate(
-        name or found, stochastic, None if stochastic else order, fitted, errors, counts, reference,
-        _error(at_zero, exact_flow(MIXTURE.denoise, x, HIGH, 0.0).x), _error(low.double(), exact),
-        *(_moments(walk, seed) if stochastic else (None, None, None)),
+        name=name or default_name, declared=None if stochastic else declared if order is None else order, **measured,
+        mean_deviation=deviation, covariance_errors=covariance_errors, covariance_floor=floor,
     )  # fmt: skip
+
+
+def _measure(subject: FunctionSampler | SchedulerSampler, seed: int) -> dict[str, Any]:
+    """Return what a certificate says of the errors on the mixture."""
+    errors, counts, reference = {}, {}, {}
+    own_grid = isinstance(subject, SchedulerSampler)
+    for steps in subject.steps:
+        grid = subject.grid(steps)
+        x, exact = _problem(float(grid[0]), float(grid[-1]), seed)
+        counted = _Counted(MIXTURE.denoise)
+        y = subject(counted, x.clone(), steps)  # some samplers write into their points
+        errors[steps], counts[steps] = _error(y, exact), counted.calls
+        if not own_grid:
+            grid = subject.grid(max(1, counted.calls // 2))
+        reference[steps] = _error(sample(MIXTURE.denoise, x, grid, solver="euler" if own_grid else "heun"), exact)
+    stochastic = not torch.allclose(y, subject(MIXTURE.denoise, x.clone(), steps), rtol=0, atol=1e-9, equal_nan=True)
+    usable = all(math.isfinite(error) and error > 0 for error in errors.values())
+    at_zero = None
+    if isinstance(subject, FunctionSampler):
+        at_zero = _error(subject.to_zero(MIXTURE.denoise, x.clone(), subject.steps[0]), _problem(HIGH, 0.0, seed)[1])
+    return {
+        "stochastic": stochastic,
+        "order": _order(errors) if usable and not stochastic else None,
+        "errors": errors,
+        "nfe": counts,
+        "reference": reference,
+        "own_grid": own_grid,
+        "error_at_zero": at_zero,
+        "error_float32": _error(subject(MIXTURE.denoise, x.float(), steps).double(), exact),
+        "levels": (float(subject.grid(steps)[0]), float(subject.grid(steps)[-1])),
+    }
+
+
+@lru_cache(maxsize=64)
+def _problem(high: float, low: float, seed: int) -> tuple[Tensor, Tensor]:
+    """Return points of the mixture at one noise level, and where the exact flow takes them at another."""
+    x = MIXTURE.sample(64, torch.Generator().manual_seed(seed), high)
+    return x, exact_flow(MIXTURE.denoise, x, high, low, tolerance=1e-12).x
 
 
 class _Counted:
@@ -188,10 +137,6 @@ class _Counted:
         return self.denoiser(x, sigma, **condition)
 
 
-def _grid(steps: int, *, final_zero: bool = False) -> Tensor:
-    return KarrasSchedule(LOW, HIGH).sigmas(steps, final_zero=final_zero)
-
-
 def _error(y: Tensor, exact: Tensor) -> float:
     rows = (y - exact).square().mean(dim=1).sqrt()
     return float(rows.median()) if bool(rows.isfinite().all()) else math.nan
@@ -201,65 +146,45 @@ def _order(errors: dict[int, float]) -> float:
     return -float(np.polyfit(np.log2(list(errors)), np.log2(list(errors.values())), 1)[0])
 
 
-def _differs(walk: Walk, x: Tensor) -> bool:
-    """Return whether two runs with other noise end elsewhere."""
-    first, second = (walk(MIXTURE.denoise, x, _grid(8)) for _ in range(2))
-    return not torch.allclose(first, second, rtol=0, atol=1e-9, equal_nan=True)
-
-
-def _moments(walk: Walk, seed: int) -> tuple[float, dict[int, float], float]:
+def _moments(subject: FunctionSampler | SchedulerSampler, seed: int) -> tuple[float, dict[int, float], float]:
     """Return deviation of the mean in standard errors, errors of the covariance, and that of exact draws."""
-    count, generator = 100_000, torch.Generator().manual_seed(seed + 1)
-    exact = GAUSSIAN.covariance + LOW**2 * torch.eye(2).double()
+    count = subject.moment_points
+    generator, errors = torch.Generator().manual_seed(seed + 1), {}
 
     def covariance_error(points: Tensor) -> float:
         return float((points.T.cov() - exact).norm() / exact.norm())
 
-    errors = {}
-    for steps in MOMENT_STEPS:
-        y = walk(GAUSSIAN.denoise, GAUSSIAN.sample(count, generator, HIGH), _grid(steps))
+    for steps in subject.moment_steps:
+        high, low = float(subject.grid(steps)[0]), float(subject.grid(steps)[-1])
+        exact = GAUSSIAN.covariance + low**2 * torch.eye(2).double()
+        y = subject(GAUSSIAN.denoise, GAUSSIAN.sample(count, generator, high), steps)
         errors[steps] = covariance_error(y)
     off = (y.mean(dim=0) - GAUSSIAN.mean).abs() / (exact.diag() / count).sqrt()
-    return float(off.max()), errors, covariance_error(GAUSSIAN.sample(count, generator, LOW))
+    return float(off.max()), errors, covariance_error(GAUSSIAN.sample(count, generator, low))
 
 
-def _walk_of(sampler: Any, seed: int) -> tuple[Walk, str, float | None]:
-    """Return the sampler as a function of denoiser, points and grid, its name and its declared order."""
+def _subject(sampler: Any, seed: int) -> tuple[FunctionSampler | SchedulerSampler, str, float | None]:
+    """Return what is measured, its name and its declared order."""
     if isinstance(sampler, (str, Solver)):
         solver, generator = make_solver(sampler), torch.Generator().manual_seed(seed)
         name = sampler if isinstance(sampler, str) else type(sampler).__name__
         return (
-            lambda denoiser, x, sigmas: sample(denoiser, x, sigmas, solver=solver, generator=generator),
+            FunctionSampler(lambda d, x, sigmas: sample(d, x, sigmas, solver=solver, generator=generator)),
             name,
             solver.order,
         )
-    if hasattr(sampler, "set_timesteps") and hasattr(sampler, "step"):
-        return _diffusers(sampler), type(sampler).__name__, None
+    if isinstance(sampler, type):
+        raise ValueError(f"pass an instance of {sampler.__name__}, not the class")
+    if hasattr(sampler, "set_timesteps"):
+        return SchedulerSampler(sampler), type(sampler).__name__, None
     if not callable(sampler):
         raise ValueError(
             "a sampler is a solver, a function sampler(denoiser, x, sigmas) or a scheduler of diffusers, got "
             f"{sampler!r}"
         )
     quiet = {"disable": True} if "disable" in inspect.signature(sampler).parameters else {}
-    return lambda d, x, s: sampler(d, x, s, **quiet), getattr(sampler, "__name__", type(sampler).__name__), None
-
-
-def _diffusers(scheduler: Any) -> Walk:
-    """Return a scheduler of the variance-preserving kind as a function of our variables."""
-    if getattr(scheduler.config, "prediction_type", None) != "sample":
-        raise ValueError("make the scheduler with prediction_type='sample', so that it takes denoised points")
-
-    def walk(denoiser: Any, x: Tensor, sigmas: Tensor) -> Tensor:
-        fresh = type(scheduler).from_config(scheduler.config)
-        fresh.set_timesteps(len(sigmas) - 1)
-        fresh.sigmas, fresh.timesteps = sigmas.clone(), torch.arange(len(sigmas) - 1, 0, -1)
-        x = x / (1 + sigmas[0] ** 2).sqrt()
-        for level, t in zip(sigmas, fresh.timesteps, strict=False):
-            denoised = denoiser(x * (1 + level**2).sqrt(), level)
-            x = fresh.step(denoised, t, x).prev_sample
-        return x * (1 + sigmas[-1] ** 2).sqrt()
-
-    return walk
+    name = getattr(sampler, "__name__", type(sampler).__name__)
+    return FunctionSampler(lambda d, x, s: sampler(d, x, s, **quiet)), name, None
 
 
 def find(name: str) -> Any:

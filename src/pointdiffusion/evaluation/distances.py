@@ -6,6 +6,7 @@ beside its finite-sample floor: the same distance between two fresh samples. `ju
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +18,9 @@ Array = NDArray[np.float64]
 
 BANDWIDTH_FACTORS = (0.25, 0.5, 1.0, 2.0)
 """Bandwidths of the kernels of `mmd`, in units of the median distance; the narrow ones see fine structure."""
+
+MOST_ITERATIONS = 10_000_000
+"""Limit of POT's network simplex."""
 
 
 def two_tables(a: ArrayLike, b: ArrayLike, *, fewest: int = 2) -> tuple[Array, Array]:
@@ -49,7 +53,8 @@ def wasserstein2(a: ArrayLike, b: ArrayLike) -> float:
         b: Points, shape `(M, D)`.
 
     Raises:
-        ValueError: If the columns differ, there is no row, or a value is not finite.
+        ValueError: If the columns differ, there is no row, a value is not finite, or the solver of the transport
+            problem stops before the optimum.
 
     Examples:
         >>> wasserstein2([[0.0], [1.0]], [[1.0], [3.0]])  # sqrt((1 + 4) / 2)
@@ -72,8 +77,21 @@ def _transport(cost: Array) -> float:
         import ot
     except ImportError:
         return _transport_by_scipy(cost)
-    plan = ot.emd(np.full(n, 1 / n), np.full(m, 1 / m), cost, numItermax=10_000_000)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # says the same as the log
+        plan, log = ot.emd(np.full(n, 1 / n), np.full(m, 1 / m), cost, numItermax=MOST_ITERATIONS, log=True)
+    mass = float(plan.sum())
+    if log["warning"] is not None or abs(mass - 1) > 1e-6:  # at its limit it returns a plan that moves less than all
+        raise _stopped_early(cost, log["warning"] or f"its plan moves {mass:.6f} of the mass")
     return float((plan * cost).sum())
+
+
+def _stopped_early(cost: Array, reason: str) -> ValueError:
+    n, m = cost.shape
+    return ValueError(
+        f"the optimal transport of {n} to {m} rows was not solved ({reason.rstrip('. ')}); compare fewer rows, or "
+        "equally many"
+    )
 
 
 def _transport_by_scipy(cost: Array) -> float:
@@ -85,7 +103,10 @@ def _transport_by_scipy(cost: Array) -> float:
     leaving = kron(eye_array(n), np.ones((1, m)))
     arriving = kron(np.ones((1, n)), eye_array(m))
     weights = np.concatenate([np.full(n, 1 / n), np.full(m, 1 / m)])
-    return float(linprog(cost.ravel(), A_eq=vstack([leaving, arriving]).tocsr(), b_eq=weights).fun)
+    result = linprog(cost.ravel(), A_eq=vstack([leaving, arriving]).tocsr(), b_eq=weights)
+    if not result.success:  # its value is None then, or that of a point that is not the optimum
+        raise _stopped_early(cost, result.message)
+    return float(result.fun)
 
 
 def sliced_wasserstein2(
