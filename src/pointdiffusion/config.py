@@ -18,11 +18,17 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
+_LONGEST_NAME = 60
+"""Letters of an unknown name that are repeated in a message; longer ones are compared with none."""
+
 
 def unknown_name(kind: str, name: object, known: Iterable[str]) -> ValueError:
     """Return the error for a name that is not registered, with the nearest of the known ones."""
     names = sorted(known)
-    close = difflib.get_close_matches(str(name), names, n=1)
+    long = isinstance(name, str) and len(name) > _LONGEST_NAME
+    if long:
+        name = f"{str(name)[:_LONGEST_NAME]}..."
+    close = [] if long else difflib.get_close_matches(str(name), names, n=1)
     hint = f"; did you mean {close[0]!r}?" if close else ""
     return ValueError(f"unknown {kind} {name!r}{hint} (known: {', '.join(names)})")
 
