@@ -127,9 +127,14 @@ def epochs_of(steps: int) -> tuple[int, int]:
     return steps // epoch, epoch
 
 
+_HIGHEST_SIGMA = 1e6
+"""Of standardised points, single precision has no digit left at a higher noise level."""
+
+
 def _check_range(sigma_min: float | None, sigma_max: float | None) -> None:
     for name, sigma in (("sigma_min", sigma_min), ("sigma_max", sigma_max)):
         _require(sigma is None or sigma > 0, f"{name} must be positive, got {sigma}")
+        _require(sigma is None or sigma <= _HIGHEST_SIGMA, f"{name} must be at most {_HIGHEST_SIGMA:,.0f}, got {sigma}")
     ordered = sigma_min is None or sigma_max is None or sigma_min < sigma_max
     _require(ordered, f"sigma_min must lie below sigma_max, got {sigma_min} and {sigma_max}; swap them?")
 
