@@ -33,7 +33,8 @@ from pointdiffusion.web import serving
 from pointdiffusion.web.guard import Served
 from pointdiffusion.web.protocol import parse
 from pointdiffusion.web.server import make_app
-from pointdiffusion.web.turns import Portions, Turns, UnwantedError
+from pointdiffusion.web.turns import Machine, Portions, Turns, UnwantedError, Walker
+from pointdiffusion.web.walks import walk_of
 
 
 @pytest.fixture(scope="module")
@@ -175,6 +176,12 @@ def small_model() -> ptd.DiffusionModel:
     return ptd.fit(ptd.DATASETS["moons"](60, random_state=0), ptd.TrainingConfig(epochs=1), seed=0)
 
 
+def wide_model() -> ptd.DiffusionModel:
+    """Return a model with the largest network that the page can ask for, not trained."""
+    network = ptd.KarrasDenoiser(default_network(2, 512, 8))
+    return ptd.DiffusionModel(network, ptd.Standardiser(np.zeros(2), np.ones(2)), torch.eye(2), ["x", "y"])
+
+
 def run_here(talk: Callable[[int], Any], **served: Any) -> Any:
     """Serve in this process while `talk(port)` goes on, and return what that returns."""
 
@@ -245,10 +252,7 @@ def test_turns_are_had_in_the_order_of_asking() -> None:
 
 def test_a_small_trajectory_overtakes_large_ones_and_memory_is_bounded() -> None:
     """Three visitors ask the widest network about 200,000 points: at once, each call would take 2 GB and a minute."""
-    backbone = default_network(2, 512, 8)
-    wide = ptd.DiffusionModel(
-        ptd.KarrasDenoiser(backbone), ptd.Standardiser(np.zeros(2), np.ones(2)), torch.eye(2), ["x", "y"]
-    )
+    wide = wide_model()
     x = base64.b64encode(np.zeros((200_000, 2), dtype="<f4").tobytes()).decode()
     large = walk_message("euler", x=x, sigmas=[10.0, 5.0, 2.0, 1.0, 0.5, 0.2], network="given")
     small = walk_message("euler", sigmas=[10.0, 1.0, 0.0], network="given")
@@ -270,6 +274,27 @@ def test_a_small_trajectory_overtakes_large_ones_and_memory_is_bounded() -> None
         return grown
 
     assert run_here(talk, model=wide) < 400 * 2**20
+
+
+def test_a_trajectory_ends_when_its_visitor_leaves() -> None:
+    """After some calls of the network for some rows of it, of thousands."""
+    wide = wide_model()
+    message = walk_message("euler", network="given", sigmas=[10.0, 5.0, 2.0, 1.0, 0.5])
+    x = base64.b64encode(np.zeros((200_000, 2), dtype="<f4").tobytes()).decode()
+    answers: list[Any] = []
+
+    async def talk() -> int:
+        machine = Machine()
+        walker = Walker(machine, lambda _: wide, lambda *answer: answers.append(answer))
+        walker.ask(walk_of({**message, "x": x}))
+        while machine.turns._now < 2:
+            await asyncio.sleep(0.01)
+        await walker.leave()
+        machine.close()
+        return machine.turns._now
+
+    assert asyncio.run(talk()) < 500
+    assert answers == []
 
 
 # -------------------------------------------------------------------------------------------------------------- uploads
