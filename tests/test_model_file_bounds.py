@@ -85,6 +85,23 @@ def test_what_no_file_of_ours_calls_is_not_called(name: str, part: str, write: C
         tracemalloc.stop()
 
 
+def test_a_checkpoint_calls_no_more(tmp_path: Path) -> None:
+    """But for plain values that a module of somebody's own may keep."""
+    keeper, path = ptd.AtomicCheckpointIO(), tmp_path / "last.ckpt"
+    kept = {"settings": {}, "own": [{1, 2}, 1j, b"bytes", torch.Size([2]), torch.float32, collections.Counter("ab")]}
+    keeper.save_checkpoint(kept, path)
+    assert keeper.load_checkpoint(path) == kept
+    for call in (Call(bytearray, 50_000_000), Call(torch.FloatTensor, 5000, 5000)):
+        keeper.save_checkpoint({"settings": {}, "own": call}, path)
+        tracemalloc.start()
+        try:
+            with pytest.raises(ValueError, match=r"last\.ckpt is not a checkpoint of pointdiffusion"):
+                keeper.load_checkpoint(path)
+            assert tracemalloc.get_traced_memory()[1] < 5_000_000
+        finally:
+            tracemalloc.stop()
+
+
 def doubled(value: Any, times: int) -> Any:
     """Return lists of twice the same list: two to the power of `times` values, in a file of some lines."""
     for _ in range(times):

@@ -11,6 +11,13 @@ import torch
 from lightning.fabric.plugins.io.checkpoint_io import CheckpointIO
 
 from pointdiffusion.files import read_sealed, seal, write_atomic
+from pointdiffusion.model_file import check_pickle
+
+_CALLS = (
+    "torch Size", "torch device", "__builtin__ set", "__builtin__ complex", "collections Counter", "_codecs encode",
+    *(f"torch {name}" for name, value in vars(torch).items() if isinstance(value, torch.dtype)),
+)  # fmt: skip
+"""What a checkpoint of somebody's own module may call as well; none of it makes more than the file has."""
 
 
 def check_settings(saved: dict[str, Any], asked: dict[str, Any]) -> None:
@@ -45,9 +52,13 @@ class AtomicCheckpointIO(CheckpointIO):
         Raises:
             ValueError: If it is missing, damaged or foreign.
         """
+        archive = read_sealed(path)
         try:
-            checkpoint = torch.load(read_sealed(path), map_location="cpu", weights_only=True)
-        except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, TypeError, AttributeError) as error:
+            check_pickle(archive, _CALLS)
+            checkpoint = torch.load(archive, map_location="cpu", weights_only=True)
+        except (
+            pickle.UnpicklingError, RuntimeError, EOFError, KeyError, TypeError, AttributeError, ValueError,
+        ) as error:  # fmt: skip
             raise ValueError(f"{path} is not a checkpoint of pointdiffusion; do not trust it") from error
         if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get("settings"), dict):
             raise ValueError(f"{path} is not a checkpoint of pointdiffusion; start afresh without resuming")

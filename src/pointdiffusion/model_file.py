@@ -18,7 +18,7 @@ import os
 import pickle
 import pickletools
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -119,13 +119,19 @@ def _require(condition: bool, message: str) -> None:
         raise ValueError(message)
 
 
-def _check_pickle(archive: IO[bytes]) -> None:
-    """Raise a ValueError if the pickle of an archive calls what none of ours does; nothing of it is made for that."""
+def check_pickle(archive: IO[bytes], also: Collection[str] = ()) -> None:
+    """Raise a ValueError if the pickle of an archive calls what none of ours does; nothing of it is made for that.
+
+    Args:
+        archive: An archive as `torch.save` writes it.
+        also: What it may call beside what puts tensors together, as `"module name"`.
+    """
     content = torch._C.PyTorchFileReader(archive).get_record("data.pkl")
     archive.seek(0)
     for opcode, argument, _ in pickletools.genops(content):
         if opcode.name == "GLOBAL":
-            _require(argument in _CALLS, f"it calls {' '.join(str(argument).split())[:80]}, as no file of ours does")
+            name = " ".join(str(argument).split())[:80]
+            _require(argument in _CALLS or argument in also, f"it calls {name}, as no file of ours does")
 
 
 def _check_plain(name: str, value: Any, left: int = _MOST_VALUES, depth: int = 0, *, tensors: bool = False) -> int:
@@ -251,7 +257,7 @@ def read_payload(path: str | os.PathLike[str]) -> dict[str, Any]:
     """
     archive = read_sealed(path)
     with about(str(Path(path))):
-        _check_pickle(archive)
+        check_pickle(archive)
         try:
             payload = torch.load(archive, map_location="cpu", weights_only=True)
         except pickle.UnpicklingError as error:  # its own message advises to switch the protection off

@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -69,8 +70,8 @@ class Portions:
         """Number of evaluations that the last call made of each row."""
         return int(getattr(self.denoiser, "cost", 1))
 
-    def __call__(self, x: Tensor, sigma: Tensor) -> Tensor:
-        """Return the denoised points, of the shape of `x`.
+    def __call__(self, x: Tensor, sigma: Tensor, **condition: Any) -> Tensor:
+        """Return the denoised points, of the shape of `x`; a condition holds one value for each row.
 
         Raises:
             UnwantedError: If nobody waits for them.
@@ -81,7 +82,8 @@ class Portions:
             with self.turns:
                 if not self.wanted():
                     raise UnwantedError
-                parts.append(self.denoiser(x[rows], sigma[rows] if sigma.ndim else sigma))
+                each = {name: value[rows] for name, value in condition.items()}
+                parts.append(self.denoiser(x[rows], sigma[rows] if sigma.ndim else sigma, **each))
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
