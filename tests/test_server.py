@@ -613,6 +613,7 @@ def test_without_the_server_installed_it_says_what_to_install(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setitem(sys.modules, "uvicorn", None)
+    monkeypatch.delitem(sys.modules, "pointdiffusion.web.serving", raising=False)  # loaded by an earlier test
     assert main(["play", "--no-browser"]) == 2
     assert 'pip install "pointdiffusion[playground]"' in capsys.readouterr().err
 

@@ -123,6 +123,8 @@ def make_app(served: Served) -> FastAPI:
                 for task in both:
                     task.cancel()
                 await asyncio.wait({*both, leaving(session)})
+                for task in both:
+                    _ = task.cancelled() or task.exception()  # looked at, so that nobody complains of it later
 
     app.add_middleware(Guard, served=served)
     return app

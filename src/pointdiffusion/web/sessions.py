@@ -254,7 +254,7 @@ class Session:
         """Pass on what the process tells, until it ends, and give its place back whatever happens."""
         assert process.stdout is not None  # noqa: S101 (it was made with a pipe)
         try:
-            with contextlib.suppress(asyncio.IncompleteReadError):
+            with contextlib.suppress(Exception):  # its end, and whatever is no message
                 while True:
                     length, kind = HEAD.unpack(await process.stdout.readexactly(HEAD.size))
                     if length > LONGEST:
