@@ -2,7 +2,8 @@
 
 Sizes of the page and of an exported run; time to the first paint and to the first walk; frames and processor time of a
 draw while time moves over 5,000 points and 100 steps; samples of a network in training, from the moment that the server
-has drawn them to the frame that shows them. Needs Chromium and Playwright, which `make test` installs.
+has drawn them to the frame that shows them; how soon the example's `--help` is there. Needs Chromium and Playwright,
+which `make test` installs.
 """
 
 from __future__ import annotations
@@ -69,6 +70,7 @@ def main() -> None:
     from playwright.sync_api import sync_playwright
 
     print(f"page: {len(page().encode()) / 1000:.0f} kB")
+    _help()
     points = ptd.DATASETS["swiss-roll"](4096, random_state=0)
     standardiser = ptd.Standardiser.fit(points)
     scaled = standardiser.transform(points)
@@ -95,6 +97,17 @@ def main() -> None:
         print(f"picture of {width} x {width} pixels")
         _live(browser)
         browser.close()
+
+
+def _help() -> None:
+    """Print how long the example's scripts take to print their help, the best of three."""
+    for name in ("swiss_roll_example.py", "run_swiss_roll_example.py"):
+        command, times = [sys.executable, str(ROOT / "playground" / "points_2d" / name), "--help"], []
+        for _ in range(3):
+            start = time.perf_counter()
+            subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+            times.append(time.perf_counter() - start)
+        print(f"{name} --help: {min(times):.2f} s")
 
 
 def _live(browser: Any, seconds: int = 15) -> None:

@@ -327,12 +327,15 @@ def test_progress_bars_on_a_terminal(trained: tuple[Path, Result], scripts: Scri
 
 
 @pytest.mark.parametrize("script", [EXAMPLE, RUN_EXAMPLE], ids=lambda path: path.name)
-def test_help_is_quick_and_tells_every_flag_with_its_default(script: Path, tmp_path: Path) -> None:
-    runs = [run_python(script, "--help", cwd=tmp_path) for _ in range(3)]
-    text = " ".join(runs[0].out.split())
-    assert runs[0].code == 0
-    assert runs[0].err == ""
-    assert min(run.seconds for run in runs) < 1
+def test_help_waits_for_nothing_heavy_and_tells_every_flag_with_its_default(script: Path, tmp_path: Path) -> None:
+    """None of what takes seconds to load is loaded; how long that takes is a figure of `benchmarks/playground.py`."""
+    run = run_python(script, "--help", cwd=tmp_path)
+    text = " ".join(run.out.split())
+    assert run.code == 0
+    assert run.err == ""
+    loaded = run_python("-X", "importtime", script, "--help", cwd=tmp_path).err
+    assert "pointdiffusion" in loaded
+    assert not re.search(r"\| +(torch|lightning|pandas|sklearn|matplotlib|scipy)$", loaded, flags=re.MULTILINE)
     defaults = {
         "--epochs": 30 if script == RUN_EXAMPLE else 50, "--batch-size": 128, "--lr": 0.0001, "--n-train": 4096,
         "--n-val": 512, "--hidden-dim": 256, "--num-layers": 2, "--seed": 0, "--output-dir": OUTPUT,

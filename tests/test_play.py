@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from server_fixtures import Server, wait_for
 from test_playground import FLAGS, browser, give, settle, state
-from test_server import Server, wait_for
 
 import pointdiffusion as ptd
 

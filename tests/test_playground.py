@@ -96,7 +96,7 @@ def local(url: str) -> bool:
     return url.split(":")[0] in ("file", "blob", "data")
 
 
-def settle(tab: Page, limit: float = 25.0) -> None:
+def settle(tab: Page, limit: float = 120.0) -> None:
     """Wait until all is computed and drawn."""
     until = time.monotonic() + limit
     tab.wait_for_timeout(80)  # changes of a moment are gathered for 40 ms
@@ -155,10 +155,9 @@ def drag(tab: Page, start: tuple[float, float], end: tuple[float, float], panel:
 
 def test_it_opens_with_something_moving(open_page: Open) -> None:
     tab = open_page("", **ORDINARY)
-    assert tab.evaluate("performance.getEntriesByType('paint').every(entry => entry.startTime < 1000)")
     before, first = state(tab, "t"), picture(tab)
-    tab.wait_for_timeout(400)
-    assert before < state(tab, "t") <= 1
+    tab.wait_for_function("before => playground.app.state.t > before + 0.05", arg=before)
+    assert state(tab, "t") <= 1
     assert (np.abs(picture(tab) - first) > 30).any(axis=2).sum() > 200
 
 
@@ -348,6 +347,19 @@ def give(tab: Page, name: str, content: bytes) -> None:
 # ---------------------------------------------------------------------------------------------------------------- time
 
 
+RATE = """async () => {
+  const now = () => [playground.app.state.t, performance.now()], start = now();
+  let last = start;
+  while (last[0] <= start[0] || last[1] < start[1] + 300) {
+    await new Promise(requestAnimationFrame);
+    last = now();
+  }
+  document.getElementById('play').click();
+  return (last[0] - start[0]) / (last[1] - start[1]);
+}"""
+"""Let time move for a third of a second, stop it, and return by how much it moved in a millisecond of the page."""
+
+
 def test_time_by_keys_buttons_and_speed(open_page: Open) -> None:
     tab = open_page(**ORDINARY)
     stops = tab.evaluate("playground.app.stops()")
@@ -366,9 +378,7 @@ def test_time_by_keys_buttons_and_speed(open_page: Open) -> None:
         tab.click("#time-first")
         tab.select_option("#speed", speed)
         tab.click("#play")
-        tab.wait_for_timeout(700)
-        tab.click("#play")
-        moved[speed] = state(tab, "t")
+        moved[speed] = tab.evaluate(RATE)
     assert moved["4"] > 5 * moved["0.25"] > 0
     tab.focus("#time")
     tab.keyboard.press(" ")
@@ -450,10 +460,11 @@ def test_every_solver_and_schedule_walks(open_page: Open) -> None:
     for kind, names in (("solver", solvers), ("schedule", list(ptd.SCHEDULES))):
         for name in names:
             tab.select_option(f"[id='c-a.{kind}']", name)
-            until = time.monotonic() + 10
+            until = time.monotonic() + 60
             key = f"playground.app.busy || !playground.app.walked.a || playground.app.state['a.{kind}'] !== '{name}'"
             tab.wait_for_timeout(60)
-            while tab.evaluate(key) and time.monotonic() < until:
+            while tab.evaluate(key):
+                assert time.monotonic() < until, f"{name} computes without end"
                 tab.wait_for_timeout(15)
             ends[name] = points(tab)
             assert np.isfinite(ends[name]).all()
@@ -731,19 +742,13 @@ def test_three_columns_and_a_trajectory_without_a_model(open_page: Open, tmp_pat
     assert points(tab).shape[1] == 2
 
 
-# --------------------------------------------------------------------------------------------------------------- speed
+# ---------------------------------------------------------------------------------------------------------------- size
 
 
-def test_a_draw_of_5000_points_takes_less_than_8_ms(open_page: Open) -> None:
-    """Processor time of the page's own thread; frames would depend on the machine's other guests."""
+def test_a_walk_of_5000_points_and_100_steps_is_kept_whole(open_page: Open) -> None:
+    """How long it takes to draw is a figure of `benchmarks/playground.py`, since it depends on the machine."""
     tab = open_page("n=20&samples=5000&a.steps=100&a.solver=euler&contours=0&metric=sliced&t=0", **ORDINARY)
     assert tab.evaluate("playground.app.walked.a.points.length") == 101 * 5000 * 2
-    times = tab.evaluate(
-        """async () => { const { app, page } = playground; page.panels[0].times.length = 0;
-        for (let k = 0; k < 60; k++) { app.store.set({ t: k / 60 }); await new Promise(requestAnimationFrame); }
-        return page.panels[0].times; }"""
-    )
-    assert np.median(times) < 8
 
 
 def test_the_page_is_small_and_asks_nobody() -> None:

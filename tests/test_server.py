@@ -4,20 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import contextlib
 import gzip
 import hashlib
-import http.client
 import io
 import json
-import os
-import signal
 import socket
-import struct
 import subprocess
 import sys
-import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,100 +21,27 @@ import pytest
 import schemathesis
 import torch
 import websockets
-from websockets.asyncio.client import ClientConnection, connect
+from server_fixtures import (
+    Server,
+    Told,
+    in_one_thread,
+    points_of,
+    start_message,
+    step_of,
+    visit,
+    walk_message,
+)
 
 import pointdiffusion as ptd
 from pointdiffusion.cli.app import main
 from pointdiffusion.guidance import Bound
+from pointdiffusion.web.guard import Guard, Served
 from pointdiffusion.web.limits import LIMITS, checked_training, training_settings
-from pointdiffusion.web.protocol import MODEL, POINTS, start_of
 from pointdiffusion.web.registry import registry
-from pointdiffusion.web.server import Guard, Served, make_app
+from pointdiffusion.web.server import make_app
 from pointdiffusion.web.sessions import Outbox
-from pointdiffusion.web.trainer import fit_start, model_bytes
+from pointdiffusion.web.trainer import model_bytes
 from pointdiffusion.web.walks import HEAD, WALK, page_normals
-
-FRAME_HEAD = 16
-STEPS = int(os.environ.get("PLAYGROUND_SESSION_STEPS", "100"))
-"""Steps of each of eight sessions at once; 400 take a minute on two cores."""
-
-
-class Server:
-    """A server in a process of its own, as a person starts it."""
-
-    def __init__(self, *arguments: str) -> None:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "pointdiffusion", "play", "--no-browser", "--port", str(self.port), *arguments],
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
-        )  # fmt: skip
-        assert self.process.stdout is not None
-        self.line = self.process.stdout.readline()
-        deadline = time.monotonic() + 60
-        while time.monotonic() < deadline:
-            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1):
-                return
-            time.sleep(0.05)
-        raise TimeoutError("the server does not listen")
-
-    def ask(
-        self, path: str = "/", method: str = "GET", body: bytes | None = None, **headers: str
-    ) -> tuple[int, bytes, dict[str, str]]:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
-        try:
-            connection.request(method, path, body, {name.replace("_", "-"): value for name, value in headers.items()})
-            answer = connection.getresponse()
-            return answer.status, answer.read(), {name.lower(): value for name, value in answer.getheaders()}
-        finally:
-            connection.close()
-
-    def sentence(self, *arguments: Any, **headers: str) -> tuple[int, str]:
-        status, body, _ = self.ask(*arguments, **headers)
-        return status, json.loads(body)["detail"]
-
-    def connect(self, **settings: Any) -> Any:
-        return connect(f"ws://127.0.0.1:{self.port}/ws", max_size=2**27, open_timeout=60, **settings)
-
-    def children(self) -> list[int]:
-        """Processes that train, zombies among them."""
-        return children_of(self.process.pid)
-
-    def memory(self) -> int:
-        """Bytes that the server has in memory."""
-        return int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-
-    def stop(self) -> int:
-        if self.process.poll() is None:
-            self.process.send_signal(signal.SIGINT)
-        self.process.communicate(timeout=30)
-        return self.process.returncode
-
-
-def children_of(parent: int) -> list[int]:
-    found = []
-    for entry in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError):
-            fields = entry.read_text().rpartition(")")[2].split()
-            if int(fields[1]) == parent:
-                found.append(int(entry.parent.name))
-    return found
-
-
-def gone(process: int) -> bool:
-    """Whether a process is there no more; a zombie whose parent has not asked for it is."""
-    try:
-        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
-    except OSError:
-        return True
-
-
-def wait_for(condition: Callable[[], bool], seconds: float = 30) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come to pass"
-        time.sleep(0.05)
 
 
 @pytest.fixture(scope="module")
@@ -128,76 +49,6 @@ def server() -> Iterator[Server]:
     found = Server()
     yield found
     found.stop()
-
-
-def start_message(steps: int = 40, seed: int = 1, count: int = 60, **more: Any) -> dict[str, Any]:
-    points = ptd.DATASETS["moons"](count, random_state=0).astype("<f4")
-    data = {"points": base64.b64encode(points.tobytes()).decode(), "dims": 2, **more.pop("data", {})}
-    settings = {"steps": steps, "hidden_dim": 16, "num_layers": 1, **more.pop("settings", {})}
-    live = {"count": 50, "nfe": 4, "seed": 1}
-    return {"type": "start", "seed": seed, "data": data, "settings": settings, "live": live, **more}
-
-
-class Told:
-    """All that a session was told so far."""
-
-    def __init__(self, connection: ClientConnection) -> None:
-        self.connection = connection
-        self.texts: list[dict[str, Any]] = []
-        self.frames: list[bytes] = []
-        self.models: list[bytes] = []
-
-    async def say(self, message: dict[str, Any] | str) -> None:
-        await self.connection.send(message if isinstance(message, str) else json.dumps(message))
-
-    async def hear(self) -> dict[str, Any] | bytes:
-        message = await asyncio.wait_for(self.connection.recv(), 120)
-        if isinstance(message, bytes):
-            (self.frames if message[0] == POINTS else self.models).append(message)
-            return message
-        self.texts.append(json.loads(message))
-        found: dict[str, Any] = self.texts[-1]
-        return found
-
-    async def until(self, kind: str, **values: Any) -> dict[str, Any]:
-        while True:
-            message = await self.hear()
-            if isinstance(message, bytes):
-                if kind == "frame" and message[0] == POINTS:
-                    return {"step": step_of(message)}
-                if kind == "model" and message[0] == MODEL:
-                    return {"bytes": message[8:]}
-            elif message["type"] == kind and all(message.get(name) == value for name, value in values.items()):
-                return message
-
-
-def step_of(frame: bytes) -> int:
-    return int(struct.unpack_from("<I", frame, 4)[0])
-
-
-def points_of(frame: bytes) -> Any:
-    kind, version, dims, _, count, drawn = struct.unpack_from("<BBHIII", frame)
-    assert (kind, version) == (POINTS, 1)
-    assert (time.time() * 1000 - drawn) % 2**32 < 600_000
-    low, high = np.frombuffer(frame, "<f4", 2 * dims, FRAME_HEAD).reshape(2, dims)
-    values = np.frombuffer(frame, "<u2", count * dims, FRAME_HEAD + 8 * dims).reshape(count, dims)
-    return low + (high - low) * (values / 65535)
-
-
-@contextlib.asynccontextmanager
-async def visitor(server: Server) -> AsyncIterator[Told]:
-    async with server.connect() as connection:
-        yield Told(connection)
-
-
-def visit(server: Server, talk: Callable[[Told], Any]) -> Any:
-    """Talk with the server over one WebSocket."""
-
-    async def whole() -> Any:
-        async with visitor(server) as told:
-            return await talk(told)
-
-    return asyncio.run(whole())
 
 
 # ------------------------------------------------------------------------------------------------------------ answers
@@ -335,10 +186,10 @@ def test_another_origin_is_not_answered(server: Server, origin: str) -> None:
     )  # fmt: skip
 
     async def knock() -> None:
-        async with server.connect(origin=origin):
-            pass
+        async with server.connect(origin=origin) as connection:
+            await connection.recv()
 
-    with pytest.raises(websockets.exceptions.InvalidStatus, match="403"):
+    with pytest.raises(websockets.exceptions.ConnectionClosedError, match=r"1008.*requests of other pages"):
         asyncio.run(knock())
 
 
@@ -461,15 +312,6 @@ def test_a_training_is_seen_from_start_to_end(server: Server) -> None:
     assert hashlib.sha256(found).hexdigest() == hashlib.sha256(alone).hexdigest()
 
 
-def in_one_thread(message: dict[str, Any]) -> ptd.DiffusionModel:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        return fit_start(start_of(message), [])
-    finally:
-        torch.set_num_threads(threads)
-
-
 def test_a_model_is_in_the_users_units(server: Server, tmp_path: Path) -> None:
     """The page's units are between; columns have their names."""
     data = {"mean": [100.0, -5.0], "scale": [10.0, 0.1], "columns": ["a", "b"]}
@@ -512,14 +354,6 @@ def test_pause_step_resume_stop(server: Server) -> None:
         assert len((await told.until("model"))["bytes"]) > 1000
 
     visit(server, talk)
-
-
-def walk_message(solver: str = "heun", **more: Any) -> dict[str, Any]:
-    x = np.random.default_rng(0).normal(size=(40, 2)).astype("<f4") * 10
-    sigmas = ptd.KarrasSchedule(0.01, 10.0).sigmas(8).tolist()
-    return {"type": "walk", "id": 5, "panel": 0, "x": base64.b64encode(x.tobytes()).decode(), "dims": 2,
-            "network": "trained", "solver": solver, "sigmas": sigmas, "label": -1, "guidance": 1, "seed": 3,
-            **more}  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -738,125 +572,6 @@ def test_what_waits_for_a_page_is_bounded() -> None:
     assert steps == sorted(steps)
 
 
-# ------------------------------------------------------------------------------------------------- processes that end
-
-
-def trainers(server: Server) -> list[int]:
-    return [child for child in server.children() if not gone(child)]
-
-
-def test_a_training_that_dies_is_told_at_once(server: Server) -> None:
-    """Killed, as when memory runs out; another can be started on the same connection."""
-
-    async def talk(told: Told) -> float:
-        before = set(trainers(server))
-        await told.say(start_message(steps=100_000))
-        await told.until("frame")
-        mine = [child for child in trainers(server) if cpu_seconds(child) > 0.5 or child not in before]
-        start = time.monotonic()
-        for child in mine:
-            os.kill(child, signal.SIGKILL)
-        await told.until("error")
-        await told.until("state", state="died")
-        took = time.monotonic() - start
-        assert any("died (signal SIGKILL)" in text.get("message", "") for text in told.texts)
-        await told.say(start_message(steps=10))
-        await told.until("state", state="finished")
-        return took
-
-    assert visit(server, talk) < 2
-
-
-def cpu_seconds(process: int) -> float:
-    try:
-        fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return 0.0
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-def test_closing_the_tab_ends_its_training(server: Server) -> None:
-    """No process of a visitor outlives the visit, and none is left as a zombie; one waits for the next."""
-
-    async def talk(told: Told) -> None:
-        await told.say(start_message(steps=100_000))
-        await told.until("frame")
-
-    visit(server, talk)
-    wait_for(lambda: len(server.children()) <= 1)
-
-
-def test_a_second_start_ends_the_first(server: Server) -> None:
-    async def talk(told: Told) -> None:
-        await told.say(start_message(steps=100_000))
-        await told.until("frame")
-        await told.say(start_message(steps=10))
-        await told.until("state", state="finished", step=10)
-
-    visit(server, talk)
-    wait_for(lambda: len(server.children()) <= 1)
-
-
-@pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_nothing_is_left_running(kind: signal.Signals) -> None:
-    """After Ctrl-C with the status of Ctrl-C; even after a kill that the server cannot see coming."""
-    server = Server()
-
-    async def talk(told: Told) -> list[int]:
-        await told.say(start_message(steps=100_000))
-        await told.until("frame")
-        running = server.children()
-        server.process.send_signal(kind)
-        await asyncio.to_thread(server.process.wait, 30)
-        return running
-
-    running: list[int] = []
-    with contextlib.suppress(websockets.exceptions.ConnectionClosed, OSError):
-        running = visit(server, talk)
-    assert running
-    wait_for(lambda: all(map(gone, running)), 10)
-    said = server.process.communicate()[1]
-    if kind == signal.SIGINT:
-        assert server.process.returncode == 130
-        assert "Traceback" not in said
-
-
-def test_eight_sessions_train_at_once_each_as_if_alone() -> None:
-    """Each ends with what its seed gives alone; a ninth is refused with a sentence; nothing is left behind."""
-    server = Server()
-
-    async def one(seed: int, enough: asyncio.Event) -> str:
-        async with visitor(server) as told:
-            await told.say(start_message(steps=STEPS, seed=seed))
-            await told.until("frame")
-            if seed == 7:
-                enough.set()
-            await told.until("state", state="finished")
-            await told.say({"type": "save"})
-            return hashlib.sha256((await told.until("model"))["bytes"]).hexdigest()
-
-    async def ninth(enough: asyncio.Event) -> str:
-        await enough.wait()
-        async with visitor(server) as told:
-            await told.say(start_message())
-            return str((await told.until("error"))["message"])
-
-    async def all_of_them() -> list[str]:
-        enough = asyncio.Event()
-        return list(await asyncio.gather(*(one(seed, enough) for seed in range(8)), ninth(enough)))
-
-    try:
-        *found, refused = asyncio.run(all_of_them())
-        wait_for(lambda: len(server.children()) <= 1)
-    finally:
-        server.stop()
-    assert refused.startswith("8 trainings run already")
-    for seed in range(8):
-        alone = model_bytes(in_one_thread(start_message(steps=STEPS, seed=seed)))
-        assert found[seed] == hashlib.sha256(alone).hexdigest()
-    assert len(set(found)) == 8
-
-
 # --------------------------------------------------------------------------------------------------- the command line
 
 
@@ -898,6 +613,7 @@ def test_without_the_server_installed_it_says_what_to_install(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setitem(sys.modules, "uvicorn", None)
+    monkeypatch.delitem(sys.modules, "pointdiffusion.web.serving", raising=False)  # loaded by an earlier test
     assert main(["play", "--no-browser"]) == 2
     assert 'pip install "pointdiffusion[playground]"' in capsys.readouterr().err
 

@@ -18,11 +18,17 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
+_LONGEST_NAME = 60
+"""Letters of an unknown name that are repeated in a message; longer ones are compared with none."""
+
 
 def unknown_name(kind: str, name: object, known: Iterable[str]) -> ValueError:
     """Return the error for a name that is not registered, with the nearest of the known ones."""
     names = sorted(known)
-    close = difflib.get_close_matches(str(name), names, n=1)
+    long = isinstance(name, str) and len(name) > _LONGEST_NAME
+    if long:
+        name = f"{str(name)[:_LONGEST_NAME]}..."
+    close = [] if long else difflib.get_close_matches(str(name), names, n=1)
     hint = f"; did you mean {close[0]!r}?" if close else ""
     return ValueError(f"unknown {kind} {name!r}{hint} (known: {', '.join(names)})")
 
@@ -141,9 +147,14 @@ def epochs_of(steps: int) -> tuple[int, int]:
     return steps // epoch, epoch
 
 
+_HIGHEST_SIGMA = 1e6
+"""Of standardised points, single precision has no digit left at a higher noise level."""
+
+
 def _check_range(sigma_min: float | None, sigma_max: float | None) -> None:
     for name, sigma in (("sigma_min", sigma_min), ("sigma_max", sigma_max)):
         _require(sigma is None or sigma > 0, f"{name} must be positive, got {sigma}")
+        _require(sigma is None or sigma <= _HIGHEST_SIGMA, f"{name} must be at most {_HIGHEST_SIGMA:,.0f}, got {sigma}")
     ordered = sigma_min is None or sigma_max is None or sigma_min < sigma_max
     _require(ordered, f"sigma_min must lie below sigma_max, got {sigma_min} and {sigma_max}; swap them?")
 

@@ -3,23 +3,25 @@
 `model.pt` is a zip archive as `torch.save` writes it, sealed by a hash of all its bytes (see `files`). It holds tensors
 and plain values only, so reading it executes nothing; networks are made from the parts in `networks.NETWORKS` alone.
 The hash notices damage. It is no signature: whoever writes a file can write its hash, so every part is checked for
-what it is, and no memory is claimed that the file itself does not have.
+what it is, and no memory is claimed that the file itself does not have: the pickle in it is looked through before it
+is read, for calls that would make something large of a number, and plain values are counted.
 """
 
 from __future__ import annotations
 
+import collections
 import copy
 import io
 import itertools
 import json
-import math
 import os
 import pickle
+import pickletools
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 from torch import Tensor, nn
@@ -57,6 +59,24 @@ _KINDS: dict[str, tuple[type, ...]] = {
     "companion": (dict, type(None)),
     "companion_share": (float,),
 }
+
+_TENSORS = ("weights", "raw_weights", "mean", "scale", "covariance", "conditions", "bases", "companion")
+"""Parts that hold tensors; all others hold plain values alone."""
+
+_PLAIN = (str, int, float, bool, type(None), dict, collections.OrderedDict, list, tuple)
+_MOST_VALUES = 1_000_000
+_DEEPEST = 100
+_LEVELS = (1e-6, 1e6)
+"""Noise levels above 0, and the standard deviation of the data: beyond them single precision has no digits left."""
+
+_CALLS = frozenset({
+    "torch._utils _rebuild_tensor_v2", "torch._utils _rebuild_parameter", "collections OrderedDict",
+    *(f"torch {kind}Storage" for kind in (
+        "Float", "Double", "Half", "BFloat16", "Long", "Int", "Short", "Char", "Byte", "Bool", "ComplexFloat",
+        "ComplexDouble",
+    )),
+})  # fmt: skip
+"""What a pickle of ours calls. Of what else `torch.load` lets through, some makes as much memory as it is told."""
 
 _LATER: dict[str, Any] = {
     "grids": {}, "grid_solvers": {}, "conditions": None, "bases": [], "companion": None, "companion_share": 0.0,
@@ -99,6 +119,47 @@ def _require(condition: bool, message: str) -> None:
         raise ValueError(message)
 
 
+def check_pickle(archive: IO[bytes], also: Collection[str] = ()) -> None:
+    """Raise a ValueError if the pickle of an archive calls what none of ours does; nothing of it is made for that.
+
+    Args:
+        archive: An archive as `torch.save` writes it.
+        also: What it may call beside what puts tensors together, as `"module name"`.
+    """
+    content = torch._C.PyTorchFileReader(archive).get_record("data.pkl")
+    archive.seek(0)
+    for opcode, argument, _ in pickletools.genops(content):
+        if opcode.name == "GLOBAL":
+            name = " ".join(str(argument).split())[:80]
+            _require(argument in _CALLS or argument in also, f"it calls {name}, as no file of ours does")
+
+
+def _check_plain(name: str, value: Any, left: int = _MOST_VALUES, depth: int = 0, *, tensors: bool = False) -> int:
+    """Raise a ValueError unless `value` is of plain values, not too many and not nested too deeply.
+
+    What stands in several places counts in each of them, as it would in any text that shows it.
+
+    Returns:
+        How many more values there may be.
+    """
+    if tensors and type(value) in (Tensor, nn.Parameter):
+        return left - 1
+    _require(type(value) in _PLAIN, f"{name} holds a {type(value).__name__}, which is no plain value")
+    left -= 1
+    if isinstance(value, str):
+        left -= len(value) // 64
+    _require(left >= 0, f"{name} holds more values than any model needs")
+    _require(depth <= _DEEPEST, f"{name} is nested too deeply")
+    if isinstance(value, dict):
+        for key, each in value.items():
+            left = _check_plain(name, key, left, depth + 1)
+            left = _check_plain(name, each, left, depth + 1, tensors=tensors)
+    elif isinstance(value, (list, tuple)):
+        for each in value:
+            left = _check_plain(name, each, left, depth + 1, tensors=tensors)
+    return left
+
+
 def _check_tensor(name: str, value: Any) -> None:
     """Raise a ValueError unless `value` is an ordinary tensor of real numbers that are all in the file."""
     plain = type(value) in (Tensor, nn.Parameter) and value.layout is torch.strided and value.device.type == "cpu"
@@ -122,6 +183,10 @@ def _check(payload: Any) -> None:
     for name, kinds in _KINDS.items():
         _require(name in payload, f"{name} is missing")
         _require(type(payload[name]) in kinds, f"{name} is of the wrong kind")
+    for name in _KINDS:
+        _check_plain(name, payload[name], tensors=name in _TENSORS)
+    low, high = _LEVELS
+    _require(low <= payload["sigma_data"] <= high, f"sigma_data must lie between {low:g} and {high:g}")
     if payload["training"] is not None:
         payload["training"].pop("noise_range", None)  # of older files; what it said is in the two levels
     _check_weights("weights", payload["weights"])
@@ -137,7 +202,9 @@ def _check(payload: Any) -> None:
         _require(bool(payload[name].isfinite().all()), f"{name} is not finite")
     for nfe, levels in payload["grids"].items():
         _require(type(nfe) is int and type(levels) is list and len(levels) == nfe + 1, "a grid is of the wrong length")
-        _require(all(type(level) is float and math.isfinite(level) for level in levels), "a grid is not of numbers")
+        _require(all(type(level) is float for level in levels), "a grid is not of numbers")
+        levels_are_usable = all(level == 0 or low <= level <= high for level in levels)
+        _require(levels_are_usable, f"the levels of a grid must lie between {low:g} and {high:g}")
         falling = all(low < high for high, low in itertools.pairwise(levels))
         _require(falling and levels[-1] == 0, "a grid does not fall to 0")
     for nfe, name in payload["grid_solvers"].items():
@@ -173,6 +240,7 @@ def write_payload(path: str | os.PathLike[str], payload: dict[str, Any]) -> None
         OSError: If the disk is full or the folder cannot be written.
     """
     try:
+        _check_plain("metadata", payload["metadata"])
         json.dumps(payload["metadata"])
     except (TypeError, ValueError) as error:
         raise ValueError(f"metadata must be numbers, texts, lists and dictionaries: {error}") from error
@@ -189,6 +257,7 @@ def read_payload(path: str | os.PathLike[str]) -> dict[str, Any]:
     """
     archive = read_sealed(path)
     with about(str(Path(path))):
+        check_pickle(archive)
         try:
             payload = torch.load(archive, map_location="cpu", weights_only=True)
         except pickle.UnpicklingError as error:  # its own message advises to switch the protection off

@@ -141,8 +141,8 @@ export function readLive(bytes: ArrayBuffer): Live | null {
 /** Whoever hears what a server says. */
 export interface Listener {
   told(told: Told): void;
-  /** The connection is gone, by no wish of the page. */
-  lost(): void;
+  /** The connection is gone, by no wish of the page; why, in the words of the server, if it said so. */
+  lost(reason?: string): void;
 }
 
 export interface Line {
@@ -164,7 +164,7 @@ export function connect(token: string | null, listener: Listener): Line {
     const told = read(data);
     if (told) listener.told(told);
   };
-  socket.onclose = () => listener.lost();
+  socket.onclose = ({ code, reason }) => listener.lost(reason && `${reason} (${code})`);
   return {
     send(ask) {
       const text = JSON.stringify(ask);

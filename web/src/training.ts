@@ -117,7 +117,8 @@ export class Trainer implements Listener {
     this.trainee.changed(true);
   }
 
-  lost(): void {
+  lost(reason = ''): void {
+    if (reason) this.message = reason;
     this.line = null;
     this.wanted = null;
     for (const id of [...this.walks.keys()]) this.arrived(id, null);

@@ -274,6 +274,17 @@ test('refused, died, lost, and begun again', () => {
   assert.equal(watch.shown, null);
 });
 
+test('why a server closes the connection is shown until training begins anew', () => {
+  const watch = new Watch();
+  watch.start();
+  watch.trainer.lost('too many pages are open (1013)');
+  assert.deepEqual([watch.trainer.phase, watch.trainer.message], ['lost', 'too many pages are open (1013)']);
+  watch.begin();
+  watch.trainer.told({ type: 'error', message: 'No.' });
+  watch.trainer.lost();
+  assert.deepEqual([watch.trainer.phase, watch.trainer.message], ['lost', 'No.']);
+});
+
 test('the time that is left is that of the steps since training went on', () => {
   const watch = new Watch();
   watch.begin();

@@ -49,10 +49,9 @@ def play(
     optimum. Nothing leaves this machine. On another address than 127.0.0.1 whoever has the printed link may use it.
     """
     try:
-        import uvicorn
-
-        from pointdiffusion.web.limits import LIMITS
-        from pointdiffusion.web.server import Served, make_app
+        from pointdiffusion.web.guard import Served
+        from pointdiffusion.web.server import make_app
+        from pointdiffusion.web.serving import server_of
     except ImportError as error:
         raise ValueError(
             'the playground needs a server, which is not installed; run: pip install "pointdiffusion[playground]"'
@@ -67,15 +66,11 @@ def play(
     address = f"http://{f'[{name}]' if ':' in name else name}:{number}/" + (f"?token={token}" if token else "")
     hosts = frozenset(f"{own}:{number}" for own in ("127.0.0.1", "localhost", "[::1]"))
     app = make_app(Served(hosts if token is None else None, token, table, run, loaded))
-    settings = uvicorn.Config(
-        app, log_level="warning", ws_max_size=LIMITS["message_bytes"], ws_max_queue=8, server_header=False,
-        date_header=False, timeout_graceful_shutdown=2, h11_max_incomplete_event_size=2**16,
-    )  # fmt: skip
     terminal.show(f"the playground is at {address}")
     terminal.say("Ctrl-C ends it, and what is being trained with it")
     if browser:
         _open_soon(address)
-    uvicorn.Server(settings).run(sockets=[listening])
+    server_of(app).run(sockets=[listening])
 
 
 def _reachable(host: str) -> str:

@@ -12,11 +12,19 @@ from pointdiffusion.losses import LOSSES, WEIGHTINGS
 from pointdiffusion.noise import NOISE_SAMPLERS
 
 LIMITS: dict[str, int] = {
-    "upload_bytes": 20 * 2**20, "message_bytes": 20 * 2**20, "rows": 200_000, "columns": 64, "preview_rows": 5000,
-    "live_points": 5000,
-    "walk_levels": 1001, "walk_numbers": 5_000_000, "sessions": 8, "connections": 32, "messages_a_second": 30,
+    "upload_bytes": 20 * 2**20, "unpacked_bytes": 100 * 2**20, "uploads_bytes": 320 * 2**20,
+    "message_bytes": 20 * 2**20, "command_bytes": 2**16, "rows": 200_000, "columns": 64, "preview_rows": 5000,
+    "live_points": 5000, "walk_levels": 1001, "walk_numbers": 5_000_000,
+    "sessions": 8, "connections": 32, "messages_a_second": 30,
 }  # fmt: skip
-"""Sizes and numbers that are refused beyond, each with a sentence."""
+"""Sizes and numbers that are refused beyond, each with a sentence.
+
+`upload_bytes` is the size of one upload, `unpacked_bytes` what it may unpack to, `uploads_bytes` the size of all that
+are received or read at one time. A message is at most `command_bytes` long unless it brings points.
+"""
+
+SIGMA_RANGE = (1e-6, 1e6)
+"""Noise levels above 0 of a walk, in standard units: beyond them single precision has no digits left."""
 
 NETWORK = {
     "steps": "Steps of training; the learning rate falls to 0 over all of them.",

@@ -13,6 +13,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import math
 import struct
 import time
 from collections.abc import Mapping
@@ -30,7 +31,13 @@ HEAD = struct.Struct("<IB")
 """Before each message of a process that trains: its length, and what it is."""
 TEXT, BINARY, KEPT = 0, 1, 2
 """A message for the page, a frame for the page, and the model that the server keeps until the page asks for it."""
+LARGE = ("start", "walk")
+"""What may be large, since it brings points."""
 COMMANDS = ("start", "pause", "resume", "step", "stop", "save", "walk")
+MOST_LISTS = 20_000
+"""Opening brackets of a message: a start has eight, and up to 12,800 may stand in the names of its columns."""
+MOST_VALUES = 2**18
+"""Commas of a message: a start has one for each label."""
 
 
 def points_frame(points: NDArray[Any], step: int) -> bytes:
@@ -84,16 +91,43 @@ class Start:
 def parse(text: str) -> dict[str, Any]:
     """Return a message as a mapping with a known `type`.
 
+    What it would be made into is counted first: a list is a character of the text and 56 bytes of memory, and the
+    garbage collector looks through all of them while everybody waits.
+
     Raises:
-        ValueError: If it is none.
+        ValueError: If it is none, or holds more than any message needs.
     """
+    if text.count("[") + text.count("{") > MOST_LISTS or text.count(",") > MOST_VALUES:
+        raise ValueError("the message holds more lists or values than any message needs")
     try:
-        message = json.loads(text)
+        message = json.loads(text, parse_constant=_refuse)
     except (ValueError, RecursionError) as error:
         raise ValueError("the message is not JSON") from error
     if not isinstance(message, dict) or message.get("type") not in COMMANDS:
         raise ValueError(f"a message must have a type, one of {', '.join(COMMANDS)}")
+    if len(text) > LIMITS["command_bytes"] and message["type"] not in LARGE:
+        raise ValueError(f"a message of type {message['type']} has at most {LIMITS['command_bytes']:,} characters")
     return message
+
+
+def _refuse(constant: str) -> float:
+    raise ValueError(f"{constant} is no JSON")
+
+
+def to_json(message: Mapping[str, Any]) -> str:
+    """Return a message as JSON, with null for a number that is not finite, which JSON has no word for."""
+    try:
+        return json.dumps(message, allow_nan=False)
+    except ValueError:
+        return json.dumps(_finite(message), allow_nan=False)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _finite(each) for name, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def start_of(message: Mapping[str, Any]) -> Start:
@@ -113,6 +147,8 @@ def start_of(message: Mapping[str, Any]) -> Start:
         raise ValueError(f"columns must be {n_dims} names")
     if len(set(columns)) < n_dims or max(map(len, columns)) > 200:
         raise ValueError("columns must have names of their own, of at most 200 letters")
+    if any("\ud800" <= letter <= "\udfff" for name in columns for letter in name):
+        raise ValueError("the name of a column holds half a letter (a lone surrogate); rename the column")
     return Start(
         points, _labels(data.get("labels"), len(points)), columns, mean, scale, checked_training(settings),
         Live(whole_of(live, "count", 1, LIMITS["live_points"], 500), whole_of(live, "nfe", 1, 50, 10),

@@ -1,141 +1,73 @@
 """The page with PyTorch behind it: one page, two routes, one WebSocket.
 
-Nothing here takes a path, and nothing asks another host for anything. Whoever sends a wrong `Host` or `Origin` gets no
-answer, since a page of somebody else in the same browser is no visitor of ours; on an address that others can reach,
-every request needs the token as well. What exceeds a limit is refused with a sentence, and the server goes on.
+Nothing here takes a path, and nothing asks another host for anything. What exceeds a limit is refused with a sentence,
+whatever is asked is answered, and the server goes on.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import hmac
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Mapping
 from typing import Any
-from urllib.parse import parse_qs
 
 from fastapi import FastAPI, HTTPException, Request, WebSocket, WebSocketDisconnect
 from fastapi.responses import HTMLResponse, JSONResponse
 from starlette.concurrency import run_in_threadpool
+from starlette.requests import ClientDisconnect
 
-from pointdiffusion.model import DiffusionModel
 from pointdiffusion.version import __version__
 from pointdiffusion.web.export import filled_page
+from pointdiffusion.web.guard import HEADERS, Guard, Rate, Served
 from pointdiffusion.web.limits import LIMITS
 from pointdiffusion.web.protocol import parse, start_of
 from pointdiffusion.web.registry import registry
 from pointdiffusion.web.sessions import Session, Trainers
+from pointdiffusion.web.turns import Machine
 from pointdiffusion.web.uploads import KINDS, TooLargeError, preview_bytes
 from pointdiffusion.web.walks import walk_of
 
-Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-
 SLOWEST_UPLOAD = 60.0
 """Seconds in which an upload must be done."""
+LONGEST_PAUSE = 15.0
+"""Seconds in which something of an upload must arrive."""
 SLOWEST_READER = 30.0
 """Seconds in which a browser must take a message."""
-HEADERS = {
-    "X-Content-Type-Options": "nosniff", "X-Frame-Options": "DENY", "Referrer-Policy": "no-referrer",
-    "Cross-Origin-Opener-Policy": "same-origin", "Cross-Origin-Resource-Policy": "same-origin",
-    "Cache-Control": "no-store",
-}  # fmt: skip
-
-
-@dataclass
-class Served:
-    """What a server shows, and who may see it.
-
-    Args:
-        hosts: What the `Host` of a request may be, as `127.0.0.1:8765`; None for anything, where the token keeps out
-            whoever came by another name.
-        token: What every request must bring as `?token=`; None where nobody else can reach the server.
-        table: A table to begin with, as `uploads.preview` returns it.
-        run: A run to begin with, as an export holds one.
-        model: The model of that run.
-        most: How many may train at once.
-    """
-
-    hosts: frozenset[str] | None
-    token: str | None = None
-    table: Mapping[str, Any] | None = None
-    run: Mapping[str, Any] | None = None
-    model: DiffusionModel | None = None
-    most: int = LIMITS["sessions"]
-
-
-class Guard:
-    """Lets through what comes from the page itself, and answers the rest with one sentence."""
-
-    def __init__(self, app: Callable[[Scope, Receive, Send], Awaitable[None]], served: Served) -> None:
-        self.app, self.served = app, served
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request, or hand it on."""
-        if scope["type"] not in ("http", "websocket"):
-            await self.app(scope, receive, send)
-            return
-        refused = self._refusal(scope)
-        if refused is None:
-            await self.app(scope, receive, send)
-        elif scope["type"] == "websocket":
-            await receive()
-            await send({"type": "websocket.close", "code": 1008, "reason": refused[1]})  # before the handshake: 403
-        else:
-            await JSONResponse({"detail": refused[1]}, refused[0], HEADERS)(scope, receive, send)
-
-    def _refusal(self, scope: Scope) -> tuple[int, str] | None:
-        found: dict[str, list[str]] = {}
-        for name, value in scope["headers"]:
-            found.setdefault(name.decode("latin-1").lower(), []).append(value.decode("latin-1"))
-        hosts, origins = found.get("host", []), found.get("origin", [])
-        known = self.served.hosts
-        if len(hosts) != 1 or (known is not None and hosts[0].lower() not in known):
-            return 400, "this server answers to the address alone that it printed when it started"
-        if origins and origins != [f"http://{hosts[0]}"] and origins != [f"http://{hosts[0].lower()}"]:
-            return 403, "requests of other pages are not answered"
-        if self.served.token is not None:
-            given = parse_qs(scope.get("query_string", b"").decode("latin-1")).get("token", [""])[-1]
-            if not hmac.compare_digest(given.encode(), self.served.token.encode()):
-                return 401, "open the whole link that was printed when the server started: the token in it is missing"
-        return None
-
-
-class Rate:
-    """So many messages a second, and as many at once."""
-
-    def __init__(self, most: float) -> None:
-        self.most, self.left, self.seen = most, most, time.monotonic()
-
-    def allows(self) -> bool:
-        """Count a message, and return whether it is not one too many."""
-        now = time.monotonic()
-        self.left = min(self.most, self.left + (now - self.seen) * self.most)
-        self.seen = now
-        self.left -= 1
-        return self.left >= 0
 
 
 def make_app(served: Served) -> FastAPI:
     """Return the server of a page."""
-    sessions: set[Session] = set()
-    trainers = Trainers(served.most)
+    sessions: dict[Session, asyncio.Task[None] | None] = {}
+    trainers, machine = Trainers(served.most), Machine()
+
+    async def leave(session: Session) -> None:
+        """End what a visitor began; one that is gone is counted no more, whatever that raises."""
+        try:
+            await session.leave()
+        finally:
+            sessions.pop(session, None)
+
+    def leaving(session: Session) -> asyncio.Task[None]:
+        """Return the task that ends a session: one of its own, since that of a visitor may be cancelled at any time."""
+        task = sessions.get(session)
+        if task is None:
+            task = sessions[session] = asyncio.create_task(leave(session))
+        return task
 
     @contextlib.asynccontextmanager
     async def life(_app: FastAPI) -> AsyncIterator[None]:
         preparing = asyncio.create_task(trainers.prepare())
-        yield
-        await preparing
-        await asyncio.gather(trainers.close(), *(session.end() for session in list(sessions)))
+        try:
+            yield
+        finally:
+            await asyncio.wait({preparing, asyncio.create_task(trainers.close()), *map(leaving, list(sessions))})
+            machine.close()
 
     app = FastAPI(
         title="pointdiffusion playground", version=__version__, docs_url=None, redoc_url=None,
         openapi_url="/api/openapi.json", lifespan=life,
     )  # fmt: skip
-    known, uploads = registry(), asyncio.Semaphore(4)
+    known, uploads = registry(), Uploads()
     html, policy = _page(served, known)
 
     @app.get("/", response_class=HTMLResponse, summary="The page")
@@ -154,6 +86,7 @@ def make_app(served: Served) -> FastAPI:
     }
     refusals = {
         408: "The upload took too long.", 413: "The table is too large.", 422: "The file is no table of that kind.",
+        503: "Too much is uploaded at once.",
     }  # fmt: skip
 
     @app.post(
@@ -165,8 +98,8 @@ def make_app(served: Served) -> FastAPI:
         if kind not in KINDS:
             raise HTTPException(422, f"kind must be one of {', '.join(KINDS)}")
         try:
-            async with uploads:
-                found = await run_in_threadpool(preview_bytes, await _content(request), kind)
+            async with uploads.content(request) as content, uploads.reading:
+                found = await run_in_threadpool(preview_bytes, content, kind)
         except TooLargeError as error:
             raise HTTPException(413, str(error)) from error
         except ValueError as error:
@@ -176,21 +109,22 @@ def make_app(served: Served) -> FastAPI:
     @app.websocket("/ws")
     async def talk(socket: WebSocket) -> None:
         """Train for one visitor."""
+        await socket.accept()  # before anything is refused: of a handshake that fails, no page sees why
         if len(sessions) >= LIMITS["connections"]:
-            await socket.close(1013, "too many pages are open")
+            await socket.close(1013, "too many pages are open; close one of them, and reload this one")
             return
-        await socket.accept()
-        session = Session(trainers)
-        sessions.add(session)
-        both = {asyncio.create_task(_send(socket, session)), asyncio.create_task(_receive(socket, session, served))}
-        try:
-            await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for task in both:
-                task.cancel()
-            await asyncio.gather(*both, return_exceptions=True)
-            await session.leave()
-            sessions.discard(session)
+        session = Session(trainers, machine, served.model)
+        sessions[session] = None
+        both = {asyncio.create_task(_send(socket, session)), asyncio.create_task(_receive(socket, session))}
+        with contextlib.suppress(asyncio.CancelledError):  # by the end of the server, which comes right after
+            try:
+                await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                for task in both:
+                    task.cancel()
+                await asyncio.wait({*both, leaving(session)})
+                for task in both:
+                    _ = task.cancelled() or task.exception()  # looked at, so that nobody complains of it later
 
     app.add_middleware(Guard, served=served)
     return app
@@ -207,18 +141,40 @@ def _page(served: Served, known: Mapping[str, Any]) -> tuple[str, str]:
     return html, f"{policy}; frame-ancestors 'none'"
 
 
-async def _content(request: Request) -> bytes:
-    """Return the body of a request, read no further than is allowed."""
-    content = bytearray()
-    try:
-        async with asyncio.timeout(SLOWEST_UPLOAD):
-            async for piece in request.stream():
-                content += piece
-                if len(content) > LIMITS["upload_bytes"]:
-                    raise HTTPException(413, "the file is larger than 20 MB; hand in fewer rows")
-    except TimeoutError as error:
-        raise HTTPException(408, "the upload took longer than a minute; try again") from error
-    return bytes(content)
+class Uploads:
+    """What is being uploaded: received by all at once, and read by two at a time."""
+
+    def __init__(self) -> None:
+        self.reading = asyncio.Semaphore(2)
+        self._bytes = 0
+
+    @contextlib.asynccontextmanager
+    async def content(self, request: Request) -> AsyncIterator[bytes]:
+        """Return the body of a request, received no further than is allowed, and counted until it is done with."""
+        content = bytearray()
+        loop = asyncio.get_running_loop()
+        end = loop.time() + SLOWEST_UPLOAD
+        try:
+            try:
+                async with asyncio.timeout(LONGEST_PAUSE) as limit:
+                    async for piece in request.stream():
+                        limit.reschedule(min(end, loop.time() + LONGEST_PAUSE))
+                        content += piece
+                        self._bytes += len(piece)
+                        self._check(len(content))
+            except TimeoutError as error:
+                raise HTTPException(408, "the upload took too long, or stood still; try again") from error
+            except ClientDisconnect as error:
+                raise HTTPException(400, "the upload was broken off") from error
+            yield bytes(content)
+        finally:
+            self._bytes -= len(content)
+
+    def _check(self, own: int) -> None:
+        if own > LIMITS["upload_bytes"]:
+            raise HTTPException(413, "the file is larger than 20 MB; hand in fewer rows")
+        if self._bytes > LIMITS["uploads_bytes"]:
+            raise HTTPException(503, "too much is uploaded at once; try again in a minute")
 
 
 async def _send(socket: WebSocket, session: Session) -> None:
@@ -230,7 +186,7 @@ async def _send(socket: WebSocket, session: Session) -> None:
                     await (socket.send_text(message) if isinstance(message, str) else socket.send_bytes(message))
 
 
-async def _receive(socket: WebSocket, session: Session, served: Served) -> None:
+async def _receive(socket: WebSocket, session: Session) -> None:
     """Do what the page asks, until it goes."""
     rate = Rate(LIMITS["messages_a_second"])
     while True:
@@ -248,13 +204,24 @@ async def _receive(socket: WebSocket, session: Session, served: Served) -> None:
             message = parse(event["text"])
             if not allowed:
                 raise ValueError("that were too many messages at once; wait a second")
-            match message["type"]:
-                case "walk":
-                    session.walk(await run_in_threadpool(walk_of, message), served.model)
-                case "start":
-                    await run_in_threadpool(start_of, message)  # checked here, where a wrong one starts no process
-                    await session.start(message)
-                case _:
-                    await session.command(message)
+            await _obey(session, message)
         except ValueError as error:
             session.refuse(message, str(error))
+        except Exception as error:
+            session.refuse(message, f"that cannot be done ({type(error).__name__})")
+
+
+async def _obey(session: Session, message: Mapping[str, Any]) -> None:
+    """Do what a message asks.
+
+    Raises:
+        ValueError: If that cannot be done.
+    """
+    match message["type"]:
+        case "walk":
+            session.walk(await run_in_threadpool(walk_of, message))
+        case "start":
+            await run_in_threadpool(start_of, message)  # checked here, where a wrong one starts no process
+            await session.start(message)
+        case _:
+            await session.command(message)

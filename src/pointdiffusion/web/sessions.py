@@ -20,8 +20,9 @@ from typing import Any
 
 from pointdiffusion.model import DiffusionModel, load
 from pointdiffusion.web.limits import LIMITS
-from pointdiffusion.web.protocol import HEAD, KEPT, MODEL, TEXT
-from pointdiffusion.web.walks import WalkRequest, walk
+from pointdiffusion.web.protocol import HEAD, KEPT, MODEL, TEXT, to_json
+from pointdiffusion.web.turns import Machine, Walker
+from pointdiffusion.web.walks import WalkRequest
 
 MOST_LOSSES = 20_000
 """Losses that wait for a browser; of more, every second one is kept."""
@@ -46,7 +47,7 @@ class Outbox:
 
     def tell(self, **message: Any) -> None:
         """Add a message as JSON."""
-        self.put(message["type"], json.dumps(message))
+        self.put(message["type"], to_json(message))
 
     def add_losses(self, steps: list[int], losses: list[float]) -> None:
         """Add losses to those that still wait."""
@@ -68,7 +69,7 @@ class Outbox:
         self._changed.clear()
         (steps, losses), self._losses = self._losses, ([], [])
         waiting, self._waiting = self._waiting, {}
-        found = [] if not steps else [json.dumps({"type": "losses", "steps": steps, "train": losses})]
+        found = [] if not steps else [to_json({"type": "losses", "steps": steps, "train": losses})]
         return [*waiting.values(), *found]  # that a training has started is told before its losses
 
 
@@ -111,9 +112,10 @@ class Trainers:
                 raise  # the visitor left meanwhile
             raise ValueError(f"no process can be started ({error.strerror}); stop something and try again") from error
 
-    async def leave(self) -> None:
-        """Count a process that has ended, and have another ready in its place."""
+    async def leave(self, process: Process) -> None:
+        """Count a process as ended, and have another ready in its place."""
         self.taken -= 1
+        await _end(process)
         await self.prepare()
 
     async def close(self) -> None:
@@ -153,18 +155,18 @@ class Session:
 
     Args:
         trainers: Shared by all visitors.
+        machine: Shared by all visitors.
+        given: The model that the server began with.
     """
 
-    def __init__(self, trainers: Trainers) -> None:
-        self.trainers, self.outbox = trainers, Outbox()
+    def __init__(self, trainers: Trainers, machine: Machine, given: DiffusionModel | None = None) -> None:
+        self.trainers, self.given, self.outbox = trainers, given, Outbox()
+        self._walker = Walker(machine, lambda request: self._own_model() if request.trained else given, self._walked)
         self._process: Process | None = None
         self._reader: asyncio.Task[None] | None = None
         self._model: bytes | None = None
         self._loaded: tuple[bytes, DiffusionModel] | None = None
         self._step, self._ended = 0, True
-        self._newest = {0: -1, 1: -1}
-        self._walks: set[asyncio.Task[None]] = set()
-        self._walking = asyncio.Semaphore(1)
 
     async def start(self, message: Mapping[str, Any]) -> None:
         """Train as a checked message asks, in place of what was trained before.
@@ -180,28 +182,18 @@ class Session:
         self._reader = asyncio.create_task(self._read(self._process))
         await self._command(message)
 
-    def walk(self, request: WalkRequest, given: DiffusionModel | None) -> None:
+    def walk(self, request: WalkRequest) -> None:
         """Walk with the last model of this session, or with the one that the server began with, while others talk.
 
         What cannot be done is told by the number of the walk; the page then walks itself.
         """
-        self._newest[request.panel] = request.number
-        task = asyncio.create_task(self._walk(request, given))
-        self._walks.add(task)
-        task.add_done_callback(self._walks.discard)
+        self._walker.ask(request)
 
-    async def _walk(self, request: WalkRequest, given: DiffusionModel | None) -> None:
-        try:
-            async with self._walking:
-                model = await asyncio.to_thread(self._own_model) if request.trained else given
-                if model is None:
-                    raise ValueError("there is no network here; train one")
-                wanted = lambda: self._newest[request.panel] == request.number  # noqa: E731
-                frame = await asyncio.to_thread(walk, model, request, wanted)
-            if frame is not None:
-                self.outbox.put(f"walk {request.panel}", frame)
-        except ValueError as error:
-            self.refuse({"type": "walk", "id": request.number, "panel": request.panel}, str(error))
+    def _walked(self, request: WalkRequest, found: bytes | str) -> None:
+        if isinstance(found, bytes):
+            self.outbox.put(f"walk {request.panel}", found)
+        else:
+            self.refuse({"type": "walk", "id": request.number, "panel": request.panel}, found)
 
     def refuse(self, message: Mapping[str, Any], sentence: str) -> None:
         """Tell why what was asked for is not done; of a walk by its number, so that the page walks itself."""
@@ -209,7 +201,9 @@ class Session:
             self.outbox.tell(type="error", message=sentence)
             return
         number, panel = message.get("id"), message.get("panel")
-        self.outbox.put(f"walk {panel == 1:d}", json.dumps({"type": "refused", "id": number, "message": sentence}))
+        if not isinstance(number, int) or isinstance(number, bool) or not 0 <= number < 2**32:
+            number = None  # what is no number of a walk is not repeated
+        self.outbox.put(f"walk {panel == 1:d}", to_json({"type": "refused", "id": number, "message": sentence}))
 
     def _own_model(self) -> DiffusionModel | None:
         """Return the last model that was trained here, read once."""
@@ -240,13 +234,12 @@ class Session:
             return
         self._ended = True
         await _end(process)
-        await reader
+        await asyncio.wait({reader})  # not awaited itself: whoever is cancelled while awaiting a task cancels the task
         self._process = self._reader = None
 
     async def leave(self) -> None:
         """End everything: nobody listens any more."""
-        self._newest = {0: -1, 1: -1}
-        await asyncio.gather(*self._walks, return_exceptions=True)
+        await self._walker.leave()
         await self.end()
 
     async def _command(self, message: Mapping[str, Any]) -> None:
@@ -254,32 +247,39 @@ class Session:
         if process is None or process.stdin is None:
             return
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # its end is told by the reader
-            process.stdin.write(json.dumps(message).encode() + b"\n")
+            process.stdin.write(to_json(message).encode() + b"\n")
             await process.stdin.drain()
 
     async def _read(self, process: Process) -> None:
-        """Pass on what the process tells, until it ends."""
+        """Pass on what the process tells, until it ends, and give its place back whatever happens."""
         assert process.stdout is not None  # noqa: S101 (it was made with a pipe)
-        with contextlib.suppress(asyncio.IncompleteReadError):
-            while True:
-                length, kind = HEAD.unpack(await process.stdout.readexactly(HEAD.size))
-                if length > LONGEST:
-                    break
-                self._hear(kind, await process.stdout.readexactly(length))
         try:
-            async with asyncio.timeout(5):
-                code = await process.wait()  # not killed at once: to signal a process that has ended takes its status
-        except TimeoutError:
-            code = await _end(process)
-        if not self._ended:
-            self._ended = True
-            reason = f"signal {signal.Signals(-code).name}" if code < 0 else f"status {code}"
-            self.outbox.tell(
-                type="error",
-                message=f"the training process died ({reason}); the samples so far stay, start again to train anew",
-            )
-            self.outbox.tell(type="state", state="died", step=self._step)
-        await self.trainers.leave()
+            with contextlib.suppress(Exception):  # its end, and whatever is no message
+                while True:
+                    length, kind = HEAD.unpack(await process.stdout.readexactly(HEAD.size))
+                    if length > LONGEST:
+                        break
+                    self._hear(kind, await process.stdout.readexactly(length))
+            try:
+                async with asyncio.timeout(5):
+                    code = await process.wait()  # not killed at once: to signal one that has ended takes its status
+            except TimeoutError:
+                code = await _end(process)
+            self._died(code)
+        finally:
+            await self.trainers.leave(process)
+
+    def _died(self, code: int) -> None:
+        """Tell the page that a training has ended, unless it was ended."""
+        if self._ended:
+            return
+        self._ended = True
+        reason = f"signal {signal.Signals(-code).name}" if code < 0 else f"status {code}"
+        self.outbox.tell(
+            type="error",
+            message=f"the training process died ({reason}); the samples so far stay, start again to train anew",
+        )
+        self.outbox.tell(type="state", state="died", step=self._step)
 
     def _hear(self, kind: int, payload: bytes) -> None:
         if kind == KEPT:

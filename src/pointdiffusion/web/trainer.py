@@ -9,7 +9,6 @@ that a seed gives the same weights however many others train beside it.
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import sys
@@ -43,6 +42,7 @@ from pointdiffusion.web.protocol import (
     parse,
     points_frame,
     start_of,
+    to_json,
 )
 
 LIVE_INTERVAL = 0.12
@@ -57,7 +57,7 @@ class Pipe:
 
     def tell(self, **message: Any) -> None:
         """Send a message as JSON."""
-        self._send(TEXT, json.dumps(message).encode())
+        self._send(TEXT, to_json(message).encode())
 
     def give(self, frame: bytes, kind: int = BINARY) -> None:
         """Send bytes."""

@@ -21,9 +21,9 @@ from pointdiffusion.config import unknown_name
 from pointdiffusion.denoisers import DenoiserFunction
 from pointdiffusion.guidance import Bound, Guided
 from pointdiffusion.model import DiffusionModel
-from pointdiffusion.sampling import Step, trajectory
+from pointdiffusion.sampling import trajectory
 from pointdiffusion.solvers import SOLVERS
-from pointdiffusion.web.limits import LIMITS, is_number
+from pointdiffusion.web.limits import LIMITS, SIGMA_RANGE, is_number
 from pointdiffusion.web.protocol import VERSION, numbers_of, points_of, whole_of
 
 WALK = 3
@@ -74,6 +74,9 @@ def walk_of(message: Mapping[str, Any]) -> WalkRequest:
     sigmas = numbers_of(message, "sigmas", count, 0.0)
     if not (np.diff(sigmas) < 0).all() or sigmas[-1] < 0:
         raise ValueError("noise levels must decrease, and none be below 0")
+    low, high = SIGMA_RANGE
+    if sigmas[0] > high or sigmas[sigmas > 0].min() < low:
+        raise ValueError(f"noise levels must lie between {low:g} and {high:g}; the last may be 0")
     solver, guidance = message.get("solver"), message.get("guidance", 1.0)
     if solver != "auto" and (not isinstance(solver, str) or solver not in SOLVERS):
         raise unknown_name("solver", str(solver)[:60], ["auto", *SOLVERS])
@@ -89,8 +92,15 @@ def walk_of(message: Mapping[str, Any]) -> WalkRequest:
     )  # fmt: skip
 
 
-def walk(model: DiffusionModel, request: WalkRequest, wanted: Callable[[], bool] = lambda: True) -> bytes | None:
-    """Return the frame of a walk of a model; None if it is no longer wanted.
+def walk(
+    model: DiffusionModel, request: WalkRequest, wrap: Callable[[DenoiserFunction], DenoiserFunction]
+) -> bytes:  # fmt: skip
+    """Return the frame of a walk of a model.
+
+    Args:
+        model: The model.
+        request: What is asked for.
+        wrap: Returns the denoiser as it is to be asked, in portions for example.
 
     Raises:
         ValueError: If the model has other columns, or the solver cannot be taken.
@@ -104,18 +114,18 @@ def walk(model: DiffusionModel, request: WalkRequest, wanted: Callable[[], bool]
             len(sigmas) - 1, float(sigmas[0]), model.denoiser.sigma_data, model.inference.sigma_min
         )  # fmt: skip
     shape = request.x.shape
-    steps: list[Step[Tensor]] = []
+    levels: list[float] = []
+    points: list[bytes] = []
+    nfe = 0
     for step in trajectory(
-        _denoiser(model, request), torch.from_numpy(request.x), sigmas, solver=solver,
+        wrap(_denoiser(model, request)), torch.from_numpy(request.x), sigmas, solver=solver,
         noise=lambda k, draws: page_normals(request.seed, 1000 + k, draws * request.x.size).reshape(draws, *shape),
     ):  # fmt: skip
-        if not wanted():
-            return None
-        steps.append(step)
-    head = HEAD.pack(WALK, VERSION, shape[1], request.number, shape[0], len(steps), steps[-1].nfe, 0)
-    levels = np.array([step.sigma for step in steps], dtype="<f4")
-    points = np.stack([step.x.numpy() for step in steps]).astype("<f4")
-    return head + levels.tobytes() + points.tobytes()
+        levels.append(step.sigma)
+        points.append(step.x.numpy().astype("<f4").tobytes())
+        nfe = step.nfe
+    head = HEAD.pack(WALK, VERSION, shape[1], request.number, shape[0], len(levels), nfe, 0)
+    return b"".join([head, np.array(levels, dtype="<f4").tobytes(), *points])
 
 
 def _denoiser(model: DiffusionModel, request: WalkRequest) -> DenoiserFunction:
