@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from pointdiffusion.evaluation.comparing import Difference, compare
+from pointdiffusion.evaluation.diagnose import MEANINGS
 from pointdiffusion.evaluation.findings import Array, Findings, Tables, measure, peak_memory, tables_of
 from pointdiffusion.evaluation.judging import CLEAR, COPIES, FEW_ROWS, LIKELIHOOD, SAME, TOO_FEW, Figure, figure_cells
 from pointdiffusion.evaluation.portraits import classes_section, samples_section
@@ -299,13 +300,7 @@ def _causes(found: Findings, asked: bool) -> str:
             label="Excess loss of the network by noise level",
         ),
     ]  # fmt: skip
-    meanings = {
-        "total": "all of it", "stop": "sampling stops at the lowest noise level",
-        "fit": "the network misses what seen rows teach", "data": "the network does worse on fresh rows",
-        "start": "sampling starts from a Gaussian",
-        "solver": "the solver takes few steps", "rest": "start and solver acting together",
-    }  # fmt: skip
-    rows = [[name, f"{part.value:.5f}", f"{part.error:.5f}", meanings[name]] for name, part in parts.items()]
+    rows = [[name, f"{part.value:.5f}", f"{part.error:.5f}", MEANINGS[name]] for name, part in parts.items()]
     told = diagnosis.advice
     if diagnosis.cause == "sound":
         told = "By the energy distance, on which the split rests, the samples cannot be told from fresh data."
