@@ -231,7 +231,7 @@ def test_the_sentence_counts_what_is_left_of_all_tests() -> None:
 
 
 def test_of_few_rows_only_what_is_clear_counts() -> None:
-    """Below FEW_ROWS rows a test fails if it rejects and stands three standard errors off; from there on, if it rejects."""
+    """Below FEW_ROWS rows a test fails if it rejects and is three standard errors off; from there on, if it rejects."""
 
     def told(name: str, p: float | None, sigma: float) -> Figure:
         return Figure(name, 1.0, 0.0, 0.1, sigma, p, f"{sigma:.1f} sigma worse", "", 25)

@@ -24,7 +24,7 @@ from pointdiffusion.denoisers import KarrasDenoiser
 from pointdiffusion.distributions import GaussianMixture
 from pointdiffusion.model import DiffusionModel, pick_device
 from pointdiffusion.model_file import Backbone, make_backbone
-from pointdiffusion.networks import default_network
+from pointdiffusion.networks import check_forward, default_network
 from pointdiffusion.randomness import INITIALISATION, generator_for
 from pointdiffusion.training import LightningDiffusion
 
@@ -136,6 +136,9 @@ def fit(
         torch.manual_seed(generator_for(seed, INITIALISATION).initial_seed())
         n_dims = len(standardiser.mean)
         network = default_network(n_dims, **known) if backbone is None else make_backbone(backbone, metadata)
+    check_forward(
+        network, *(("labels",) if known["num_classes"] else ()), *(("context",) if known["num_context"] else ())
+    )
     module = LightningDiffusion(
         KarrasDenoiser(network, bases=[] if base is None else [base]), training, inference, points=points,
         validation=validation, population=population,

@@ -159,8 +159,8 @@ def _quality(found: Findings) -> str:
         return [[c[0], _rated(f), sigma_bar(f.sigma, kind=_rated(f)[0]), *c[1:6]] for f, c in cells]
 
     few = (
-        f" With fewer than {FEW_ROWS} held-out rows the luck of the split shows as well, so nothing is called worse that "
-        f"is not also {CLEAR:g} standard errors off."
+        f" With fewer than {FEW_ROWS} held-out rows the luck of the split shows as well, so nothing is called worse "
+        f"that is not also {CLEAR:g} standard errors off."
         if judgement.rows < FEW_ROWS
         else ""
     )

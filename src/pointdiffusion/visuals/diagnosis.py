@@ -44,12 +44,12 @@ def plot_parts(
         )  # fmt: skip
     ax.axvline(0, color="0.2", linewidth=1)
     ax.axhline(len(parts) - 1.5, color="0.8", linewidth=0.8)
-    ax.set_yticks(list(places), list(parts), fontweight="bold", verticalalignment="center" if not meanings else "bottom")
-    for place, name in zip(places, parts if meanings else (), strict=False):
+    ax.set_yticks(list(places), list(parts), fontweight="bold", verticalalignment="bottom" if meanings else "center")
+    for place, name in zip(places, parts if meanings else {}, strict=False):
         ax.annotate(
-            textwrap.fill(meanings[name], 34), (0, place), (-7, -1), xycoords=("axes fraction", "data"),
-            textcoords="offset points", fontsize="small", color="0.35", horizontalalignment="right",
-            verticalalignment="top",
+            textwrap.fill((meanings or {})[name], 34), (0, place), (-7, -1),
+            xycoords=("axes fraction", "data"), textcoords="offset points", fontsize="small", color="0.35",
+            horizontalalignment="right", verticalalignment="top",
         )  # fmt: skip
     ax.set(xlabel="excess squared energy distance", ylim=(-0.6, len(parts) - 0.4))
     ax.locator_params(axis="x", nbins=4)

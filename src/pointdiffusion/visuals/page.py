@@ -125,7 +125,7 @@ def grid(pictures: Iterable[str], kind: str = "") -> str:
 
 
 def sigma_bar(sigma: float, *, kind: str, most: float = 8.0) -> Markup:
-    """Return a mark of a kind, "good", "bad" or "dull", on a line of standard errors, two of them on each side shaded."""
+    """Return a mark, of kind "good", "bad" or "dull", on a line of standard errors, the band within two shaded."""
     if sigma != sigma:  # not a number
         return Markup("")
     place = 60 + 50 * max(-1.0, min(1.0, sigma / most))

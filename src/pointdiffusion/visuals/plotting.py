@@ -113,7 +113,9 @@ def plot_comparison(
     plot_behind(axes[2], training, size=sizes[0])
     plot_points(axes[2], generated, colour=GENERATED_COLOUR, label="generated", size=0.5 * sizes[1] + 1.2, alpha=0.9)
     for ax, title_of_panel in zip(axes, titles, strict=True):
-        ax.set(xlim=centre[0] + half * np.array([-1, 1]), ylim=centre[1] + half * np.array([-1, 1]), title=title_of_panel)
+        ax.set(
+            xlim=centre[0] + half * np.array([-1, 1]), ylim=centre[1] + half * np.array([-1, 1]), title=title_of_panel
+        )
         ax.set_aspect("equal")
         ax.grid(color="0.92", linewidth=0.8)
         ax.set_axisbelow(True)
