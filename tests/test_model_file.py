@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 import pointdiffusion as ptd
 from pointdiffusion import files
+from pointdiffusion.cli.settings import RunSettings
 from pointdiffusion.files import seal
 from pointdiffusion.model_file import FORMAT
 from pointdiffusion.version import is_newer
@@ -441,6 +442,18 @@ def test_a_file_of_a_newer_version_is_called_newer(kind: str, path: Path) -> Non
     if kind != "format":
         path.write_bytes(seal(archive({**payload, "version": ptd.__version__})))
         assert "update" not in refused(path)
+
+
+@pytest.mark.parametrize("line", ["colour: red", "fit: {colour: red}"])
+def test_settings_of_a_newer_version_are_called_newer(line: str, tmp_path: Path) -> None:
+    """A config.yaml that this version cannot read says so if a later one wrote it, and names the setting if not."""
+    path = tmp_path / "config.yaml"
+    path.write_text(f"pointdiffusion: 999.1.0\n{line}\n")
+    with pytest.raises(ValueError, match=r"newer version, pointdiffusion 999\.1\.0.*update pointdiffusion"):
+        RunSettings.from_yaml(path)
+    path.write_text(f"pointdiffusion: {ptd.__version__}\n{line}\n")
+    with pytest.raises(ValueError, match="colour"):
+        RunSettings.from_yaml(path)
 
 
 @pytest.mark.parametrize("version", ["9.9", "0.1.1", "1", "0.2rc1", "0.1.0.1"])
