@@ -152,3 +152,42 @@ def test_noise_prediction_recovers_the_noise() -> None:
     sigma = torch.tensor([0.1, 0.2, 0.5, 1.0, 5.0, 80.0], dtype=torch.float64)
     result = noise_prediction(lambda *_: x_0, x_0 + sigma[:, None] * eps, sigma)
     torch.testing.assert_close(result, eps, rtol=1e-13, atol=1e-14)
+
+
+def _calls(network: ptd.KarrasDenoiser, x: Tensor) -> dict[str, Any]:
+    return {
+        "exact_flow": lambda: ptd.exact_flow(network, x, 1.0, 0.1),
+        "sample": lambda: ptd.sample(network, x, torch.tensor([1.0, 0.1, 0.0])),
+        "log_prob": lambda: ptd.log_prob(network, x, sigma_min=0.1, sigma_max=1.0),
+        "log_prob, adaptive": lambda: ptd.log_prob(network, x, sigma_min=0.1, sigma_max=1.0, tolerance=1e-3),
+    }
+
+
+@pytest.mark.parametrize("name", ["exact_flow", "sample", "log_prob", "log_prob, adaptive"])
+def test_points_of_another_type_than_the_weights_get_a_sentence(name: str) -> None:
+    """It names the type and both conversions; after either conversion it works."""
+    network, x = ptd.KarrasDenoiser(ptd.default_network(2, 8)), torch.zeros(3, 2, dtype=torch.float64)
+    with pytest.raises(ValueError, match=r"torch\.float64.*denoiser\.double\(\)"):
+        _calls(network, x)[name]()
+    _calls(network.double(), x)[name]()
+
+
+class _Pair(nn.Module):
+    """Takes what a backbone takes, and returns another number of columns."""
+
+    def forward(self, x: Tensor, c: Tensor) -> Tensor:
+        return x[:, :1] + c[:, None]
+
+
+def test_a_backbone_that_is_called_otherwise_is_refused_before_training() -> None:
+    """A layer of points alone, and a network without the conditions that it would be given."""
+    points = torch.randn(40, 2, generator=torch.Generator().manual_seed(0)).double().numpy()
+    quick = ptd.TrainingConfig(epochs=1)
+    for make in (lambda: ptd.KarrasDenoiser(nn.Linear(2, 2)), lambda: ptd.fit(points, quick, backbone=nn.Linear(2, 2))):
+        with pytest.raises(ValueError, match=r"backbone Linear cannot be called .*forward\(self, x, c\)"):
+            make()
+    with pytest.raises(ValueError, match=r"_Pair cannot be called .* and labels.*forward\(self, x, c, labels\)"):
+        ptd.fit(points, quick, backbone=_Pair(), labels=["a", "b"] * 20)
+    with pytest.raises(ValueError, match=r"shape of its points, \(3, 2\), got \(3, 1\)"):
+        ptd.KarrasDenoiser(_Pair())(torch.zeros(3, 2), torch.tensor(1.0))
+    ptd.KarrasDenoiser(ptd.default_network(2, 8, num_classes=2))  # takes conditions, needs none

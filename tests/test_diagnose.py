@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 import pointdiffusion as ptd
-from pointdiffusion.evaluation.diagnose import ADVICE, BLOCKS, Diagnosis, _energies, _from, diagnose
+from pointdiffusion.evaluation.diagnose import ADVICE, BLOCKS, MEANINGS, Diagnosis, _energies, _from, diagnose
 from pointdiffusion.evaluation.distances import energy_distance
 from pointdiffusion.evaluation.noise_range import choose_noise_range, start_divergence
 from pointdiffusion.evaluation.optima import (
@@ -24,6 +24,7 @@ from pointdiffusion.evaluation.optima import (
     known_optimum,
     sampled_optimum,
 )
+from pointdiffusion.visuals.diagnosis import plot_parts
 
 EYE = torch.eye(2, dtype=torch.float64)
 MIXTURE = ptd.GaussianMixture(
@@ -142,6 +143,26 @@ def test_it_reads_and_draws(sound: Diagnosis) -> None:
     assert len(sound.short().splitlines()) == 2
     figure = sound.plot(Figure())
     assert len(figure.axes) == 3
+    assert set(MEANINGS) == {"total", *sound.parts}
+
+
+def test_parts_are_drawn_as_signed_estimates_with_their_meaning() -> None:
+    """Points with two standard errors, open where they cannot be told from 0; below 0 nothing looks like a length."""
+    ax = Figure(layout="constrained").subplots()
+    parts = {"total": (0.03, 0.01), "stop": (0.0001, 0.00001), "fit": (0.01, 0.006), "rest": (-0.02, 0.015)}
+    plot_parts(ax, parts, {name: f"what {name} is" for name in parts})
+    assert not ax.patches
+    points = [container.lines[0] for container in ax.containers]
+    assert [point.get_xdata()[0] for point in points] == [value for value, _ in parts.values()]
+    assert [point.get_markerfacecolor() != "white" for point in points] == [True, False, False, False]
+    for container, (value, error) in zip(ax.containers, parts.values(), strict=True):
+        (bar,) = container.lines[2][0].get_segments()
+        np.testing.assert_allclose(bar[:, 0], [value - 2 * error, value + 2 * error])
+    shown = [text.get_text().replace("\n", " ") for text in (*ax.get_yticklabels(), *ax.texts)]
+    for name in parts:
+        assert name in shown
+        assert f"what {name} is" in shown
+    assert any("two standard errors" in text for text in shown)
 
 
 def test_a_table_as_population_and_the_same_seed_again(trained: Any) -> None:

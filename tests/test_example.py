@@ -402,6 +402,36 @@ def test_changed_data_takes_effect(playground: Path, scripts: Scripts, tmp_path:
     assert all(after[name] == before[name] for name in RESULTS)
 
 
+@pytest.mark.parametrize("language", ["README.md", "README.zh-CN.md"])
+def test_the_two_moons_and_the_midpoint_rule_of_the_document_are_called_so(
+    language: str, playground: Path, scripts: Scripts, tmp_path: Path
+) -> None:
+    """Both edits as the document prints them: titles, log and summary tell what was run, the flags notwithstanding."""
+    blocks = re.findall(r"```python\n(.*?)```", (playground / language).read_text(encoding="utf-8"), flags=re.DOTALL)
+    (moons,) = (block for block in blocks if "two moons" in block)
+    (midpoint,) = (block for block in blocks if "class MidpointODE" in block)
+    text = (playground / "data.py").read_text()
+    start, end = text.index("NAME ="), text.index("class SwissRollDataset")
+    (playground / "data.py").write_text(f"{text[:start]}{moons}\n\n{text[end:]}")
+    (playground / "midpoint.py").write_text(midpoint)
+    script = playground / EXAMPLE.name
+    change(script, '            solver=self.settings["solver"],\n', '            solver="midpoint",\n')
+    change(
+        script,
+        "        return ptd.InferenceConfig(\n",
+        "        import midpoint\n\n        return ptd.InferenceConfig(\n",
+    )
+    result = scripts.run(*TOY, "--solver", "heun", cwd=tmp_path, script=script)
+    assert result.code == 0, result
+    assert "roll" not in result.out.replace(OUTPUT, "").lower()
+    assert "Off the data, two moons (rms" in result.out
+    page = (tmp_path / OUTPUT / "playground.html").read_text(encoding="utf-8")
+    assert "noise becomes two moons" in page
+    summary = summary_of(tmp_path)
+    assert summary["settings"]["solver"] == summary["inference"]["solver"] == "midpoint"
+    assert ptd.load(tmp_path / OUTPUT / "model.pt").metadata["data"]["name"] == "two-moons"
+
+
 OWN_NETWORK = '''
 class MyOwnNetwork(nn.Module):
     """Two layers."""

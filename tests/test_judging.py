@@ -14,6 +14,8 @@ from pointdiffusion.evaluation import judging
 from pointdiffusion.evaluation.judging import (
     CLASSIFIER,
     COPIES,
+    FEW_FACTOR,
+    FEW_ROWS,
     FEWEST_ROWS,
     LIKELIHOOD,
     SAME,
@@ -49,7 +51,8 @@ def test_fresh_data_are_called_fresh(of_fresh_data: list[Judgement]) -> None:
     """Over all tests at once, at most one judgement in twenty is wrong, within four errors of the rate."""
     wrong = np.mean([bool(found.rejected) for found in of_fresh_data])
     assert wrong < 0.05 + 4 * math.sqrt(0.05 * 0.95 / 100)
-    assert all(("cannot be told" in found.verdict) != bool(found.rejected) for found in of_fresh_data)
+    assert all(found.verdict.startswith("Too few rows to say") for found in of_fresh_data if not found.failed)
+    assert all(set(found.failed) <= set(found.rejected) for found in of_fresh_data)
 
 
 @pytest.mark.parametrize("name", [*METRICS, COPIES, LIKELIHOOD])
@@ -206,7 +209,7 @@ def test_one_column_constant_columns_and_names() -> None:
     found = judge(*tables, **QUICK)
     assert {figure.name: figure.value for figure in found.columns}["b <i>"] == 0
     assert found.pairs[0].name == "a, b <i>"
-    assert found.verdict.startswith("The samples cannot")
+    assert found.failed == []
     tables[0]["b <i>"] = 7.5
     worst = judge(*tables, **QUICK).columns[0]
     assert (worst.name, worst.value, worst.floor, worst.p_value) == ("b <i>", 1.0, 0.0, 1 / 300)
@@ -222,10 +225,48 @@ def test_the_sentence_counts_what_is_left_of_all_tests() -> None:
     figures = [told("a", 0.02), told("b", 0.012), told("c", 0.03), told("d", 0.6), told("no test", None)]
     found = _judged(figures, figures[:1], [], 50)
     assert (found.rejected, found.tests) == (["b"], 4)
-    assert found.verdict == ("The samples differ from fresh data: 1 of 4 tests fail after Holm's correction (b).")
-    quiet = _judged([told("a", 0.02), *figures[2:]], figures[:1], [], 50)
+    assert found.verdict == ("The samples differ from fresh data: 1 of 4 tests fails after Holm's correction (b).")
+    quiet = _judged([told("a", 0.02), *figures[2:]], figures[:1], [], FEW_ROWS)
     assert quiet.rejected == []
-    assert "by 50 rows each, in 3 tests" in quiet.verdict
+    assert "by 100 rows each, in 3 tests" in quiet.verdict
+
+
+def test_of_few_rows_only_what_is_clear_counts() -> None:
+    """Below FEW_ROWS rows a test fails if it rejects and is three standard errors off; from there on, if it rejects."""
+
+    def told(name: str, p: float | None, sigma: float) -> Figure:
+        return Figure(name, 1.0, 0.0, 0.1, sigma, p, f"{sigma:.1f} sigma worse", "", 25)
+
+    figures = [told("a", 0.001, 2.9), told("b", 0.6, 4.0), told("no test", None, 2.5)]
+    few = _judged(figures, figures[:1], [], FEW_ROWS - 1)
+    assert (few.rejected, few.failed) == (["a"], [])
+    assert few.verdict.startswith("Too few rows to say: by 99 rows each")
+    assert "1 of 2 tests would reject (a)" in few.remark
+    assert str(few).splitlines()[-1] == f"{few.verdict} {few.remark}"
+    assert [figure.verdict for figure in few.figures] == [TOO_FEW, "4.0 sigma worse", TOO_FEW]
+    many = _judged(figures, figures[:1], [], FEW_ROWS)
+    assert (many.rejected, many.failed, many.remark) == (["a"], ["a"], "")
+    assert [figure.verdict for figure in many.figures] == [figure.verdict for figure in figures]
+    clear = _judged([told("a", 0.001, 3.0), told("likelihood", 0.001, -8.0)], figures[:1], [], 30)
+    assert clear.failed == ["a", "likelihood"]
+    assert clear.verdict.startswith("The samples differ")
+
+
+def test_a_model_of_few_rows_is_not_called_bad_and_a_bad_one_is() -> None:
+    """The Gaussian of the training rows is the best there is; one moved by the shift that is stated is found."""
+    failed = {}
+    for part in (0.0, 1.0):
+        failed[part] = []
+        for seed in range(15):
+            rng = np.random.default_rng(seed)
+            training, held_out = rng.normal(size=(120, 2)), rng.normal(size=(30, 2))
+            samples = rng.multivariate_normal(training.mean(axis=0), np.cov(training.T), size=200)
+            samples[:, 0] += part * FEW_FACTOR * visible_shift(30)
+            found = judge(samples, held_out, training=training, random_state=seed, permutations=299)
+            failed[part].append(bool(found.failed))
+            assert found.verdict.startswith("The samples differ" if found.failed else "Too few rows to say")
+    assert sum(failed[0.0]) <= 1
+    assert sum(failed[1.0]) >= 9  # four in five are stated, so 12 of 15 within two errors of their number
 
 
 def test_the_table_shows_everything() -> None:

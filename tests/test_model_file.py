@@ -24,7 +24,10 @@ from torch import Tensor, nn
 
 import pointdiffusion as ptd
 from pointdiffusion import files
+from pointdiffusion.cli.settings import RunSettings
 from pointdiffusion.files import seal
+from pointdiffusion.model_file import FORMAT
+from pointdiffusion.version import is_newer
 
 LATER = ["grids", "grid_solvers", "conditions", "bases", "companion", "companion_share"]
 """Parts that older files do not have."""
@@ -220,6 +223,49 @@ def test_a_part_of_ones_own_inside_a_network_of_ours_counts_as_ones_own(tmp_path
         ptd.load(tmp_path / "model.pt")
 
 
+class Registered(nn.Module):
+    """A class of one's own that is made without arguments, and holds a number besides its weights."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Sequential(nn.Linear(3, 6), nn.SiLU(), nn.Linear(6, 2))
+        self.register_buffer("sign", torch.tensor(-1.0), persistent=False)
+
+    def forward(self, x: Tensor, c: Tensor) -> Tensor:
+        return self.sign * self.layer(torch.cat([x, c[:, None]], dim=1))
+
+
+class RegisteredPart(ptd.Part):
+    """A class of one's own with arguments, which it hands to `Part`."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__(width=width)
+        self.layer = nn.Sequential(nn.Linear(3, width), nn.SiLU(), nn.Linear(width, 2))
+
+    def forward(self, x: Tensor, c: Tensor) -> Tensor:
+        return self.layer(torch.cat([x, c[:, None]], dim=1))
+
+
+@pytest.mark.parametrize("make", [Registered, lambda: RegisteredPart(7)], ids=["without arguments", "a part"])
+def test_a_class_put_into_networks_is_found_by_load(
+    make: Callable[[], nn.Module], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the class registered nothing is handed over; without, the sentence says how, and `backbone` will do."""
+    path = tmp_path / "model.pt"
+    with monkeypatch.context() as patch:
+        patch.setitem(ptd.NETWORKS, "mine", type(make()))
+        before = model(make())
+        before.save(path)
+        state = torch.get_rng_state()
+        after = ptd.load(path)
+        assert torch.equal(torch.get_rng_state(), state)
+        assert type(after.denoiser.backbone) is type(make())
+        np.testing.assert_array_equal(after.sample(9), before.sample(9))
+    with pytest.raises(ValueError, match=r"part 'mine', which is not in pointdiffusion\.NETWORKS.*backbone="):
+        ptd.load(path)
+    np.testing.assert_array_equal(ptd.load(path, backbone=make()).sample(9), before.sample(9))
+
+
 # --------------------------------------------------------------------------------------------------------------- damage
 
 
@@ -370,6 +416,54 @@ def test_foreign_files_are_refused(kind: str, tmp_path: Path) -> None:
     path = tmp_path / "model.pt"
     path.write_bytes(FOREIGN[kind]())
     refused(path)
+
+
+def newer(payload: dict[str, Any], kind: str) -> dict[str, Any]:
+    """Return what a version to come may write."""
+    payload = {**payload, "version": "999.1.0"}
+    if kind == "format":
+        return {**payload, "format": FORMAT + 1, "weights": "elsewhere"}
+    if kind == "a setting":
+        return {**payload, "inference": {**payload["inference"], "curvature": 2.0}}
+    if kind == "a solver":
+        return {**payload, "grids": {3: [2.0, 1.0, 0.5, 0.0]}, "grid_solvers": {3: "of-the-future"}}
+    return {**payload, "architecture": {**payload["architecture"], "part": "of-the-future"}}
+
+
+@pytest.mark.parametrize("kind", ["format", "a setting", "a solver", "a part"])
+def test_a_file_of_a_newer_version_is_called_newer(kind: str, path: Path) -> None:
+    """Not untrustworthy: the sentence names both versions and the way out. Of our own version it is what it was."""
+    payload = newer(payload_of(path), kind)
+    path.write_bytes(seal(archive(payload)))
+    message = refused(path)
+    assert "trust" not in message
+    assert "999.1.0" in message
+    assert "update pointdiffusion" in message
+    if kind != "format":
+        path.write_bytes(seal(archive({**payload, "version": ptd.__version__})))
+        assert "update" not in refused(path)
+
+
+@pytest.mark.parametrize("line", ["colour: red", "fit: {colour: red}"])
+def test_settings_of_a_newer_version_are_called_newer(line: str, tmp_path: Path) -> None:
+    """A config.yaml that this version cannot read says so if a later one wrote it, and names the setting if not."""
+    path = tmp_path / "config.yaml"
+    path.write_text(f"pointdiffusion: 999.1.0\n{line}\n")
+    with pytest.raises(ValueError, match=r"newer version, pointdiffusion 999\.1\.0.*update pointdiffusion"):
+        RunSettings.from_yaml(path)
+    path.write_text(f"pointdiffusion: {ptd.__version__}\n{line}\n")
+    with pytest.raises(ValueError, match="colour"):
+        RunSettings.from_yaml(path)
+
+
+@pytest.mark.parametrize("version", ["9.9", "0.1.1", "1", "0.2rc1", "0.1.0.1"])
+def test_later_versions_are_newer(version: str) -> None:
+    assert is_newer(version)
+
+
+@pytest.mark.parametrize("version", [ptd.__version__, "0.1", "0.0.9", "", "nightly", "-1", "0.1.0+local"])
+def test_other_versions_are_not_newer(version: str) -> None:
+    assert not is_newer(version)
 
 
 @pytest.mark.parametrize("key", [key for key in KEYS if key not in LATER])

@@ -208,8 +208,11 @@ def test_one_column_and_many(n_dims: int) -> None:
 def test_few_rows_say_so(plain: Any) -> None:
     """Fifteen held-out rows make a page, but no claim."""
     model, training, held_out, _ = plain
-    text = Reader(ptd.report(model, training, held_out[:15], against=model, **{**QUICK, "diagnosis": True})).text
+    page = ptd.report(model, training, held_out[:15], against=model, **{**QUICK, "diagnosis": True})
+    text = Reader(page).text
     assert "Too few rows to say" in text
+    assert '<div class="verdict "><p>Too few rows to say' in page  # neither good nor bad
+    assert "luck of the split" in text
     assert "fewer than 48 held-out rows" in text
     assert "No log of the training" in text
 

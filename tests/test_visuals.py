@@ -84,6 +84,28 @@ def test_training_is_blue_and_generated_is_red(n_dims: int) -> None:
             assert not _red(panel).any()
 
 
+def _grey(pixels: Pixels) -> Pixels:
+    """Return how light pixels are on grey paper, from 0 to 255."""
+    return pixels @ np.array([299, 587, 114]) // 1000
+
+
+@pytest.mark.parametrize(("count", "generated"), [(4096, 1000), (300, 300), (500, 5000)])
+def test_both_sets_can_be_seen_where_one_lies_on_the_other(count: int, generated: int) -> None:
+    """In the third panel, of points on one curve: much of each, and apart in grey as well."""
+    curve = [np.column_stack([np.cos(t), np.sin(t)]) for t in (np.linspace(0, 6, n) for n in (count, generated))]
+    panel = _panels(plot_comparison(*curve))[2]
+    blue, red = _blue(panel), _red(panel)
+    assert min(blue.sum(), red.sum()) > 0.15 * max(blue.sum(), red.sum())
+    assert np.median(_grey(panel[blue])) - np.median(_grey(panel[red])) > 80
+
+
+def test_data_can_be_seen_below_the_points_in_the_last_frame() -> None:
+    """Where all points have arrived at data of their own."""
+    curve = np.column_stack([np.cos(np.linspace(0, 6, 1000)), np.sin(np.linspace(0, 6, 1000))])
+    frame = _frames(animate_samples([curve + 1, curve], [1.0, 0.0], curve))[0][-1][60:]
+    assert _blue(frame).sum() > 0.25 * _red(frame).sum() > 100
+
+
 def test_panels_show_the_points_where_they_are() -> None:
     """Training data on the left and generated points on the right of a common scale appear there, in every panel."""
     figure = plot_comparison(_points() * 0.1 + [-5, 0], _points() * 0.1 + [5, 0])

@@ -12,7 +12,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 import pointdiffusion as ptd
-from pointdiffusion.evaluation.diagnose import diagnose
+from pointdiffusion.evaluation.diagnose import MEANINGS, diagnose
 from pointdiffusion.evaluation.noise_range import choose_noise_range
 from pointdiffusion.visuals.diagnosis import plot_distances, plot_losses, plot_noise_range, plot_parts
 
@@ -37,11 +37,11 @@ def main() -> None:
             few = found
     chosen = choose_noise_range(points)
     print(chosen)
-    figure = Figure(figsize=(9.6, 7.2), layout="constrained")
+    figure = Figure(figsize=(12.4, 10.2), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots(2, 2)
-    plot_parts(axes[0, 0], {"total": few.total, **few.parts})
-    axes[0, 0].set_title("8 Euler steps: where the distance comes from")
+    parts = {"total": few.total, **few.parts}
+    plot_parts(axes[0, 0], parts, MEANINGS, title="where the distance comes from, 8 Euler steps")
     plot_losses(axes[0, 1], found.profile, known=True)
     plot_distances(axes[1, 0], found.profile, known=True)
     plot_noise_range(axes[1, 1], chosen)

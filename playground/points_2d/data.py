@@ -1,4 +1,4 @@
-"""The data of the example: change `make_swiss_roll_dataframe`, and everything else follows."""
+"""The data of the example: change `NAME` and `make_swiss_roll_dataframe`, and everything else follows."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ import torch
 from torch.utils.data import Dataset
 
 import pointdiffusion as ptd
+
+NAME = "a Swiss roll"
+"""What the data are called in titles, in the log and, as `swiss-roll`, in `model.pt`."""
 
 
 def make_swiss_roll_dataframe(
@@ -40,7 +43,8 @@ class SwissRollDataset(Dataset):
         settings: The other arguments of `make_swiss_roll_dataframe`.
     """
 
-    name = "swiss-roll"
+    title = NAME
+    name = NAME.removeprefix("a ").lower().replace(" ", "-")
 
     def __init__(self, n_samples: int, **settings: Any) -> None:
         self.settings = {"n_samples": n_samples, **settings}

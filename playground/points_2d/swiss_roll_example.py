@@ -35,7 +35,7 @@ TRAINING_DEFAULTS = {
 }  # fmt: skip
 SAMPLING_DEFAULTS = {"n_samples": 1000, "n_steps": 50, "solver": "euler", "seed": 0}
 FRESH_POINTS = 60_000
-"""Fresh points of the roll that stand for the whole population."""
+"""Fresh points that stand for the whole population."""
 DIAGNOSED_POINTS = 1024
 """Samples, and fresh points, of a diagnosis; more of them see smaller faults, and take longer."""
 
@@ -111,7 +111,7 @@ class SwissRollDiffusionExample:
     # ------------------------------------------------------------------------------------------------------ the parts
 
     def draw_data(self) -> None:
-        """Draw the rolls: for training, for validation, and the points that stand for the population."""
+        """Draw the data: for training, for validation, and the points that stand for the population."""
         from data import SwissRollDataset
 
         with self._timed("data"):
@@ -188,11 +188,11 @@ class SwissRollDiffusionExample:
             ptd.write_atomic(self._noted("results_comparison.png"), ptd.png_bytes(figure))
 
     def create_inference_gif(self) -> None:
-        """Write `inference.gif`: from pure noise to the roll."""
+        """Write `inference.gif`: from pure noise to data."""
         with self._timed("gif"), self._progress("gif", len(self.frames)) as advance:
             numbers, sigmas, points = zip(*self.frames, strict=True)
             gif = ptd.animate_samples(
-                points, sigmas, self.training.frame, steps=numbers, title="noise becomes a Swiss roll", advance=advance
+                points, sigmas, self.training.frame, steps=numbers, title=self.title, advance=advance
             )
             ptd.write_atomic(self._noted("inference.gif"), gif)
 
@@ -224,7 +224,7 @@ class SwissRollDiffusionExample:
             ptd.export_page(
                 self.model, self._noted("playground.html"), data=self.training.frame, embed_data=True,
                 num_points=min(self.settings["n_samples"], 2000), seed=self.settings["seed"],
-                title="noise becomes a Swiss roll", figures=getattr(self, "quality", {}),
+                title=self.title, figures=getattr(self, "quality", {}),
                 **self.setup_inference_config().to_mapping(),
             )  # fmt: skip
 
@@ -247,7 +247,7 @@ class SwissRollDiffusionExample:
         training = self.model.training or self.setup_training_config()
         summary = {
             "versions": {"pointdiffusion": ptd.__version__, "python": platform.python_version(), **packages},
-            "settings": self.settings,
+            "settings": self.effective_settings(),
             "training": training.to_mapping(),
             "inference": self.setup_inference_config().to_mapping(),
             "quality": quality,
@@ -265,7 +265,7 @@ class SwissRollDiffusionExample:
                 f"± {quality['w2_ratio_standard_error']:.2f}."
             )
             self.say(
-                f"Off the roll (rms, in standard deviations of the data): {quality['off']:.4f}; "
+                f"Off the data, {self.training.title} (rms, in standard deviations of the data): {quality['off']:.4f}; "
                 f"fresh data {quality['off_fresh']:.4f}."
             )
 
@@ -288,6 +288,20 @@ class SwissRollDiffusionExample:
 
     def _device(self) -> str:
         return ptd.pick_device(self.device)
+
+    @property
+    def title(self) -> str:
+        """Headline of animation and page."""
+        return f"noise becomes {self.training.title}"
+
+    def effective_settings(self) -> dict[str, Any]:
+        """Return the settings as they took effect: the two configurations above may say otherwise than the flags."""
+        training, inference = self.model.training or self.setup_training_config(), self.setup_inference_config()
+        return {
+            **self.settings,
+            "epochs": training.epochs, "batch_size": training.batch_size, "lr": training.learning_rate,
+            "solver": inference.solver, "n_steps": inference.num_steps,
+        }  # fmt: skip
 
     @contextlib.contextmanager
     def _timed(self, name: str) -> Iterator[None]:
@@ -344,7 +358,7 @@ def real(low: float, high: float, *, above: bool = False) -> Any:
 def make_parser(defaults: dict[str, Any]) -> argparse.ArgumentParser:
     """Return the command line; defaults are told in the help and filled in after parsing."""
     parser = argparse.ArgumentParser(
-        description="Train a diffusion model on a Swiss roll, sample from it, draw the result and an animation.",
+        description="Train a diffusion model on the points of data.py (a Swiss roll), sample, draw and animate.",
         epilog="Everything is written to the output directory, below the folder where the command runs.",
     )
 

@@ -60,8 +60,8 @@ _HOMES = {
     "losses": ["LOSSES", "WEIGHTINGS", "loss_weight"],
     "model": ["DiffusionModel", "Imputed", "load", "pick_device"],
     "networks": [
-        "NETWORKS", "Average", "ConditionEmbedding", "FourierFeatures", "NoiseEmbedding", "PlainBlock", "ResidualBlock",
-        "ResidualMLP", "default_network",
+        "NETWORKS", "Average", "ConditionEmbedding", "FourierFeatures", "NoiseEmbedding", "Part", "PlainBlock",
+        "ResidualBlock", "ResidualMLP", "default_network",
     ],
     "noise": [
         "NOISE_SAMPLERS", "SCHEDULES", "CosineSchedule", "FamilySchedule", "KarrasSchedule", "LikelihoodSampler",

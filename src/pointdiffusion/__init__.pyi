@@ -111,6 +111,7 @@ from pointdiffusion.networks import Average as Average
 from pointdiffusion.networks import ConditionEmbedding as ConditionEmbedding
 from pointdiffusion.networks import FourierFeatures as FourierFeatures
 from pointdiffusion.networks import NoiseEmbedding as NoiseEmbedding
+from pointdiffusion.networks import Part as Part
 from pointdiffusion.networks import PlainBlock as PlainBlock
 from pointdiffusion.networks import ResidualBlock as ResidualBlock
 from pointdiffusion.networks import ResidualMLP as ResidualMLP

@@ -54,6 +54,7 @@ def fit_mixture(rows: Points, random_state: int = 0) -> GaussianMixture:
         rows: Shape `(N, D)`, in standard units.
         random_state: Seed of the starts, and of the choice of rows where there are more than `MOST_ROWS`.
     """
+    from sklearn import config_context
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.mixture import GaussianMixture as Fitted
 
@@ -70,7 +71,8 @@ def fit_mixture(rows: Points, random_state: int = 0) -> GaussianMixture:
             mixture = Fitted(
                 count, covariance_type=kind, reg_covar=_FLOOR, n_init=2 if count <= 8 else 1, random_state=random_state
             )
-            with ignored_warnings(ConvergenceWarning):
+            # Under array_api_dispatch scikit-learn's mixtures have no k-means start.
+            with ignored_warnings(ConvergenceWarning), config_context(array_api_dispatch=False):
                 criterion = mixture.fit(rows).bic(rows)
             refused = 0 if criterion < least else refused + 1
             least = min(least, criterion)

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from pointdiffusion.distributions import GaussianMixture
-from pointdiffusion.networks import Average
+from pointdiffusion.networks import Average, check_forward
 from pointdiffusion.noise import sigma_rows
 
 
@@ -28,6 +28,23 @@ class DenoiserFunction(Protocol):
     def __call__(self, x: Tensor, sigma: Tensor, **condition: Any) -> Tensor:
         """Return the expected clean points, of the shape of `x`."""
         ...
+
+
+def call_denoiser(denoiser: DenoiserFunction, x: Tensor, sigma: Tensor, **condition: Any) -> Tensor:
+    """Return the denoised points.
+
+    Raises:
+        ValueError: If the weights of the denoiser are of another type than the points.
+    """
+    try:
+        return denoiser(x, sigma, **condition)
+    except RuntimeError as error:
+        if "dtype" not in str(error):
+            raise
+        raise ValueError(
+            f"the denoiser does not compute in the type of the points, {x.dtype} ({error}); convert either: "
+            "x.float() and denoiser.float() for float32, x.double() and denoiser.double() for float64"
+        ) from error
 
 
 def noise_prediction(denoiser: DenoiserFunction, x: Tensor, sigma: Tensor) -> Tensor:
@@ -78,7 +95,7 @@ class KarrasDenoiser(Denoiser):
             has members.
 
     Raises:
-        ValueError: If the covariance of the base is singular.
+        ValueError: If the covariance of the base is singular, or the backbone does not take points and conditioning.
 
     References:
         Elucidating the Design Space of Diffusion-Based Generative Models (Karras et al., 2022), equation 7 and
@@ -89,6 +106,7 @@ class KarrasDenoiser(Denoiser):
         self, backbone: nn.Module, sigma_data: float = 1.0, bases: Sequence[GaussianMixture] = ()
     ) -> None:  # fmt: skip
         super().__init__(backbone, sigma_data)
+        check_forward(backbone)
         self.bases = tuple(bases)
         self._axes: list[tuple[Tensor, ...]] = []
         for base in self.bases:
@@ -119,7 +137,7 @@ class KarrasDenoiser(Denoiser):
             parts = [self._beside(k, each, x, level, c_noise, condition) for k, each in enumerate(networks)]
             return parts[0] if len(parts) == 1 else torch.stack(parts).mean(dim=0)
         c_skip, c_out, c_in, _ = self.coefficients(level)
-        return c_skip * x + c_out * self.backbone(c_in * x, c_noise, **condition)
+        return c_skip * x + c_out * _like(x, self.backbone(c_in * x, c_noise, **condition))
 
     def _beside(
         self, k: int, network: nn.Module, x: Tensor, level: Tensor, c_noise: Tensor, condition: dict[str, Any]
@@ -128,5 +146,14 @@ class KarrasDenoiser(Denoiser):
         mean, variances, axes = (part.to(x) for part in self._axes[k])
         total = (variances + level**2).sqrt()  # (D,) or (B, D)
         seen = ((x - mean) @ axes / total) @ axes.T
-        added = (network(seen, c_noise, **condition) @ axes) * (level * variances.sqrt() / total)
+        added = (_like(x, network(seen, c_noise, **condition)) @ axes) * (level * variances.sqrt() / total)
         return self.bases[k].denoise(x, level.flatten() if level.ndim else level) + added @ axes.T
+
+
+def _like(x: Tensor, output: Tensor) -> Tensor:
+    """Return what a network gave back, once it has the shape of its points: another one would be broadcast."""
+    if output.shape != x.shape:
+        raise ValueError(
+            f"the backbone must return the shape of its points, {tuple(x.shape)}, got {tuple(output.shape)}"
+        )
+    return output

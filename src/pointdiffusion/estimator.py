@@ -9,11 +9,13 @@ from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn import config_context
 from sklearn.base import BaseEstimator, DensityMixin
 from sklearn.utils import check_random_state
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
+from torch import Tensor
 
 from pointdiffusion.config import TableConfig
 from pointdiffusion.data.tables import FEWEST_ROWS
@@ -36,6 +38,9 @@ class DiffusionEstimator(DensityMixin, BaseEstimator):
     What is None or "auto" is chosen on rows left out, see `pointdiffusion.fit_table`. Columns of one value are
     reproduced in samples and left out of the density. Columns of an integer type are dequantised: noise in [-1/2, 1/2)
     is added to fit them, and their density is that of the dequantised value; in samples they are rounded.
+
+    Rows may be a PyTorch tensor on any device, and scikit-learn's `array_api_dispatch` may be on; what comes back is an
+    array of NumPy in any case.
 
     Args:
         base: "auto", "isotropic", "gaussian" or "mixture": the exact denoiser that the networks add to.
@@ -94,17 +99,19 @@ class DiffusionEstimator(DensityMixin, BaseEstimator):
         )  # fmt: skip
         if not (isinstance(self.nfe, (int, np.integer)) and self.nfe >= 1):
             raise ValueError(f"nfe must be a whole number of at least 1, got {self.nfe!r}")
-        whole = _integer_columns(X)
-        table = validate_data(self, X, dtype=np.float64, ensure_min_samples=FEWEST_ROWS)
+        rows = _as_array(X)
+        whole = _integer_columns(rows)
+        table = self._validated(rows, ensure_min_samples=FEWEST_ROWS)
         rng = check_random_state(self.random_state)
         seed = int(rng.randint(2**31 - 1))
         self.__dict__.pop("classes_", None)
         labels = None
         if y is not None:
-            target = np.asarray(y)
+            target = np.asarray(_as_array(y))
             if target.shape != (len(table),):
                 raise ValueError(f"y must have one class for each of {len(table)} rows, got shape {target.shape}")
-            check_classification_targets(target)
+            with config_context(array_api_dispatch=False):
+                check_classification_targets(target)
             self.classes_, labels = np.unique(target, return_inverse=True)
             if len(self.classes_) < 2:
                 labels = None
@@ -183,10 +190,15 @@ class DiffusionEstimator(DensityMixin, BaseEstimator):
             self._container = transform
         return self
 
+    def _validated(self, rows: Any, **settings: Any) -> Points:
+        """Return rows as scikit-learn checks them: as an array of NumPy, since what follows computes with such."""
+        with config_context(array_api_dispatch=False):
+            return np.asarray(validate_data(self, rows, dtype=np.float64, **settings))
+
     def _scorer_of(self, X: Any) -> tuple[DiffusionModel, Points]:  # noqa: N803
         """Return the model in float64, and the columns of a table that it is of."""
         check_is_fitted(self)
-        rows = validate_data(self, X, dtype=np.float64, reset=False)
+        rows = self._validated(_as_array(X), reset=False)
         model = replace(self.model_, denoiser=copy.deepcopy(self.model_.denoiser).double())
         return model, rows[:, self._varying]
 
@@ -198,6 +210,7 @@ class DiffusionEstimator(DensityMixin, BaseEstimator):
         """
         if not _knows_classes(self) or self.model_.conditions is None:
             raise ValueError("this estimator was fitted without classes; give y to fit")
+        y = _as_array(y)
         wanted = np.full(count, y) if np.ndim(y) == 0 else np.asarray(y)
         if wanted.shape != (count,):
             raise ValueError(f"y must be one class, or one for each of {count} rows, got shape {wanted.shape}")
@@ -220,6 +233,14 @@ class DiffusionEstimator(DensityMixin, BaseEstimator):
         import pandas as pd
 
         return pd.DataFrame(rows, columns=names)
+
+
+def _as_array(data: Any) -> Any:
+    """Return a tensor as an array, on whatever device and with whatever gradient it is; anything else as it is."""
+    if not isinstance(data, Tensor):
+        return data
+    data = data.detach().cpu()
+    return (data.double() if data.is_floating_point() else data).numpy()  # NumPy has no bfloat16
 
 
 def _integer_columns(X: Any) -> NDArray[np.bool_]:  # noqa: N803

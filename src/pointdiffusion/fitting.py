@@ -26,7 +26,7 @@ from pointdiffusion.distributions import GaussianMixture
 from pointdiffusion.isolation import TURN, kept_generators, one_at_a_time, seed_global
 from pointdiffusion.model import DiffusionModel, make_schedule, pick_device
 from pointdiffusion.model_file import Backbone, make_backbone
-from pointdiffusion.networks import default_network
+from pointdiffusion.networks import check_forward, default_network
 from pointdiffusion.randomness import INITIALISATION, LAYERS, generator_for
 from pointdiffusion.sampling import make_solver
 from pointdiffusion.training import LightningDiffusion
@@ -190,6 +190,9 @@ def fit(
         seed_global(generator_for(seed, INITIALISATION).initial_seed(), device)
         n_dims = len(standardiser.mean)
         network = default_network(n_dims, **known) if backbone is None else make_backbone(backbone, metadata)
+    check_forward(
+        network, *(("labels",) if known["num_classes"] else ()), *(("context",) if known["num_context"] else ())
+    )
     module = LightningDiffusion(
         KarrasDenoiser(network, bases=[] if base is None else [base]), training, inference, points=points,
         validation=validation, population=population,

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pointdiffusion.config import unknown_name
-from pointdiffusion.denoisers import DenoiserFunction
+from pointdiffusion.denoisers import DenoiserFunction, call_denoiser
 from pointdiffusion.sampling import exact_flow, make_solver
 from pointdiffusion.solvers import AdaptiveRungeKutta, Multistep, Solver
 
@@ -248,7 +248,7 @@ class _First:
             self.traces.append(trace)
             return denoised
         with torch.no_grad():
-            return self.denoiser(x, level, **condition)
+            return call_denoiser(self.denoiser, x, level, **condition)
 
 
 def _levels(low: float, high: float, sigma_data: float, num_steps: int) -> NDArray[np.float64]:
@@ -306,7 +306,7 @@ def denoised_and_trace(
     n_dims = x.shape[1]
     with torch.enable_grad():
         x = x.detach().requires_grad_()
-        denoised = denoiser(x, sigma)
+        denoised = call_denoiser(denoiser, x, sigma)
         seeds = directions if directions is not None else torch.eye(n_dims).to(x)[:, None].expand(-1, len(x), -1)
         products = []
         for k, seed in enumerate(seeds):

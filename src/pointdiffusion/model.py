@@ -484,14 +484,14 @@ def load(path: str | os.PathLike[str], *, backbone: Backbone | None = None) -> D
     Args:
         path: File that `DiffusionModel.save` wrote.
         backbone: The network, or a function of the metadata that makes it; needed where the file's network is not made
-            of the library's own parts, ignored where it is.
+            of the parts in `NETWORKS`, ignored where it is.
 
     Raises:
         ValueError: If the file is missing, damaged, foreign or hostile, or needs a `backbone`.
     """
     name, payload = str(Path(path)), read_payload(path)
     network = network_of(payload, backbone, name)
-    with about(name):
+    with about(name, payload["version"]):
         training = None if payload["training"] is None else TrainingConfig.from_mapping(payload["training"])
         bases = [GaussianMixture(**plain) for plain in payload["bases"]]
         companion = None if payload["companion"] is None else GaussianMixture(**payload["companion"])

@@ -29,8 +29,8 @@ from torch import Tensor, nn
 from pointdiffusion.auto import CANDIDATES
 from pointdiffusion.config import unknown_name
 from pointdiffusion.files import read_sealed, seal, write_atomic
-from pointdiffusion.networks import build
-from pointdiffusion.version import __version__
+from pointdiffusion.networks import build, has_own_parts_only, unregistered_parts
+from pointdiffusion.version import __version__, is_newer
 
 Backbone = nn.Module | Callable[[Mapping[str, Any]], nn.Module]
 """A network, or a function that makes one from the metadata of a model."""
@@ -102,8 +102,13 @@ def make_backbone(backbone: Backbone, metadata: Mapping[str, Any]) -> nn.Module:
 
 
 @contextmanager
-def about(name: str) -> Iterator[None]:
-    """Turn whatever goes wrong with the contents of a file into one sentence that names the file."""
+def about(name: str, version: str = "") -> Iterator[None]:
+    """Turn whatever goes wrong with the contents of a file into one sentence that names the file.
+
+    Args:
+        name: What to call the file.
+        version: Version of pointdiffusion that wrote it: a later one may hold what this one cannot know.
+    """
     try:
         yield
     except (
@@ -111,6 +116,11 @@ def about(name: str) -> Iterator[None]:
         EOFError, pickle.UnpicklingError,
     ) as error:  # fmt: skip
         reason = " ".join(str(error).split())[:300]
+        if is_newer(version):
+            raise ValueError(
+                f"{name} was written by a newer version, pointdiffusion {version[:40]}, and this is {__version__}: "
+                f"update pointdiffusion to read it ({reason})"
+            ) from error
         raise ValueError(f"{name} is not a whole model of pointdiffusion, do not trust it: {reason}") from error
 
 
@@ -256,16 +266,25 @@ def read_payload(path: str | os.PathLike[str]) -> dict[str, Any]:
         ValueError: If the file is missing, damaged, foreign, hostile, or of another version of the format.
     """
     archive = read_sealed(path)
-    with about(str(Path(path))):
+    name = str(Path(path))
+    with about(name):
         check_pickle(archive)
         try:
             payload = torch.load(archive, map_location="cpu", weights_only=True)
         except pickle.UnpicklingError as error:  # its own message advises to switch the protection off
             raise ValueError("it holds more than tensors and plain values") from error
-        found = payload.get("format") if isinstance(payload, dict) else None
-        if type(found) is int and found != FORMAT:
-            raise ValueError(f"its format is {found}, and version {__version__} reads {FORMAT}; update pointdiffusion")
         _require(isinstance(payload, dict), "it holds something else")
+    version = payload.get("version")
+    version = version if isinstance(version, str) else ""
+    found = payload.get("format")
+    if type(found) is int and found > FORMAT:
+        writer = f"version {version[:40]}" if is_newer(version) else "a newer version"
+        raise ValueError(
+            f"{name} was written by {writer} of pointdiffusion in format {found}, and this version, {__version__}, "
+            f"reads format {FORMAT}: update pointdiffusion to read it"
+        )
+    with about(name, version):
+        _require(found == FORMAT, f"its format is {found!r:.40}, and there is none before {FORMAT}")
         _check(payload)
     return dict(payload)
 
@@ -274,13 +293,23 @@ def network_of(payload: dict[str, Any], backbone: Backbone | None, name: str) ->
     """Return the network of a file with its averaged weights.
 
     Raises:
-        ValueError: If it is not made of the library's parts and no `backbone` is given, or does not fit the weights.
+        ValueError: If it is not made of parts in `NETWORKS` and no `backbone` is given, or does not fit the weights.
     """
-    if payload["architecture"] is not None:
-        with about(name), torch.device("meta"):  # sizes claim no memory before they are compared with the weights
-            network: nn.Module = build(payload["architecture"])
+    specification, version, missing = payload["architecture"], payload["version"], []
+    if specification is not None:
+        with about(name, version):
+            missing = unregistered_parts(specification)
+    if specification is not None and not missing:
+        with about(name, version), torch.device("meta"):  # no memory before sizes are compared with the weights
+            network: nn.Module = build(specification)
     elif backbone is not None:
         network = make_backbone(backbone, payload["metadata"])
+    elif missing:
+        update = f"update pointdiffusion, the file is of version {version[:40]}, " if is_newer(version) else ""
+        raise ValueError(
+            f"{name} holds a network with the part {missing[0]!r:.60}, which is not in pointdiffusion.NETWORKS; "
+            f"{update}put its class there under that name before loading, or pass one as load(path, backbone=...)"
+        )
     else:
         raise ValueError(
             f"{name} holds a network of the class {payload['backbone']}, which is not part of pointdiffusion; "
@@ -294,5 +323,8 @@ def network_of(payload: dict[str, Any], backbone: Backbone | None, name: str) ->
             f"the network {class_name(network)} does not fit the weights in {name}, which belong to a "
             f"{payload['backbone']}: {', '.join(differing[:3])}{' and more' if len(differing) > 3 else ''} differ"
         )
+    if specification is not None and not missing and not has_own_parts_only(network):
+        with torch.random.fork_rng(devices=[]):  # a user's part may hold numbers besides weights, which meta has not
+            network = build(specification)
     network.load_state_dict(payload["weights"], assign=True)
     return network

@@ -3,7 +3,9 @@ r"""Networks for points: embeddings, residual blocks, and the MLP that is put to
 Nothing here knows of diffusion: a network is a function of points and of one number for each point.
 
 **Specifications.** Every part remembers its arguments, so a network made of these parts has a plain specification
-(`network.specification()`), from which `build` makes it again. That is what is stored in a file.
+(`network.specification()`), from which `build` makes it again. That is what is stored in a file. A class of your own
+that is put into `NETWORKS` is found by its name there, in every process that puts it there before it loads: a subclass
+of `Part` that hands its arguments to `super().__init__`, or any module that is made without arguments.
 
 **Rates.** Adam moves every weight by about the learning rate a step, whatever its gradient. The rate 1e-4 that is
 customary for large networks is then too slow for one as small as these, which should learn in a thousand steps. So a
@@ -12,6 +14,8 @@ network may name a `rate_multiplier`, and whoever trains it multiplies the rate 
 
 from __future__ import annotations
 
+import inspect
+import json
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -55,23 +59,79 @@ class Part(nn.Module):
 
 
 def _plain(value: Any) -> Any:
-    if isinstance(value, Part):
-        return value.specification() if type(value) in NETWORKS.values() else None
+    """Return an argument as it is stored: parts as their specifications, modules that are not registered as None."""
+    if isinstance(value, nn.Module):
+        name = next((name for name, kind in NETWORKS.items() if kind is type(value)), None)
+        return None if name is None else {"part": name, **getattr(value, "_arguments", {})}
     if isinstance(value, (list, tuple)):
         return [_plain(item) for item in value]
     return value
 
 
 def specification_of(network: nn.Module) -> dict[str, Any] | None:
-    """Return the specification of `network`, or None if any module in it is of a class that is not ours."""
-    known = (*NETWORKS.values(), nn.Linear, nn.ModuleList)
-    if not isinstance(network, Part) or any(type(module) not in known for module in network.modules()):
+    """Return the specification of `network`, or None unless it makes the same modules, with weights of the same shapes.
+
+    So it is None for a class that is not in `NETWORKS`, and for a network that was changed after it was made.
+    """
+    specification = _plain(network)
+    try:
+        json.dumps(specification)
+        with torch.device("meta"):
+            again = build(specification)
+    except (TypeError, ValueError):
         return None
-    specification = network.specification()
-    with torch.device("meta"):
-        again = build(specification)
+    made = [[(name, type(module)) for name, module in net.named_modules()] for net in (network, again)]
     shapes = [{name: value.shape for name, value in net.state_dict().items()} for net in (network, again)]
-    return specification if shapes[0] == shapes[1] else None  # else it was changed after it was made
+    return dict(specification) if made[0] == made[1] and shapes[0] == shapes[1] else None
+
+
+def check_forward(network: nn.Module, *conditions: str) -> None:
+    """Raise a ValueError unless a network takes points, one number for each, and conditions by name.
+
+    Args:
+        network: The network.
+        conditions: Names of the conditions that it will be given.
+    """
+    try:
+        signature = inspect.signature(network.forward)
+    except (TypeError, ValueError):  # it has none that can be read
+        return
+    try:
+        signature.bind(None, None, **dict.fromkeys(conditions))
+    except TypeError as error:
+        wanted = ", ".join(["x", "c", *conditions])
+        raise ValueError(
+            f"the backbone {type(network).__name__} cannot be called with points x (B, D) and noise conditioning c (B,)"
+            f"{''.join(f' and {name}' for name in conditions)}: {error}; give it a forward(self, {wanted})"
+        ) from error
+
+
+def has_own_parts_only(network: nn.Module) -> bool:
+    """Return whether all modules of a network are of the library's own classes, or layers of PyTorch within them."""
+    return all(type(module) in (*_OWN, nn.Linear, nn.ModuleList) for module in network.modules())
+
+
+def unregistered_parts(specification: Any) -> list[str]:
+    """Return the names of parts in a specification that are not in `NETWORKS`.
+
+    Raises:
+        ValueError: If it is no specification, or too large for one.
+    """
+    if not isinstance(specification, Mapping):
+        raise ValueError("the specification of a network must be a mapping of names to values")
+    _check_size(specification)
+    waiting: list[Any] = [specification]
+    missing = []
+    while waiting:
+        item = waiting.pop()
+        if isinstance(item, Mapping):
+            name = item.get("part")
+            if isinstance(name, str) and name not in NETWORKS:
+                missing.append(name)
+            waiting += item.values()
+        elif isinstance(item, list):
+            waiting += item
+    return missing
 
 
 def _normal(*shape: int, std: float = 1.0) -> Tensor:
@@ -346,7 +406,7 @@ class Average(Part):
         return torch.stack([member(x, c, **told) for member in self.members]).mean(dim=0)
 
 
-NETWORKS: dict[str, type[Part]] = {
+NETWORKS: dict[str, type[nn.Module]] = {
     "average": Average,
     "residual-mlp": ResidualMLP,
     "fourier-features": FourierFeatures,
@@ -355,9 +415,12 @@ NETWORKS: dict[str, type[Part]] = {
     "residual-block": ResidualBlock,
     "plain-block": PlainBlock,
 }
+"""Parts by name; a file of a model names them, and classes that are put here are found as well, see the module."""
+
+_OWN = frozenset(NETWORKS.values())
 
 
-def build(specification: Mapping[str, Any]) -> Part:
+def build(specification: Mapping[str, Any]) -> nn.Module:
     """Make the network that `specification` describes.
 
     Raises:
@@ -380,7 +443,7 @@ def _check_size(specification: Mapping[str, Any]) -> None:
         waiting += [(child, depth + 1) for child in children if isinstance(child, (Mapping, list))]
 
 
-def _build(specification: Any) -> Part:
+def _build(specification: Any) -> nn.Module:
     if not isinstance(specification, Mapping):
         raise ValueError(f"the specification of a part must be a mapping of names to values, got {specification!r}")
     arguments = dict(specification)

@@ -1,4 +1,4 @@
-"""Progress of long work: a bar on a terminal, plain lines elsewhere, nothing when quiet."""
+"""Progress of long work: a bar on a terminal, a few plain lines elsewhere, nothing when quiet."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+
+LINE_SECONDS = 5.0
+"""Least time between two lines of one piece of work, where there is no terminal; its end is always told."""
 
 
 @contextmanager
@@ -34,14 +37,15 @@ def show_progress(what: str, total: int, *, quiet: bool = False) -> Iterator[Cal
             task = bar.add_task(what, total=total, remark="")
             yield lambda done, remark: bar.update(task, completed=done, remark=remark)
     else:
-        start, shown = time.perf_counter(), 0
+        start = last = time.perf_counter()
+        shown = 0
 
         def show(done: int, remark: str) -> None:
-            nonlocal shown
-            tenth = 10 * done // max(total, 1)
-            if tenth > shown:
-                shown = tenth
-                seconds = time.perf_counter() - start
+            nonlocal shown, last
+            tenth, now = 10 * done // max(total, 1), time.perf_counter()
+            if tenth > shown and (done >= total or now - last >= LINE_SECONDS):
+                shown, last = tenth, now
+                seconds = now - start
                 print(f"{what}: {done}/{total} ({seconds:.1f} s) {remark}".rstrip(), flush=True)
 
         yield show

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from pointdiffusion.auto import plan
 from pointdiffusion.config import unknown_name
-from pointdiffusion.denoisers import DenoiserFunction
+from pointdiffusion.denoisers import DenoiserFunction, call_denoiser
 from pointdiffusion.solvers import SOLVERS, AdaptiveRungeKutta, Solver
 
 Array = TypeVar("Array")
@@ -48,7 +48,7 @@ class _Recorder:
         self.first: Tensor | None = None
 
     def __call__(self, x: Tensor, sigma: Tensor, **condition: Any) -> Tensor:
-        denoised = self.denoiser(x, sigma.to(x), **condition)
+        denoised = call_denoiser(self.denoiser, x, sigma.to(x), **condition)
         if self.nfe == 0 and denoised.shape != x.shape:
             raise ValueError(
                 f"the denoiser must return the shape of its points, {tuple(x.shape)}, got {tuple(denoised.shape)}"
@@ -200,14 +200,16 @@ def exact_flow(
 
     Args:
         denoiser: Any callable that keeps the contract of `denoisers`.
-        x: Points at the noise level `sigma_from`, shape `(B, D)`; float64 for tolerances below 1e-4.
+        x: Points at the noise level `sigma_from`, shape `(B, D)`; float64 for tolerances below 1e-4, and so the weights
+            of the denoiser, as `copy.deepcopy(model.denoiser).double()`.
         sigma_from: Where to start.
         sigma_to: Where to end.
         tolerance: Of each step, relative to the size of the point and absolute in units of `sigma_data`.
         sigma_data: Standard deviation of the data.
 
     Raises:
-        ValueError: If a level is negative or not finite, or the tolerance cannot be met.
+        ValueError: If a level is negative or not finite, the tolerance cannot be met, or points and weights are of
+            different types.
     """
     for name, level in (("sigma_from", sigma_from), ("sigma_to", sigma_to)):
         if not 0 <= level < float("inf"):

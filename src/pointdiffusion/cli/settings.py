@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pointdiffusion.config import InferenceConfig, TableConfig, TrainingConfig, unknown_name
-from pointdiffusion.version import __version__
+from pointdiffusion.version import __version__, is_newer
 
 MISSING = ("refuse", "drop", "mask")
 """What is done with missing values: nothing can be, rows are left out, or a network is trained that fills gaps."""
@@ -113,15 +113,25 @@ class RunSettings:
             raise ValueError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
         if not isinstance(found, dict):
             raise ValueError(f"{path} must be a YAML mapping of names to values")
-        found.pop("pointdiffusion", None)
+        version = str(found.pop("pointdiffusion", ""))
         known = [each.name for each in fields(cls)]
         for name in found:
             if name not in known:
-                raise unknown_name(f"setting in {path}", name, known)
+                raise _newer(path, version) or unknown_name(f"setting in {path}", name, known)
         try:
             return cls(**found)
         except ValueError as error:
-            raise ValueError(f"{path}: {error}") from error
+            raise _newer(path, version) or ValueError(f"{path}: {error}") from error
+
+
+def _newer(path: Path, version: str) -> ValueError | None:
+    """Return the error of a file that a later version wrote, which may hold settings that this one cannot know."""
+    if not is_newer(version):
+        return None
+    return ValueError(
+        f"{path} was written by a newer version, pointdiffusion {version[:40]}, and this is {__version__}: update "
+        "pointdiffusion to read it"
+    )
 
 
 def _shown(value: Any) -> str:

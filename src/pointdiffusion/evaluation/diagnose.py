@@ -67,6 +67,18 @@ ADVICE = {
 }
 
 
+MEANINGS = {
+    "total": "all of it: samples against fresh rows",
+    "stop": "sampling stops at the lowest noise level",
+    "fit": "the network misses what its training rows could teach",
+    "data": "the network does worse on rows that it has not seen",
+    "start": "sampling starts from a Gaussian",
+    "solver": "the solver takes few steps",
+    "rest": "start and solver acting together",
+}
+"""What each part is, for pictures and pages."""
+
+
 @dataclass(frozen=True)
 class Diagnosis:
     """The distance between generated and true points, split into parts.
@@ -131,13 +143,13 @@ class Diagnosis:
             from matplotlib.backends.backend_agg import FigureCanvasAgg
             from matplotlib.figure import Figure
 
-            figure = Figure(figsize=(14, 4.2), layout="constrained")
+            figure = Figure(figsize=(16, 5.6), layout="constrained")
             FigureCanvasAgg(figure)
         axes = figure.subplots(1, 3)
-        plot_parts(axes[0], {"total": self.total, **self.parts})
+        plot_parts(axes[0], {"total": self.total, **self.parts}, MEANINGS)
         plot_losses(axes[1], self.profile, known=self.population_known)
         plot_distances(axes[2], self.profile, known=self.population_known)
-        figure.suptitle(self.advice.split(":")[0], fontsize="medium")
+        figure.suptitle(self.advice, fontsize="large")
         return figure
 
 

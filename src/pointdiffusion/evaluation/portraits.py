@@ -9,9 +9,9 @@ import numpy as np
 
 from pointdiffusion.conditions import as_labels
 from pointdiffusion.evaluation.findings import Array, Findings, Tables
-from pointdiffusion.evaluation.judging import LEVEL
+from pointdiffusion.evaluation.judging import FEWEST_ROWS, LEVEL, SAME, TOO_FEW
 from pointdiffusion.evaluation.marginals import correlations
-from pointdiffusion.evaluation.two_sample import energy_test
+from pointdiffusion.evaluation.two_sample import energy_test, holm
 from pointdiffusion.visuals.inline import DATA_COLOUR, OTHER_COLOUR, SAMPLES_COLOUR, inline_svg
 from pointdiffusion.visuals.page import grid, paragraph, picture, table
 from pointdiffusion.visuals.summary import limits_of, plot_marginal, plot_pair, short
@@ -98,28 +98,38 @@ def classes_section(
         return ""
     seen = _checked("labels", labels, len(tables.training))
     fresh = None if held_out_labels is None else _checked("held_out_labels", held_out_labels, len(tables.held_out))
-    pairs, rows, pictures = telling_pairs(found, tables)[:1], [], []
+    pairs, rows, pictures, p_values = telling_pairs(found, tables)[:1], [], [], []
     for value in conditions.classes[:MOST_CLASSES]:
         own = tables.training[[label == value for label in seen]]
         held = None if fresh is None else tables.held_out[[label == value for label in fresh]]
         count = max(200, 0 if held is None else min(len(held), 1000))
         drawn = found.model.sample(count, seed=seed, **{**settings, "labels": value})
-        p = None if held is None or len(held) < 10 else _energy_p(found, drawn, held[:1000], seed)
-        verdict = ("dull", "too few rows to say")
-        if p is not None:
-            verdict = ("bad", "off") if p < LEVEL else ("good", "cannot be told from fresh data")
-        told = "" if p is None else f"{p:.2g}"
-        rows.append([str(value), len(own), "" if held is None else len(held), told, verdict])
+        enough = held is not None and len(held) >= FEWEST_ROWS
+        p_values.append(_energy_p(found, drawn, held[:1000], seed) if enough and held is not None else None)
+        rows.append([str(value), len(own), "" if held is None else len(held)])
         if pairs and len(own):
             sets = {f"{value}: training rows": (own[:MOST_DOTS], DATA_COLOUR), "samples": (drawn, SAMPLES_COLOUR)}
             pictures.append(_pair(sets, own, pairs[0], tables.columns))
+    for row, told in zip(rows, _class_verdicts(p_values), strict=True):
+        row += told
     more = f" The first {MOST_CLASSES} of {len(conditions.classes)}." if len(conditions.classes) > MOST_CLASSES else ""
     words = (
         "Samples of each class beside rows of that class; p is that of the energy distance to held-out rows of the "
-        f"class, each class for itself.{more}"
+        f"class, with Holm's correction for the number of classes.{more}"
     )
     head = ["class", "training rows", "held-out rows", "p", "verdict"]
     return paragraph(words) + table(head, rows, numbers=(1, 2, 3)) + grid(pictures, "large")
+
+
+def _class_verdicts(p_values: list[float | None]) -> list[list[Any]]:
+    """Return p, corrected for the number of classes that have one, and the verdict of each class."""
+    corrected = iter(holm([p for p in p_values if p is not None]))
+    cells: list[list[Any]] = []
+    for p in p_values:
+        one = None if p is None else float(next(corrected))
+        verdict = ("dull", TOO_FEW) if one is None else ("bad", "off") if one < LEVEL else ("good", SAME)
+        cells.append(["" if one is None else f"{one:.2g}", verdict])
+    return cells
 
 
 def _energy_p(found: Findings, drawn: Array, held: Array, seed: int) -> float:

@@ -16,8 +16,9 @@ from typing import Any
 import numpy as np
 
 from pointdiffusion.evaluation.comparing import Difference, compare
+from pointdiffusion.evaluation.diagnose import MEANINGS
 from pointdiffusion.evaluation.findings import Array, Findings, Tables, measure, peak_memory, tables_of
-from pointdiffusion.evaluation.judging import COPIES, LIKELIHOOD, SAME, TOO_FEW, Figure, figure_cells
+from pointdiffusion.evaluation.judging import CLEAR, COPIES, FEW_ROWS, LIKELIHOOD, SAME, TOO_FEW, Figure, figure_cells
 from pointdiffusion.evaluation.portraits import classes_section, samples_section
 from pointdiffusion.model import DiffusionModel
 from pointdiffusion.version import __version__
@@ -94,11 +95,12 @@ def report(
 def _lead(found: Findings, other: Findings | None, differences: list[Difference]) -> str:
     """Return the verdict in a few sentences."""
     judgement, likelihood = found.judgement, found.judgement[LIKELIHOOD]
-    kind = "bad" if judgement.rejected else "good" if judgement.columns else ""
+    kind = "bad" if judgement.failed else "good" if judgement.rows >= FEW_ROWS else ""
     error = found.densities["held-out rows"].std(ddof=1) / np.sqrt(len(found.densities["held-out rows"]))
-    more = [f"Held-out rows have a mean log-likelihood of {likelihood.value:.3f} ± {error:.3f} nats."]
+    more = [judgement.remark] if judgement.remark else []
+    more += [f"Held-out rows have a mean log-likelihood of {likelihood.value:.3f} ± {error:.3f} nats."]
     copied = judgement[COPIES]
-    if copied.verdict != SAME:
+    if copied.verdict not in (SAME, TOO_FEW):
         more.append(
             f"{copied.value:.1%} of the samples lie nearer to training rows than {copied.floor:.1%} of fresh rows do."
         )
@@ -154,8 +156,14 @@ def _quality(found: Findings) -> str:
 
     def rows(figures: Sequence[Figure]) -> list[list[Any]]:
         cells = [(figure, figure_cells(figure)) for figure in figures]
-        return [[c[0], _rated(f), sigma_bar(f.sigma, bad=_rated(f)[0] == "bad"), *c[1:6]] for f, c in cells]
+        return [[c[0], _rated(f), sigma_bar(f.sigma, kind=_rated(f)[0]), *c[1:6]] for f, c in cells]
 
+    few = (
+        f" With fewer than {FEW_ROWS} held-out rows the luck of the split shows as well, so nothing is called worse "
+        f"that is not also {CLEAR:g} standard errors off."
+        if judgement.rows < FEW_ROWS
+        else ""
+    )
     head = ["figure", "verdict", "sigmas worse", "samples", "fresh rows", "±", "p", "rows"]
     parts = [
         paragraph(
@@ -163,6 +171,7 @@ def _quality(found: Findings) -> str:
             "deviations of the columns. ± is one standard error; the shaded band is two of them. p is the "
             "probability of a value so bad if the samples were fresh rows. Each verdict stands alone: one in twenty is "
             f"wrong by chance, so the verdict at the top counts {judgement.tests} tests at once, by Holm's correction."
+            + few
         ),
         table(head, rows(judgement.figures), numbers=range(3, 8)),
         "<details><summary>What each figure says, and what it is blind to</summary><dl>",
@@ -203,7 +212,7 @@ def _two_runs(found: Findings, other: Findings, differences: list[Difference]) -
     for d in differences:
         kind = "bad" if d.sigma <= -2 else "good" if d.sigma >= 2 else "dull"
         numbers = [f"{d.value:.4g}", f"{d.other:.4g}", f"{d.difference:.3g}", f"{d.error:.2g}"]
-        rows.append([d.name, (kind, d.verdict), sigma_bar(-d.sigma, bad=kind == "bad"), *numbers])
+        rows.append([d.name, (kind, d.verdict), sigma_bar(-d.sigma, kind=kind), *numbers])
     head = ["figure", f"{found.name} is", "sigmas worse", found.name, other.name, "difference", "±"]
     return (
         paragraph(
@@ -212,9 +221,13 @@ def _two_runs(found: Findings, other: Findings, differences: list[Difference]) -
             "line stands alone, at two standard errors."
         )
         + table(head, rows, numbers=range(3, 7))
-        + f"<h3>{text(found.name)}</h3>" + paragraph(found.judgement.verdict)
-        + f"<h3>{text(other.name)}</h3>" + paragraph(other.judgement.verdict)
+        + f"<h3>{text(found.name)}</h3>" + paragraph(_sentences(found))
+        + f"<h3>{text(other.name)}</h3>" + paragraph(_sentences(other))
     )  # fmt: skip
+
+
+def _sentences(found: Findings) -> str:
+    return f"{found.judgement.verdict} {found.judgement.remark}".rstrip()
 
 
 def _training(found: Findings, other: Findings | None) -> str:
@@ -287,17 +300,11 @@ def _causes(found: Findings, asked: bool) -> str:
             label="Excess loss of the network by noise level",
         ),
     ]  # fmt: skip
-    meanings = {
-        "total": "all of it", "stop": "sampling stops at the lowest noise level",
-        "fit": "the network misses what seen rows teach", "data": "the network does worse on fresh rows",
-        "start": "sampling starts from a Gaussian",
-        "solver": "the solver takes few steps", "rest": "start and solver acting together",
-    }  # fmt: skip
-    rows = [[name, f"{part.value:.5f}", f"{part.error:.5f}", meanings[name]] for name, part in parts.items()]
+    rows = [[name, f"{part.value:.5f}", f"{part.error:.5f}", MEANINGS[name]] for name, part in parts.items()]
     told = diagnosis.advice
     if diagnosis.cause == "sound":
         told = "By the energy distance, on which the split rests, the samples cannot be told from fresh data."
-        if found.judgement.rejected:
+        if found.judgement.failed:
             told += " What other tests see besides is not split."
     words = (
         f"{told} Parts of the squared energy distance to {diagnosis.n_samples} held-out rows, without "

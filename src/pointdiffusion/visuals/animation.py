@@ -13,9 +13,16 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from PIL import Image
+from PIL import Image, ImageColor
 
-from pointdiffusion.visuals.plotting import GENERATED_COLOUR, TRAINING_COLOUR, planar, plot_points, square_limits
+from pointdiffusion.visuals.plotting import (
+    GENERATED_COLOUR,
+    TRAINING_TINT,
+    planar,
+    plot_behind,
+    plot_points,
+    square_limits,
+)
 
 FRAME_MS, FIRST_MS, LAST_MS = 70, 500, 2500
 """How long frames are shown, in milliseconds."""
@@ -36,10 +43,11 @@ def _palette(pictures: Sequence[Image.Image]) -> Image.Image:
     strip = Image.new("RGB", (3 * width, height))
     for k, picture in enumerate(chosen):
         strip.paste(picture, (k * width, 0))
-    palette = strip.quantize(64, method=Image.Quantize.MEDIANCUT)
-    # Median cut averages the paper with faint dots; paper is white.
-    colours = np.array(palette.getpalette()).reshape(-1, 3)
+    palette = strip.quantize(62, method=Image.Quantize.MEDIANCUT)
+    # Median cut averages the paper with faint dots, and a few dots with others; paper is white, dots keep their colour.
+    colours = np.array(palette.getpalette()).reshape(-1, 3)[:62]
     colours[colours.min(axis=1) >= 248] = 255
+    colours = np.concatenate([colours, [ImageColor.getrgb(each) for each in (TRAINING_TINT, GENERATED_COLOUR)]])
     palette.putpalette(colours.astype(np.uint8).tobytes())
     return palette
 
@@ -78,8 +86,8 @@ def animate_samples(
     ax.set_aspect("equal")
     ax.tick_params(labelsize=8, color="0.6", labelcolor="0.35")
     ax.spines[["top", "right"]].set_visible(False)
-    plot_points(ax, training, colour=TRAINING_COLOUR, label="training data", size=2.5, alpha=0.5)
-    dots = plot_points(ax, frames[0], colour=GENERATED_COLOUR, label="generated", size=4.5, alpha=0.75)
+    plot_behind(ax, training, size=2.5)
+    dots = plot_points(ax, frames[0], colour=GENERATED_COLOUR, label="generated", size=3.6, alpha=0.9)
     caption = figure.text(0.535, 0.905, "", ha="center", fontsize=10, family="monospace")
     figure.text(0.535, 0.95, title, ha="center", fontsize=11)
     dots.set_animated(True)

@@ -1,7 +1,12 @@
-"""Figures of a diagnosis and of a noise range."""
+"""Figures of a diagnosis and of a noise range.
+
+Every panel says in a sentence above it what it shows. Sets are told apart by colour, marker and line, so that they are
+also without colour, and bars and bands are two standard errors, so that what does not reach a line is off it.
+"""
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,64 +14,123 @@ import numpy as np
 
 from pointdiffusion.visuals.plotting import GENERATED_COLOUR, TRAINING_COLOUR
 
+_FIRST: dict[str, Any] = {"color": TRAINING_COLOUR, "linestyle": "-", "marker": "o", "markersize": 4}
+_SECOND: dict[str, Any] = {"color": GENERATED_COLOUR, "linestyle": "--", "marker": "s", "markersize": 4}
 
-def plot_parts(ax: Any, parts: Mapping[str, tuple[float, float]]) -> Any:
-    """Draw the parts of a distance as bars with one standard error, the first on top, and return the axes."""
-    values, errors = np.array(list(parts.values())).T
-    places = np.arange(len(parts))[::-1]
-    colours = ["0.35"] + [TRAINING_COLOUR] * (len(parts) - 1)
-    ax.barh(places, values, xerr=errors, color=colours, height=0.65, error_kw={"ecolor": "0.1", "capsize": 2.5})
-    ax.set_yticks(places, list(parts))
-    ax.axvline(0, color="0.2", linewidth=0.8)
-    ax.set(xlabel="squared energy distance", title="where the distance comes from")
+
+def plot_parts(
+    ax: Any, parts: Mapping[str, tuple[float, float]], meanings: Mapping[str, str] | None = None, *,
+    title: str = "where the distance comes from",
+) -> Any:  # fmt: skip
+    """Draw the parts of a distance as points with two standard errors, the first on top, and return the axes.
+
+    A distance is estimated without bias, so a part that is nothing comes out on either side of 0. Filled points are
+    more than two standard errors above it.
+
+    Args:
+        ax: Where.
+        parts: Value and standard error by name.
+        meanings: A sentence for each name, written beside it.
+        title: Above the axes.
+    """
+    least = 0.01 * max(abs(value) for value, _ in parts.values())  # what is too small to be seen beside the largest
+    places = range(len(parts) - 1, -1, -1)
+    for place, (value, error) in zip(places, parts.values(), strict=True):
+        above = value > max(2 * error, least)
+        colour = GENERATED_COLOUR if above else "0.35"
+        ax.errorbar(
+            value, place, xerr=2 * error, fmt="o", color=colour, markersize=7, markeredgewidth=1.4, elinewidth=1.6,
+            markerfacecolor=colour if above else "white", capsize=3,
+        )  # fmt: skip
+    ax.axvline(0, color="0.2", linewidth=1)
+    ax.axhline(len(parts) - 1.5, color="0.8", linewidth=0.8)
+    ax.set_yticks(list(places), list(parts), fontweight="bold", verticalalignment="bottom" if meanings else "center")
+    for place, name in zip(places, parts if meanings else {}, strict=False):
+        ax.annotate(
+            textwrap.fill((meanings or {})[name], 34), (0, place), (-7, -1),
+            xycoords=("axes fraction", "data"), textcoords="offset points", fontsize="small", color="0.35",
+            horizontalalignment="right", verticalalignment="top",
+        )  # fmt: skip
+    ax.set(xlabel="excess squared energy distance", ylim=(-0.6, len(parts) - 0.4))
     ax.locator_params(axis="x", nbins=4)
+    _head(
+        ax, title,
+        "0 is as close as fresh data are. Bars are two standard errors: a filled point lies above 0 by more than "
+        "that, an open one cannot be told from 0.",
+    )  # fmt: skip
     return _tidy(ax, "x")
 
 
 def plot_losses(ax: Any, profile: Any, *, known: bool) -> Any:
     """Draw the excess loss on seen and on fresh rows, as it moves points, by noise level, and return the axes."""
     weight = 1 / (1 + profile.sigmas**2)
-    for curve, colour, label in (
-        (profile.train_excess, TRAINING_COLOUR, "rows that it has seen"),
-        (profile.fresh_excess, GENERATED_COLOUR, "fresh rows"),
+    for curve, look, label in (
+        (profile.train_excess, _FIRST, "rows that it was trained on"),
+        (profile.fresh_excess, _SECOND, "fresh rows"),
     ):
-        mean, error = weight * curve.mean, weight * curve.error
-        ax.plot(profile.sigmas, mean, "o-", color=colour, markersize=3, label=label)
-        ax.fill_between(profile.sigmas, mean - error, mean + error, color=colour, alpha=0.2, linewidth=0)
-    ax.axhline(0, color="0.2", linewidth=0.8)
+        mean, error = weight * curve.mean, 2 * weight * curve.error
+        ax.plot(profile.sigmas, mean, **look, label=label)
+        ax.fill_between(profile.sigmas, mean - error, mean + error, color=look["color"], alpha=0.2, linewidth=0)
+    ax.axhline(0, color="0.2", linewidth=1)
     optimum = "a perfect network" if known else "a kernel density"
-    ax.set(xscale="log", xlabel="noise level", ylabel=f"excess loss over {optimum}", title="how good the network is")
+    ax.set(xscale="log", xlabel="noise level", ylabel="excess loss")
+    below = "has learned rows by heart" if known else "is better than that, or has learned rows by heart"
+    _head(
+        ax, "what the network misses",
+        f"Its loss less that of {optimum}, at 0. Higher is worse; below 0 on its own training rows it {below}.",
+    )  # fmt: skip
     ax.legend(frameon=False, fontsize="small")
     return _tidy(ax, "y")
 
 
 def plot_distances(ax: Any, profile: Any, *, known: bool) -> Any:
     """Draw the rms distance to both optima on training rows, by noise level, and return the axes."""
-    for curve, colour, label in (
-        (profile.to_population, TRAINING_COLOUR, "to a perfect one" if known else "to a kernel density"),
-        (profile.to_memory, GENERATED_COLOUR, "to one that only memorises"),
+    other = "a perfect network" if known else "a kernel density"
+    for curve, look, label in (
+        (profile.to_population, _FIRST, f"from {other}"),
+        (profile.to_memory, _SECOND, "from one that repeats rows"),
     ):
         distance = np.sqrt(np.maximum(curve.mean, 0))
         shown = distance > 0
-        ax.plot(profile.sigmas[shown], distance[shown], "o-", color=colour, markersize=3, label=label)
+        ax.plot(profile.sigmas[shown], distance[shown], **look, label=label)
     ax.set(xscale="log", yscale="log", xlabel="noise level", ylabel="rms distance of denoised points")
-    ax.set_title("the network's distance")
+    _head(
+        ax, "what the network resembles",
+        f"How far its denoised training rows are from those of {other}, and of one that only repeats its training "
+        "rows; it resembles the lower line.",
+    )  # fmt: skip
     ax.legend(frameon=False, fontsize="small")
     return _tidy(ax, "both")
 
 
 def plot_noise_range(ax: Any, chosen: Any) -> Any:
     """Draw the losses that a noise range was chosen from, and the range, and return the axes."""
-    sigmas, loss, error = chosen.sigmas, chosen.left_out_loss, chosen.left_out_error
+    sigmas, loss, error = chosen.sigmas, chosen.left_out_loss, 2 * chosen.left_out_error
     ax.axvspan(chosen.sigma_min, chosen.sigma_max, color="0.9", label="chosen range")
-    ax.plot(sigmas, loss, color=TRAINING_COLOUR, label="rows left out")
+    plain = {"marker": "", "linewidth": 1.6}
+    ax.plot(sigmas, loss, **{**_FIRST, **plain}, label="from the other rows")
     ax.fill_between(sigmas, loss - error, loss + error, color=TRAINING_COLOUR, alpha=0.2, linewidth=0)
-    ax.plot(sigmas, chosen.memorised_loss, color=GENERATED_COLOUR, label="rows within (memorising)")
-    ax.axhline(1, color="0.2", linewidth=0.8, linestyle="--", label="straight line")
+    ax.plot(sigmas, chosen.memorised_loss, **{**_SECOND, **plain}, label="with itself (memorising)")
+    ax.axhline(1, color="0.2", linewidth=0.8, linestyle=":", label="linear fit")
     ax.set(xscale="log", xlabel="noise level", ylabel="weighted loss of the optimum", ylim=(0, 1.6))
-    ax.set_title("what can be learned at each noise level")
+    _head(
+        ax, "what can be learned at each noise level",
+        "Loss of denoising a row from the other rows, and with itself among them. Where the solid line is above the "
+        "dotted one, a linear fit, nothing is left to learn but the rows themselves.",
+    )  # fmt: skip
     ax.legend(framealpha=1, fontsize="small", loc="lower right")
     return _tidy(ax, "y")
+
+
+def _head(ax: Any, title: str, sentence: str) -> None:
+    """Write a title and, between it and the axes, a sentence in small letters, on three lines or more."""
+    inches = ax.get_figure().get_figwidth() * ax.get_position().width  # before labels take their part
+    lines = textwrap.wrap(sentence, max(24, int(14.5 * inches)))
+    ax.set_title(title, loc="left", fontweight="bold", pad=8 + 11.5 * max(3, len(lines)))
+    ax.annotate(
+        "\n".join(lines), (0, 1), (0, 6), xycoords="axes fraction", textcoords="offset points", fontsize="small",
+        color="0.35", verticalalignment="bottom",
+    )  # fmt: skip
 
 
 def _tidy(ax: Any, axis: str) -> Any:

@@ -51,7 +51,7 @@ svg { display: block; width: 100%; height: auto; }
 svg text { fill: var(--ink); font-family: system-ui, -apple-system, "Segoe UI", Roboto, Arial, sans-serif; }
 svg.sigma { width: 9rem; height: 1.1rem; }
 .sigma .band { fill: var(--line); } .sigma .zero { stroke: var(--soft); } .sigma .good { fill: var(--good); }
-.sigma .bad { fill: var(--bad); }
+.sigma .bad { fill: var(--bad); } .sigma .dull { fill: var(--dull); }
 pre { background: var(--wash); border-radius: 0.5rem; padding: 0.8rem 1rem; overflow-x: auto; font-size: 0.84rem;
   line-height: 1.45; overflow-wrap: normal; }
 code { font-family: ui-monospace, "SF Mono", Menlo, Consolas, monospace; font-size: 0.9em; }
@@ -124,12 +124,12 @@ def grid(pictures: Iterable[str], kind: str = "") -> str:
     return f'<div class="{f"grid {kind}".strip()}">\n' + "\n".join(pictures) + "\n</div>"
 
 
-def sigma_bar(sigma: float, *, bad: bool, most: float = 8.0) -> Markup:
-    """Return a mark on a line of standard errors, the band within two of them shaded."""
+def sigma_bar(sigma: float, *, kind: str, most: float = 8.0) -> Markup:
+    """Return a mark, of kind "good", "bad" or "dull", on a line of standard errors, the band within two shaded."""
     if sigma != sigma:  # not a number
         return Markup("")
     place = 60 + 50 * max(-1.0, min(1.0, sigma / most))
-    shape = f'<circle cx="{place:.1f}" cy="6" r="4" class="{"bad" if bad else "good"}"/>'
+    shape = f'<circle cx="{place:.1f}" cy="6" r="4" class="{kind}"/>'
     band = 50 * 2 / most
     return Markup(
         f'<svg class="sigma" viewBox="0 0 120 12" role="img" aria-label="{sigma:.1f} standard errors">'

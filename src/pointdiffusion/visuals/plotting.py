@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 TRAINING_COLOUR, GENERATED_COLOUR = "#1f6fb4", "#d62728"
 """Blue and red that people with the common colour-blindnesses tell apart."""
 
+TRAINING_TINT = "#a9cdea"
+"""Light blue of training data behind generated points: what lies on it stands out, on grey paper as well."""
+
 _AZIMUTH, _ELEVATION = np.deg2rad(-70.0), np.deg2rad(12.0)
 
 
@@ -61,10 +64,24 @@ def plot_points(ax: Any, points: ArrayLike, *, colour: str, label: str, alpha: f
     return dots
 
 
+def plot_behind(ax: Any, training: ArrayLike, *, size: float = 3.0) -> Any:
+    """Draw training data as wide, light dots that generated points can lie on, and return the artist.
+
+    Args:
+        ax: Where.
+        training: Points, shape `(N, D)`.
+        size: What the size of the dots would be if nothing lay on them.
+    """
+    return plot_points(ax, training, colour=TRAINING_TINT, label="training data", alpha=1.0, size=size + 5)
+
+
 def plot_comparison(
     training: ArrayLike, generated: ArrayLike, *, columns: list[str] | None = None, title: str = ""
 ) -> Figure:
     """Draw training data (blue), generated points (red) and both, with equal axes and the same limits.
+
+    In the third panel training data are wide and light and the generated points small and dark on them, so that either
+    is seen where both are.
 
     Args:
         training: Points, shape `(N, D)`.
@@ -87,20 +104,18 @@ def plot_comparison(
     figure = Figure(figsize=(15, 5.4), dpi=100, layout="constrained")
     FigureCanvasAgg(figure)
     centre, half = square_limits(_bounds(planar(training)), _bounds(planar(generated)))
-    panels = [
-        (f"training data ({len(training)})", True, False),
-        (f"generated ({len(generated)})", False, True),
-        ("both", True, True),
-    ]
+    titles = [f"training data ({len(training)})", f"generated ({len(generated)})", "both"]
     axes = figure.subplots(1, 3)
     # The fewer points, the larger the dots, within what still shows the shape.
     sizes = [float(np.clip(180 / np.sqrt(len(points)), 1.5, 7.0)) for points in (training, generated)]
-    for ax, (name, with_training, with_generated) in zip(axes, panels, strict=True):
-        if with_training:
-            plot_points(ax, training, colour=TRAINING_COLOUR, label="training data", size=sizes[0])
-        if with_generated:
-            plot_points(ax, generated, colour=GENERATED_COLOUR, label="generated", size=sizes[1], alpha=0.7)
-        ax.set(xlim=centre[0] + half * np.array([-1, 1]), ylim=centre[1] + half * np.array([-1, 1]), title=name)
+    plot_points(axes[0], training, colour=TRAINING_COLOUR, label="training data", size=sizes[0])
+    plot_points(axes[1], generated, colour=GENERATED_COLOUR, label="generated", size=sizes[1], alpha=0.7)
+    plot_behind(axes[2], training, size=sizes[0])
+    plot_points(axes[2], generated, colour=GENERATED_COLOUR, label="generated", size=0.5 * sizes[1] + 1.2, alpha=0.9)
+    for ax, title_of_panel in zip(axes, titles, strict=True):
+        ax.set(
+            xlim=centre[0] + half * np.array([-1, 1]), ylim=centre[1] + half * np.array([-1, 1]), title=title_of_panel
+        )
         ax.set_aspect("equal")
         ax.grid(color="0.92", linewidth=0.8)
         ax.set_axisbelow(True)
@@ -110,7 +125,7 @@ def plot_comparison(
             ax.set(xlabel=names[0], ylabel=names[1])
         elif training.shape[1] == 3:
             ax.set(xticklabels=[], yticklabels=[])
-    axes[2].legend(loc="upper right", markerscale=3, frameon=True, framealpha=0.85)
+    axes[2].legend(loc="upper right", markerscale=1.5, frameon=True, framealpha=0.85)
     if title:
         figure.suptitle(title)
     return figure

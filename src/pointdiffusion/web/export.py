@@ -24,7 +24,7 @@ from pointdiffusion.data.tables import Standardiser, as_points, column_names
 from pointdiffusion.distributions import GaussianMixture
 from pointdiffusion.files import write_atomic
 from pointdiffusion.model import DiffusionModel
-from pointdiffusion.networks import specification_of
+from pointdiffusion.networks import has_own_parts_only, specification_of
 from pointdiffusion.sampling import Step
 from pointdiffusion.version import __version__
 from pointdiffusion.web.registry import as_json, registry
@@ -207,7 +207,7 @@ def _name(config: Mapping[str, Any], settings: Mapping[str, Any]) -> str:
 def _about_model(model: DiffusionModel, precision: str) -> dict[str, Any]:
     """Return what the page needs to ask the network itself."""
     network = model.denoiser.backbone
-    specification = specification_of(network)
+    specification = specification_of(network) if has_own_parts_only(network) else None  # the page computes with these
     found: dict[str, Any] | None = None
     if specification is not None:  # a network of the user's own is shown as it was recorded
         kind: Any = {"float16": np.float16, "float32": np.float32}[precision]
