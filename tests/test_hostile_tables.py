@@ -555,7 +555,7 @@ def test_what_is_not_there_or_no_table_is_refused(tmp_path: Path) -> None:
         (None, "neither a data frame nor an array"),
         (pd.Series([1.0, 2.0]), "neither a data frame nor an array, but a Series"),
         (pl.Series([1.0, 2.0]), "neither a data frame nor an array, but a Series"),
-        ([], "dimension"),
+        ([], "no rows"),
         ([1.0, 2.0], "1 dimension"),
         ([[1.0, 2.0], [3.0]], "different lengths"),
         (np.zeros((2, 2, 2)), "3 dimensions"),

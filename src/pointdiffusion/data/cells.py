@@ -139,7 +139,7 @@ def plain_cells(name: str, raw: Raw, place: Place) -> NDArray[Any] | list[str]:
         raise ValueError(f"column {name!r} holds {kind}, which are no real numbers; leave the column out")
     texts = []
     for at, value in enumerate(values.tolist()):
-        if _is_missing(value):
+        if is_missing(value):
             texts.append("")
         elif isinstance(value, (str, bool, np.bool_, numbers.Real, Decimal)):
             texts.append(str(value))
@@ -152,8 +152,11 @@ def plain_cells(name: str, raw: Raw, place: Place) -> NDArray[Any] | list[str]:
     return texts
 
 
-def _is_missing(value: Any) -> bool:
-    return value is None or type(value).__name__ == "NAType" or (isinstance(value, (float, Decimal)) and value != value)
+def is_missing(value: Any) -> bool:
+    """Return whether a Python value stands for a missing one: None, NaN, and those of pandas and NumPy's masks."""
+    if value is None or type(value).__name__ in ("NAType", "NaTType", "MaskedConstant"):
+        return True
+    return isinstance(value, (float, Decimal)) and value != value
 
 
 def _parse(texts: list[str], comma: bool) -> tuple[Points, bool]:

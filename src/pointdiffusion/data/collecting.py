@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pointdiffusion.config import unknown_name
+from pointdiffusion.data.batches import Batch, Source
 from pointdiffusion.data.cells import Place, Profile, Raw, no_number, shown, to_numbers, to_texts
 from pointdiffusion.data.classes import Classes
 from pointdiffusion.data.schema import (
@@ -24,7 +25,6 @@ from pointdiffusion.data.schema import (
     Schema,
     default_names,
 )  # fmt: skip
-from pointdiffusion.data.sources import Batch, Source
 
 MISSING_RULES = ("refuse", "drop", "keep")
 _SHOWN_ROWS = 3
