@@ -50,6 +50,7 @@ ORDER = [
     "data.classes",
     "data.sources",
     "data.text_files",
+    "data.problems",
     "data.collecting",
     "data.reading",
     "data.writing",
