@@ -198,6 +198,18 @@ def test_missing_values_are_refused_dropped_or_learned(here: Path, capsys: pytes
     assert not Path("holes").exists()
     assert main(["train", "holes.csv", "-o", "dropped", "--label", "species", "--drop-missing", *QUICK]) == 0
     assert ptd.load("dropped/model.pt").conditions.masked is False
+    assert (
+        main(["score", "dropped", "holes.csv", "-o", "dropped.csv"]) == 0
+    )  # as it was trained, without --drop-missing
+    assert "148 of the 150 rows are scored; rows with missing values are left out, as in training" in (
+        capsys.readouterr().err
+    )
+    assert pd.read_csv("dropped.csv").row[:6].tolist() == [1, 2, 3, 4, 6, 7]
+    assert "--drop-missing" in refused(capsys, "score", "run", "holes.csv")  # this one was trained without gaps
+    frame.loc[7, "species"] = None
+    frame.to_csv("no-class.csv", index=False)
+    message = refused(capsys, "impute", "dropped", "no-class.csv")
+    assert "column 'species' in row 8 (line 9); fill in the classes, or leave that column out" in message
     assert main(["train", "holes.csv", "-o", "masked", "--label", "species", "--mask", *QUICK]) == 0
     assert "2 have gaps" in capsys.readouterr().err
     assert ptd.load("masked/model.pt").conditions.masked is True

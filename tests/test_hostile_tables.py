@@ -296,6 +296,71 @@ def test_duplicate_headers_are_refused(form: str, tmp_path: Path) -> None:
     assert read_as(form, frame, tmp_path, columns=["b"]).values.ravel().tolist() == [2.0, 5.0]
 
 
+# ------------------------------------------------------------------------------------------------ many problems at once
+
+
+def messy_frame() -> pd.DataFrame:
+    """Return a table like that of the Palmer penguins, with one more problem of each kind."""
+    frame = plain_frame(12).assign(species=["a", "b"] * 6, island=["c", "d"] * 6, far=[1.0, np.inf] * 6, none=np.nan)
+    frame.loc[3, "x"] = frame.loc[7, "y"] = np.nan
+    return frame
+
+
+@pytest.mark.parametrize("form", ["csv", "parquet", "pandas", "polars"])
+def test_all_problems_of_a_table_are_told_at_once(form: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"\w") as excinfo:
+        read_as(form, messy_frame(), tmp_path)
+    text = str(excinfo.value)
+    for part in ("'species' holds 'a'", "'island' holds 'c'", "'far' holds an infinite", "'none'", "'x' in", "'y' in"):
+        assert part in text, text
+    assert "\n" not in text
+    assert "with --columns x,y (columns=), or name one of them as the label" in text
+    assert read_as(form, messy_frame(), tmp_path, columns=["x", "y"], missing="drop").values.shape == (10, 2)
+
+
+def test_names_of_many_bad_columns_are_told() -> None:
+    frame = plain_frame().assign(**{f"t{k}": list("abcdef") for k in range(30)})
+    with pytest.raises(ValueError, match=r"\w") as excinfo:
+        table_of(frame)
+    text = str(excinfo.value)
+    assert all(f"'t{k}'" in text for k in range(20))
+    assert len(text) < 800
+
+
+def test_a_bad_table_is_not_read_to_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A table of a billion rows with a column of texts is refused after a part of them."""
+    monkeypatch.setattr("pointdiffusion.data.collecting.SEARCHED_ROWS", 8)
+    monkeypatch.setattr("pointdiffusion.data.memory.ROWS_AT_ONCE", 4)
+    frame = plain_frame(40).assign(text=["a", "b"] * 20)
+    frame.loc[5, "x"] = frame.loc[30, "y"] = np.nan
+    with pytest.raises(ValueError, match=r"\w") as excinfo:
+        table_of(frame)
+    text = str(excinfo.value)
+    assert "column 'x' in row 5" in text
+    assert "'y'" not in text
+
+
+def test_advice_is_what_can_be_done_there() -> None:
+    """No second label, no option that a command does not have, no column left out that a model needs."""
+    frame = plain_frame().assign(kind=["a", "b"] * 3, text=["c", "d"] * 3)
+    text = refusal(lambda: table_of(frame, label="kind"))
+    assert "which is no number; leave the column out" in text
+    assert "label" not in text
+    schema = table_of(frame.drop(columns="text"), label="kind").schema
+    gap = frame.assign(kind=["a", None, *"abab"])
+    text = refusal(lambda: table_of(gap, schema=schema, missing="keep"))
+    assert "column 'kind' in row 1; fill in the classes, or leave that column out" in text
+    assert "fill in the classes, or leave these rows out" in refusal(
+        lambda: table_of(gap[["x", "kind"]], label="kind", missing="keep")
+    )
+    bad = frame.assign(x=[0.5, None, 2.0, 3.0, 4.0, 5.0])
+    text = refusal(lambda: table_of(bad, schema=schema))
+    assert "--drop-missing" in text
+    assert "or fill them with impute" in text
+    assert "--mask" not in text
+    assert "the model needs a number there" in refusal(lambda: table_of(frame.assign(x="u"), schema=schema))
+
+
 # ----------------------------------------------------------------------------------------------------------- text files
 
 
@@ -555,7 +620,7 @@ def test_what_is_not_there_or_no_table_is_refused(tmp_path: Path) -> None:
         (None, "neither a data frame nor an array"),
         (pd.Series([1.0, 2.0]), "neither a data frame nor an array, but a Series"),
         (pl.Series([1.0, 2.0]), "neither a data frame nor an array, but a Series"),
-        ([], "dimension"),
+        ([], "no rows"),
         ([1.0, 2.0], "1 dimension"),
         ([[1.0, 2.0], [3.0]], "different lengths"),
         (np.zeros((2, 2, 2)), "3 dimensions"),

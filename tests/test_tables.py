@@ -330,7 +330,8 @@ def test_rows_that_leave_a_constant_are_marked() -> None:
 
 def test_a_subset_is_random_and_chosen_by_the_seed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each row is as likely as any other, whatever the batches; what the schema says is of all rows."""
-    monkeypatch.setattr("pointdiffusion.data.sources.ROWS_AT_ONCE", 1000)
+    for module in ("sources", "memory"):
+        monkeypatch.setattr(f"pointdiffusion.data.{module}.ROWS_AT_ONCE", 1000)
     frame = pd.DataFrame({"a": np.arange(20_000.0), "b": np.arange(20_000.0) / 3, "c": np.arange(20_000) % 7})
     path = tmp_path / "t.parquet"
     frame.to_parquet(path, row_group_size=3000)
@@ -345,7 +346,8 @@ def test_a_subset_is_random_and_chosen_by_the_seed(tmp_path: Path, monkeypatch: 
     assert stats.kstest(table.rows / 20_000, "uniform").pvalue > 0.01
     again = read_table(path, label="c", max_values=4000, seed=1)
     np.testing.assert_array_equal(again.rows, table.rows)
-    monkeypatch.setattr("pointdiffusion.data.sources.ROWS_AT_ONCE", 333)
+    for module in ("sources", "memory"):
+        monkeypatch.setattr(f"pointdiffusion.data.{module}.ROWS_AT_ONCE", 333)
     np.testing.assert_array_equal(table_of(frame, label="c", max_values=4000, seed=1).rows, table.rows)
     assert len(set(read_table(path, label="c", max_values=4000, seed=2).rows) & set(table.rows)) < 400  # 200 expected
 

@@ -232,6 +232,21 @@ def test_imputed_rows_do_not_depend_on_the_others(monkeypatch: pytest.MonkeyPatc
     torch.testing.assert_close(filled(rows, 3, num_particles=8).draws, whole.draws, rtol=1e-9, atol=1e-9)
 
 
+def test_memory_does_not_grow_with_the_number_of_rows() -> None:
+    """A network keeps hundreds of numbers for each point that it sees at once, so these are few."""
+    seen = []
+
+    def denoiser(x: Tensor, sigma: Tensor) -> Tensor:
+        seen.append(len(x))
+        return x / (1 + sigma**2)
+
+    sigmas = KarrasSchedule(0.1, 5.0).sigmas(2)
+    impute(denoiser, torch.full((300, 1), NAN), sigmas=sigmas, generator=torch.Generator())
+    matrix, y = torch.eye(2)[:1], torch.zeros(300, 1)
+    twisted_diffusion(denoiser, matrix, y, 0.1, sigmas=sigmas, generator=torch.Generator())
+    assert max(seen) == twisted.PARTICLES < 300 * 64
+
+
 def test_a_network_may_be_of_another_type_and_have_weights() -> None:
     """In float32, with parameters that keep no gradient of it."""
     network = torch.nn.Linear(3, 3)

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from pointdiffusion.config import unknown_name
+from pointdiffusion.data.cells import is_missing
 from pointdiffusion.data.tables import Standardiser, as_points, column_names
 
 Known = dict[str, Tensor]
@@ -220,10 +221,14 @@ def as_labels(labels: Any) -> list[Any]:
     """Return classes as plain numbers and texts.
 
     Raises:
-        ValueError: If they are no list of numbers or texts.
+        ValueError: If they are no list of numbers or texts, or some are missing.
     """
-    values = labels.tolist() if hasattr(labels, "tolist") else list(labels)
+    plain = next((getattr(labels, name) for name in ("to_pylist", "tolist") if hasattr(labels, name)), None)
+    values = list(labels) if plain is None else plain()
     values = [int(value) if isinstance(value, float) and value.is_integer() else value for value in values]
+    gap = next((row for row, value in enumerate(values) if is_missing(value)), None)
+    if gap is not None:
+        raise ValueError(f"the label of row {gap} is missing; leave such rows out, or give them a class of their own")
     wrong = [value for value in values if not isinstance(value, (str, int))]
     if wrong:
         raise ValueError(f"labels must be a list of whole numbers or texts, got {wrong[0]!r}; name the classes so")

@@ -26,7 +26,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import torch
@@ -42,8 +42,11 @@ from pointdiffusion.randomness import generator_for
 TWISTS = ("mmps", "pigdm")
 """Guesses at the likelihood that have a normalised density."""
 
-NUMBERS = 2**23
+NUMBERS = 2**22
 """Most numbers in the largest tensor; rows beyond that are walked in turn."""
+
+PARTICLES = 2**13
+"""Most particles at once: a network keeps hundreds of numbers of each for its derivative."""
 
 Ask = Callable[[Tensor, Tensor, Tensor | None], Twist]
 
@@ -74,7 +77,7 @@ class Posterior(NamedTuple):
         """
         if num_draws < 1:
             raise ValueError(f"num_draws must be at least 1, got {num_draws}")
-        rows = zip(self.x, self.log_weights, _streams(len(self.x), generator), strict=True)
+        rows = zip(self.x, self.log_weights, _streams(range(len(self.x)), _seed(generator)), strict=True)
         return torch.stack([_draw(x, weights, num_draws, stream) for x, weights, stream in rows], dim=1)
 
 
@@ -130,16 +133,15 @@ def twisted_diffusion(
     _check(sigmas, num_particles, method, threshold)
     y = y.expand(len(matrix), -1) if y.ndim == 1 and matrix.ndim == 3 else torch.atleast_2d(y)
     start = _Start(matrix.shape[-1], float(sigmas[0]), mean, covariance, dtype, device)
-    streams, parts = _streams(len(y), generator), []
-    count = max(1, NUMBERS // (num_particles * matrix.shape[-2] * matrix.shape[-1]))
+    seed, parts = _seed(generator), []
+    count = _rows_at_once(num_particles, matrix.shape[-2], matrix.shape[-1])
     for first in range(0, len(y), count):
         rows = slice(first, first + count)
+        streams = _streams(range(len(y))[rows], seed)
         own = matrix[rows].repeat_interleave(num_particles, 0) if matrix.ndim == 3 else matrix
         values = y[rows].repeat_interleave(num_particles, 0)
         observed = Observed(denoiser, own, values, noise, method=method, sigma_data=sigma_data)
-        parts.append(
-            _walk(observed.twist, start(num_particles, streams[rows]), sigmas, streams[rows], threshold, matched)
-        )
+        parts.append(_walk(observed.twist, start(num_particles, streams), sigmas, streams, threshold, matched))
     return Posterior(*(torch.cat(part, dim=-1 if k == 3 else 0) for k, part in enumerate(zip(*parts, strict=True))))
 
 
@@ -178,16 +180,16 @@ def impute(
     if num_draws < 1:
         raise ValueError(f"num_draws must be at least 1, got {num_draws}")
     _check(sigmas, num_particles, method, threshold)
-    there, streams = x.isfinite(), _streams(len(x), generator)
+    there, seed = x.isfinite(), _seed(generator)
     start = _Start(x.shape[1], float(sigmas[0]), mean, covariance, dtype, device)
     draws, sizes = x.expand(num_draws, -1, -1).clone(), torch.full((len(x),), math.inf)
     counts = there.sum(dim=1)
     for observed in counts[counts < x.shape[1]].unique().tolist():  # rows of one number of values walk together
-        most = max(1, NUMBERS // (num_particles * max(observed, 1) * x.shape[1]))
+        most = _rows_at_once(num_particles, observed, x.shape[1])
         for rows in (counts == observed).nonzero().flatten().split(most):
             where = there[rows].nonzero()[:, 1].reshape(len(rows), observed)
             ask = _exact(denoiser, where, x[rows].gather(1, where), x.shape[1], num_particles, method, sigma_data)
-            own = [streams[row] for row in rows.tolist()]
+            own = _streams(rows.tolist(), seed)
             found = _walk(ask, start(num_particles, own), sigmas, own, threshold, matched)
             sizes[rows] = found.effective_sizes.amin(dim=0).float().cpu()
             for k, row in enumerate(rows.tolist()):
@@ -309,10 +311,20 @@ def _draw(x: Tensor, log_weights: Tensor, num_draws: int, stream: torch.Generato
     return x[picked[torch.randperm(len(picked), generator=stream).to(picked.device)[:num_draws]]]
 
 
-def _streams(num_rows: int, generator: torch.Generator) -> list[torch.Generator]:
-    """Return a stream of noise for each row, by its number."""
-    seed = int(torch.randint(2**62, (), generator=generator))
-    return [generator_for(seed, row) for row in range(num_rows)]
+def _rows_at_once(num_particles: int, num_observed: int, n_dims: int) -> int:
+    """Return how many rows walk together, so that memory does not grow with their number."""
+    numbers = num_particles * max(num_observed, 1) * n_dims
+    return max(1, min(NUMBERS // numbers, PARTICLES // num_particles))
+
+
+def _seed(generator: torch.Generator) -> int:
+    """Return the seed of the streams of all rows."""
+    return int(torch.randint(2**62, (), generator=generator))
+
+
+def _streams(rows: Iterable[int], seed: int) -> list[torch.Generator]:
+    """Return a stream of noise for each of these rows, by its number; a stream takes 5 KiB."""
+    return [generator_for(seed, row) for row in rows]
 
 
 def _normal(num_particles: int, n_dims: int, streams: list[torch.Generator], dtype: torch.dtype) -> Tensor:

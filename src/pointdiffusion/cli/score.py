@@ -47,7 +47,8 @@ def score(
 
     With --anomalies, the least likely rows alone, and what is unusual about them: each column against what the others
     say of it. The likelihood of integer columns is that of the value plus uniform noise from -1/2 to 1/2, drawn by the
-    seed; constant columns are left out of it.
+    seed; constant columns are left out of it. Rows with missing values are left out with --drop-missing, and where the
+    run was trained with --drop-missing or --mask.
     """
     terminal.check_table_target(output, force=force)
     import numpy as np
@@ -62,7 +63,12 @@ def score(
     if by_label and schema.label is None:
         raise ValueError("--by-label needs a model with classes; train one with --label COLUMN")
     label = schema.label.name if by_label and schema.label else None
-    read = read_table(table, schema=schema, label=label, missing="drop" if drop_missing else "refuse", seed=seed)
+    drop = drop_missing or tables.trained_with_gaps(model)
+    read = read_table(table, schema=schema, label=label, missing="drop" if drop else "refuse", seed=seed)
+    if len(read.rows) < read.total_rows:
+        reason = "" if drop_missing else ", as in training"
+        left_out = f"; rows with missing values are left out{reason}" if drop else ""
+        terminal.say(f"{len(read.rows)} of the {read.total_rows} rows are scored{left_out}")
     values = schema.dequantise(read.values, seed)
     labels = None if read.labels is None or not by_label else read.labels.tolist()
     tell_what_it_is(schema)

@@ -138,6 +138,12 @@ def open_model(path: str, device: str) -> tuple[DiffusionModel, Schema]:
     return model, schema_of(model)
 
 
+def trained_with_gaps(path: str) -> bool:
+    """Return whether a model is of a run whose table was allowed to have missing values; False without its settings."""
+    config = folder_of(path) / CONFIG
+    return config.is_file() and RunSettings.from_yaml(config).missing != "refuse"
+
+
 def class_of(model: DiffusionModel, name: str) -> Any:
     """Return the class of a model that a text names.
 

@@ -43,6 +43,23 @@ class Raw:
     comma: bool = False
 
 
+class ColumnError(ValueError):
+    """A column that cannot be read.
+
+    Args:
+        problem: What is wrong with it.
+        cure: What can be done.
+        is_text: Whether it holds texts, so that it may be meant for the label.
+    """
+
+    def __init__(self, problem: str, cure: str, *, is_text: bool = False) -> None:
+        super().__init__(f"{problem}; {cure}{OR_LABEL if is_text else ''}")
+        self.problem, self.cure, self.is_text = problem, cure, is_text
+
+
+OR_LABEL = ", or name it as the label"
+
+
 @dataclass(frozen=True)
 class Numbers:
     """Some cells of one column as numbers.
@@ -92,7 +109,7 @@ def to_numbers(name: str, raw: Raw, place: Place) -> Numbers:
         place: How to call a row of them.
 
     Raises:
-        ValueError: If one is neither a number nor missing, is infinite, or an integer that float64 cannot hold.
+        ColumnError: If one is neither a number nor missing, is infinite, or an integer that float64 cannot hold.
     """
     cells = plain_cells(name, raw, place)
     if isinstance(cells, list):
@@ -105,12 +122,13 @@ def to_numbers(name: str, raw: Raw, place: Place) -> Numbers:
     infinite = np.isinf(found.values)
     if infinite.any():
         at = int(infinite.argmax())
-        raise ValueError(f"column {name!r} holds an infinite value in {place(at)}; remove or replace it")
+        raise ColumnError(f"column {name!r} holds an infinite value in {place(at)}", "remove or replace it")
     if "int" in found.dtype and (np.abs(found.values) >= LARGEST_INTEGER).any():
         at = int((np.abs(found.values) >= LARGEST_INTEGER).argmax())
-        raise ValueError(
+        raise ColumnError(
             f"column {name!r} holds {found.values[at]:.0f} in {place(at)}, and integers from 2^53 on run together "
-            "in float64; leave the column out, or subtract a constant from it"
+            "in float64",
+            "leave the column out, or subtract a constant from it",
         )
     return found
 
@@ -131,29 +149,32 @@ def plain_cells(name: str, raw: Raw, place: Place) -> NDArray[Any] | list[str]:
     if isinstance(values, list):
         return values
     if values.ndim != 1:
-        raise ValueError(f"column {name!r} holds more than one number a cell; leave the column out, or split it")
+        raise ColumnError(f"column {name!r} holds more than one number a cell", "leave the column out, or split it")
     if values.dtype.kind in "biuf":
         return values
     if values.dtype.kind in _UNREADABLE:
         kind = _UNREADABLE[values.dtype.kind]
-        raise ValueError(f"column {name!r} holds {kind}, which are no real numbers; leave the column out")
+        raise ColumnError(f"column {name!r} holds {kind}, which are no real numbers", "leave the column out")
     texts = []
     for at, value in enumerate(values.tolist()):
-        if _is_missing(value):
+        if is_missing(value):
             texts.append("")
         elif isinstance(value, (str, bool, np.bool_, numbers.Real, Decimal)):
             texts.append(str(value))
         else:
             kind = type(value).__name__
-            raise ValueError(
-                f"column {name!r} holds a value of the type {kind} in {place(at)}, which is no number; "
-                "leave the column out"
+            raise ColumnError(
+                f"column {name!r} holds a value of the type {kind} in {place(at)}, which is no number",
+                "leave the column out",
             )
     return texts
 
 
-def _is_missing(value: Any) -> bool:
-    return value is None or type(value).__name__ == "NAType" or (isinstance(value, (float, Decimal)) and value != value)
+def is_missing(value: Any) -> bool:
+    """Return whether a Python value stands for a missing one: None, NaN, and those of pandas and NumPy's masks."""
+    if value is None or type(value).__name__ in ("NAType", "NaTType", "MaskedConstant"):
+        return True
+    return isinstance(value, (float, Decimal)) and value != value
 
 
 def _parse(texts: list[str], comma: bool) -> tuple[Points, bool]:
@@ -201,12 +222,10 @@ def _parse_all(name: str, texts: list[str], comma: bool, place: Place) -> Number
     raise AssertionError("texts that are numbers one by one are numbers together")
 
 
-def no_number(name: str, text: str, where: str) -> ValueError:
+def no_number(name: str, text: str, where: str) -> ColumnError:
     """Return the error for a text where a number should be."""
-    return ValueError(
-        f"column {name!r} holds {shown(text)} in {where}, which is no number; "
-        "leave the column out, or name it as the label"
-    )
+    problem = f"column {name!r} holds {shown(text)} in {where}, which is no number"
+    return ColumnError(problem, "leave the column out", is_text=True)
 
 
 @dataclass
@@ -251,8 +270,8 @@ class Profile:
                 first = self.dtype == "str"
                 raise no_number(self.name, self.text if first else cells.text, self.text_place if first else place(at))
             if "bool" in (self.dtype, cells.dtype):
-                raise ValueError(
-                    f"column {self.name!r} mixes truth values and numbers, as in {place(at)}; use one of them"
+                raise ColumnError(
+                    f"column {self.name!r} mixes truth values and numbers, as in {place(at)}", "use one of them"
                 )
         if cells.dtype == "str" and not self.seen:
             self.text, self.text_place = cells.text, place(at)

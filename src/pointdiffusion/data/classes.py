@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pointdiffusion.data.cells import Place, Raw, plain_cells, shown
+from pointdiffusion.data.cells import ColumnError, Place, Raw, plain_cells, shown
 from pointdiffusion.data.schema import LARGEST_INTEGER, MOST_CLASSES, LabelColumn
 
 
@@ -35,18 +35,19 @@ class Classes:
         """Return the number of the class of each cell, -1 where there is none.
 
         Raises:
-            ValueError: If a cell is neither a text nor a whole number, is no known class, or there are too many.
+            ColumnError: If a cell is neither a text nor a whole number, is no known class, or there are too many.
         """
         found, dtype = to_classes(self._name, raw, place)
         if self._known is not None:
             self._check_known(found, place, self._known.classes)
         elif self._dtype not in ("", dtype):
-            raise ValueError(f"label column {self._name!r} mixes texts and numbers; use one of them")
+            raise ColumnError(f"label column {self._name!r} mixes texts and numbers", "use one of them")
         self._dtype = dtype
         codes = [-1 if value is None else self._codes.setdefault(value, len(self._codes)) for value in found]
         if self._known is None and len(self._codes) > MOST_CLASSES:
-            raise ValueError(
-                f"label column {self._name!r} holds more than {MOST_CLASSES} classes; name a column with fewer, or none"
+            raise ColumnError(
+                f"label column {self._name!r} holds more than {MOST_CLASSES} classes",
+                "name a column with fewer, or none",
             )
         return np.array(codes, dtype=np.int64)
 
@@ -54,9 +55,9 @@ class Classes:
         for at, value in enumerate(found):
             if value is not None and value not in self._codes:
                 some = ", ".join(map(repr, classes[:10])) + (", ..." if len(classes) > 10 else "")
-                raise ValueError(
-                    f"label column {self._name!r} holds {shown(value)} in {place(at)}, which is no class of the model; "
-                    f"its classes are {some}"
+                raise ColumnError(
+                    f"label column {self._name!r} holds {shown(value)} in {place(at)}, which is no class of the model",
+                    f"its classes are {some}",
                 )
 
     def column(self, position: int) -> LabelColumn:
@@ -91,8 +92,8 @@ def to_classes(name: str, raw: Raw, place: Place) -> tuple[list[Any], str]:
         wrong = ~(np.isnan(values) | ((values == np.floor(values)) & (np.abs(values) < LARGEST_INTEGER)))
     if wrong.any():
         at = int(wrong.argmax())
-        raise ValueError(
-            f"label column {name!r} holds {cells[at]} in {place(at)}; a class must be a text or a whole number"
+        raise ColumnError(
+            f"label column {name!r} holds {cells[at]} in {place(at)}", "a class must be a text or a whole number"
         )
     return [None if value != value else int(value) for value in values.tolist()], raw.dtype or cells.dtype.name
 

@@ -7,7 +7,8 @@ stay: every subset of that size is equally likely, and memory is bounded however
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,8 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pointdiffusion.config import unknown_name
-from pointdiffusion.data.cells import Place, Profile, Raw, no_number, shown, to_numbers, to_texts
+from pointdiffusion.data.batches import Batch, Source
+from pointdiffusion.data.cells import ColumnError, Place, Profile, Raw, no_number, shown, to_numbers, to_texts
 from pointdiffusion.data.classes import Classes
+from pointdiffusion.data.problems import Problems
 from pointdiffusion.data.schema import (
     MOST_COLUMNS,
     Column,
@@ -24,10 +27,10 @@ from pointdiffusion.data.schema import (
     Schema,
     default_names,
 )  # fmt: skip
-from pointdiffusion.data.sources import Batch, Source
 
 MISSING_RULES = ("refuse", "drop", "keep")
-_SHOWN_ROWS = 3
+SEARCHED_ROWS = 2**20
+"""Rows in which all problems are looked for, once there is one."""
 
 
 @dataclass(frozen=True)
@@ -223,7 +226,7 @@ class Collector:
         self._source, self._choice, self._missing = source, choice, missing
         self._profiles = [Profile(name) for name in choice.modelled]
         self._subset = _Subset(max(1, max_values // len(choice.modelled)), seed)
-        self._gaps: dict[str, tuple[int, list[str]]] = {}
+        self._problems = Problems(source.title, choice.label, missing, for_model=choice.schema is not None)
         known = choice.schema.label if choice.schema is not None else None
         self._classes = Classes(choice.label, known, is_text=source.is_text) if choice.label is not None else None
 
@@ -237,13 +240,18 @@ class Collector:
         for batch in self._source.read([choice.every.index(name) for name in choice.wanted]):
             self._take(batch)
             total += len(batch)
+            if self._problems.columns and total >= SEARCHED_ROWS:
+                break  # the table is refused anyway
         if not total:
             raise ValueError(f"{title} has no rows; give a table with some")
-        empty = [profile.name for profile in self._profiles if choice.schema is None and not profile.seen]
-        if empty:
-            raise ValueError(f"column {empty[0]!r} of {title} holds nothing; leave it out")
-        if self._gaps:
-            raise ValueError(self._about_gaps())
+        for profile in self._profiles:
+            if choice.schema is None and not profile.seen and profile.name not in self._problems.columns:
+                self._problems.note(
+                    profile.name,
+                    ColumnError(f"column {profile.name!r} of {title} holds nothing", "leave the column out"),
+                )
+        if self._problems:
+            raise self._problems.error(choice.modelled)
         if not self._subset.held:
             raise ValueError(f"every row of {title} lacks a value, so none is left when these are dropped")
         values, codes, rows, departs = self._subset.take()
@@ -259,17 +267,18 @@ class Collector:
         """Take the rows of a batch."""
         place = self._source.place(batch)
         cells = dict(zip(self._choice.wanted, batch.columns, strict=True))
-        values = np.empty((len(batch), len(self._choice.modelled)))  # (N, D)
+        values = np.zeros((len(batch), len(self._choice.modelled)))  # (N, D)
         for index, name in enumerate(self._choice.modelled):
-            values[:, index] = self._profiles[index].numbers(cells[name], place)
-            if self._choice.schema is not None and self._profiles[index].dtype == "str":
-                raise no_number(name, self._profiles[index].text, self._profiles[index].text_place)
+            with self._noting(name):
+                values[:, index] = self._numbers(index, cells[name], place)
         codes = np.zeros(len(batch), dtype=np.int64)
-        if self._classes is not None:
-            codes = self._classes.codes(cells[self._choice.wanted[-1]], place)
         departs = np.zeros(len(batch), dtype=bool)
+        if self._classes is not None:
+            with self._noting(self._choice.wanted[-1]):
+                codes = self._classes.codes(cells[self._choice.wanted[-1]], place)
         for column in self._choice.constants:
-            departs |= _departing(column, cells[column.name], place)
+            with self._noting(column.name):
+                departs |= _departing(column, cells[column.name], place)
         rows = np.arange(batch.start, batch.start + len(batch))
         gaps = np.isnan(values) if self._missing != "keep" else np.zeros(values.shape, dtype=bool)
         if self._missing == "drop":
@@ -277,34 +286,37 @@ class Collector:
             values, codes, rows, departs = values[whole], codes[whole], rows[whole], departs[whole]
         else:
             self._note_gaps(gaps, codes, place)
+        if self._problems:  # the table is refused, once all of its problems are known
+            return
         if self._choice.schema is None:
             for profile, numbers in zip(self._profiles, values.T, strict=True):
                 profile.add(numbers)
-        if not self._gaps:  # else the table is refused, once all of its gaps are known
-            self._subset.add(values, codes, rows, departs)
+        self._subset.add(values, codes, rows, departs)
+
+    @contextmanager
+    def _noting(self, name: str) -> Iterator[None]:
+        """Note the problem of a column instead of raising it."""
+        try:
+            yield
+        except ColumnError as error:
+            self._problems.note(name, error)
+
+    def _numbers(self, index: int, raw: Raw, place: Place) -> Points:
+        """Return the cells of a modelled column as numbers, zeros where it cannot be read anyway."""
+        profile = self._profiles[index]
+        if profile.name in self._problems.columns:
+            return np.zeros(len(raw.values))
+        numbers = profile.numbers(raw, place)
+        if self._choice.schema is not None and profile.dtype == "str":
+            raise no_number(profile.name, profile.text, profile.text_place)
+        return numbers
 
     def _note_gaps(self, gaps: NDArray[np.bool_], codes: NDArray[np.int64], place: Place) -> None:
         """Remember in which rows which columns lack a value."""
-        lacking = dict(zip(self._choice.modelled, gaps.T, strict=True))
+        for name, column in zip(self._choice.modelled, gaps.T, strict=True):
+            self._problems.note_gaps(name, column, place)
         if self._choice.label is not None:
-            lacking[self._choice.label] = codes < 0
-        for name, column in lacking.items():
-            rows = np.flatnonzero(column)
-            if len(rows):
-                number, some = self._gaps.get(name, (0, []))
-                self._gaps[name] = number + len(rows), some + [place(int(at)) for at in rows[: _SHOWN_ROWS - len(some)]]
-
-    def _about_gaps(self) -> str:
-        """Say where values are missing, and what can be done."""
-        parts = [
-            f"column {name!r} in {', '.join(rows)}{f' and {number - len(rows)} more' if number > len(rows) else ''}"
-            for name, (number, rows) in list(self._gaps.items())[:_SHOWN_ROWS]
-        ]
-        more = f"; and {len(self._gaps) - len(parts)} more columns" if len(self._gaps) > len(parts) else ""
-        cure = "leave these rows out with --drop-missing (missing='drop')"
-        if set(self._gaps) != {self._choice.label}:
-            cure += ", or train with the gaps with --mask (missing='keep')"
-        return f"values are missing in {self._source.title}: {'; '.join(parts)}{more}; {cure}"
+            self._problems.note_gaps(self._choice.label, codes < 0, place)
 
     def _schema(self) -> Schema:
         """Return what the columns turned out to be."""

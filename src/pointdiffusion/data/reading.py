@@ -6,19 +6,11 @@ import os
 from collections.abc import Sequence
 from typing import Any, Literal
 
-import numpy as np
-
+from pointdiffusion.data.batches import Source
 from pointdiffusion.data.collecting import Collector, Table, choose_columns
+from pointdiffusion.data.memory import memory_source
 from pointdiffusion.data.schema import Schema
-from pointdiffusion.data.sources import (
-    Source,
-    array_source,
-    checked_path,
-    frame_source,
-    npy_source,
-    npz_source,
-    parquet_source,
-)  # fmt: skip
+from pointdiffusion.data.sources import checked_path, npy_source, npz_source, parquet_source
 from pointdiffusion.data.text_files import text_source
 
 Missing = Literal["refuse", "drop", "keep"]
@@ -71,14 +63,16 @@ def table_of(
     max_values: int = 2**25,
     seed: int = 0,
 ) -> Table:
-    """Take a table that is in memory: a frame of any library that narwhals knows, an array, a tensor, nested lists.
+    """Take a table that is in memory: a data frame, an Arrow table, an array, a tensor, nested lists, records.
 
-    The settings are those of `read_table`. Arrays without names have columns x, y, z, or x1, x2, ... beyond three.
+    Frames are those of any library that narwhals knows; records are dicts, one a row. The settings are those of
+    `read_table`. Arrays without names have columns x, y, z, or x1, x2, ... beyond three. What a mask hides, and what a
+    record lacks, is missing.
 
     Raises:
         ValueError: If it is no table of numbers, in one sentence that names row and column; rows are counted from 0.
     """
-    origin = _source_of_data(data)
+    origin = memory_source(data, "the table")
     return Collector(origin, choose_columns(origin, columns, label, schema), missing, max_values, seed).table()
 
 
@@ -104,19 +98,3 @@ def source_of_file(source: str | os.PathLike[str]) -> Source:
     raise ValueError(
         f"{path.name} does not say what it is; name it .csv, .tsv, .csv.gz, .tsv.gz, .parquet, .npy or .npz, as it is"
     )
-
-
-def _source_of_data(data: Any) -> Source:
-    title = "the table"
-    if hasattr(data, "detach") and hasattr(data, "cpu"):  # a tensor
-        data = data.detach().cpu()
-        data = (data.float() if "bfloat16" in str(data.dtype) else data).numpy()
-    if isinstance(data, (list, tuple)):
-        try:
-            array = np.asarray(data)
-            data = array if array.dtype.kind in "biufc" else np.array(data, dtype=object)
-        except ValueError as error:
-            raise ValueError(f"{title} has rows of different lengths; give them all one length") from error
-    if isinstance(data, np.ndarray):
-        return array_source(data, title)
-    return frame_source(data, title)

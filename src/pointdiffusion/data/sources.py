@@ -1,7 +1,6 @@
-"""Where tables come from: a source knows its columns at once and gives its rows batch by batch, in bounded memory.
+"""Binary files of tables: Parquet, `.npy` and `.npz`.
 
-Rows of a file are counted from 1 in messages, the header aside, as people count; those of arrays and frames from 0, as
-Python does. Nothing in a file is executed, and no more memory is claimed than a file has, whatever it says of itself.
+Nothing in a file is executed, and no more memory is claimed than a file has, whatever it says of itself.
 """
 
 from __future__ import annotations
@@ -13,71 +12,21 @@ import stat
 import tokenize
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 
-from pointdiffusion.data.cells import Raw, shown
-from pointdiffusion.data.schema import FLOATS, INTEGERS, default_names
+from pointdiffusion.data.batches import ROWS_AT_ONCE, Batch, Source
+from pointdiffusion.data.cells import shown
+from pointdiffusion.data.memory import array_source, arrow_cells, columns_source
+from pointdiffusion.data.schema import default_names
 
-ROWS_AT_ONCE = 2**16
 MOST_UNPACKED = 2**34
 """Bytes that a compressed file may unpack to."""
 MOST_RATIO = 200
 """How many times its own size a compressed file may unpack to, beyond the first 16 MiB."""
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Some consecutive rows.
-
-    Args:
-        start: Number of the first of them, from 0.
-        columns: The cells of the columns that were asked for, in that order.
-        lines: Line of each row in a text file.
-    """
-
-    start: int
-    columns: list[Raw]
-    lines: Sequence[int] = ()
-
-    def __len__(self) -> int:
-        return len(self.columns[0].values)
-
-
-@dataclass(frozen=True)
-class Source:
-    """A table that is about to be read.
-
-    Args:
-        title: What to call it in messages.
-        names: Names of its columns, None where it has none.
-        n_columns: Their number.
-        read: Returns the batches of the columns at some places; may be called once.
-        first: What the first row is called: 1 in files, 0 in Python.
-        is_text: Whether the cells are texts, whatever they mean.
-        close: Closes the file.
-    """
-
-    title: str
-    names: list[str] | None
-    n_columns: int
-    read: Callable[[Sequence[int]], Iterator[Batch]]
-    first: int = 1
-    is_text: bool = False
-    close: Callable[[], None] = lambda: None
-
-    def place(self, batch: Batch) -> Callable[[int], str]:
-        """Return the function that says how a row of a batch is called."""
-
-        def name(at: int) -> str:
-            line = f" (line {batch.lines[at]})" if batch.lines else ""
-            return f"row {batch.start + at + self.first}{line}"
-
-        return name
 
 
 def checked_path(source: str | os.PathLike[str]) -> Path:
@@ -113,97 +62,6 @@ def check_unpacked(title: str, packed: int, unpacked: int) -> None:
         raise ValueError(f"{title} unpacks to more than {MOST_RATIO} times its size, as no table does; do not trust it")
 
 
-# ---------------------------------------------------------------------------------------------------- arrays and frames
-
-
-def array_source(array: Any, title: str, names: list[str] | None = None, first: int = 0) -> Source:
-    """Return the source of an array `(N, D)`, or of one of records.
-
-    Raises:
-        ValueError: If it is no table.
-    """
-    if array.dtype.names is not None:
-        return columns_source({name: array[name] for name in array.dtype.names}, title, first)
-    if array.ndim != 2:
-        raise ValueError(f"{title} must have rows and columns, and has {array.ndim} dimensions; reshape it")
-    mask = np.ma.getmask(array)
-
-    def read(places: Sequence[int]) -> Iterator[Batch]:
-        for start in range(0, len(array), ROWS_AT_ONCE):
-            rows = slice(start, start + ROWS_AT_ONCE)
-            hidden = None if mask is np.ma.nomask else mask[rows]
-            yield Batch(start, [_column(array[rows, place], hidden, place) for place in places])
-
-    return Source(title, names, array.shape[1], read, first)
-
-
-def _column(values: Any, hidden: Any, place: int) -> Raw:
-    """Return a column of an array; what a mask hides is missing."""
-    if hidden is None or not hidden[:, place].any():
-        return Raw(np.asarray(values))
-    filled = np.where(hidden[:, place], np.nan, np.ma.getdata(values).astype(np.float64))
-    return Raw(filled, values.dtype.name)
-
-
-def columns_source(columns: dict[str, Any], title: str, first: int) -> Source:
-    """Return the source of named columns of one length.
-
-    Raises:
-        ValueError: If their lengths differ, or they are no columns.
-    """
-    for name, values in columns.items():
-        if values.ndim != 1:
-            raise ValueError(
-                f"column {name!r} of {title} has {values.ndim} dimensions, and a column has one; leave it out"
-            )
-    if len({len(values) for values in columns.values()}) > 1:
-        lengths = ", ".join(f"{name!r} {len(values)}" for name, values in list(columns.items())[:5])
-        raise ValueError(f"the columns of {title} differ in length: {lengths}; give columns of one length")
-    series = list(columns.values())
-
-    def read(places: Sequence[int]) -> Iterator[Batch]:
-        for start in range(0, len(series[0]), ROWS_AT_ONCE):
-            yield Batch(start, [Raw(series[place][start : start + ROWS_AT_ONCE]) for place in places])
-
-    return Source(title, list(columns), len(series), read, first)
-
-
-def frame_source(frame: Any, title: str) -> Source:
-    """Return the source of a data frame of any library that narwhals knows.
-
-    Raises:
-        ValueError: If it is no such frame, or two of its columns share a name.
-    """
-    import narwhals as nw
-
-    if type(frame).__module__.startswith("pandas") and hasattr(frame, "columns"):
-        frame = frame.set_axis([str(name) for name in frame.columns], axis=1)  # pandas names columns by anything
-    try:
-        table = nw.from_native(frame, eager_only=True)
-    except nw.exceptions.DuplicateError as error:
-        raise ValueError(f"two columns of {title} have one name; rename one of them") from error
-    except TypeError as error:
-        if hasattr(frame, "collect"):
-            raise ValueError(f"{title} is not computed yet; call its collect() first") from error
-        raise ValueError(f"{title} is neither a data frame nor an array, but a {type(frame).__name__}") from error
-
-    def read(places: Sequence[int]) -> Iterator[Batch]:
-        for start in range(0, len(table), ROWS_AT_ONCE):
-            rows = table[start : start + ROWS_AT_ONCE]
-            yield Batch(start, [_series(rows[:, place]) for place in places])
-
-    return Source(title, list(table.columns), len(table.columns), read, first=0)
-
-
-def _series(series: Any) -> Raw:
-    """Return the cells of a column of a frame, with its type where gaps turned integers into floats."""
-    kind = str(series.dtype).lower()
-    return Raw(series.to_numpy(), kind if kind in INTEGERS + FLOATS else "")
-
-
-# --------------------------------------------------------------------------------------------------------- binary files
-
-
 def parquet_source(path: Path) -> Source:
     """Return the source of a Parquet file, read by pieces of its row groups.
 
@@ -227,10 +85,8 @@ def parquet_source(path: Path) -> Source:
         start = 0
         try:
             for piece in file.iter_batches(batch_size=ROWS_AT_ONCE, columns=chosen, use_threads=False):
-                source = frame_source(pa.Table.from_batches([piece]), path.name)
-                for batch in source.read([(source.names or []).index(name) for name in chosen]):
-                    yield Batch(start, batch.columns)
-                    start += len(batch)
+                yield Batch(start, [arrow_cells(piece.column(piece.schema.names.index(name))) for name in chosen])
+                start += piece.num_rows
         except (pa.ArrowException, OSError) as error:
             raise _damaged(path, "Parquet", error) from error
 

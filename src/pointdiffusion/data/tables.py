@@ -10,20 +10,23 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from pointdiffusion.data.cells import is_missing
+from pointdiffusion.data.memory import is_arrow, memory_source, own_names, tensor_array
 from pointdiffusion.data.schema import default_names
 
 Points = NDArray[np.float64]
 
 FEWEST_ROWS = 10
 """Fewer rows than this are no sample of anything."""
+LEAST_SCALE = 1e-150
+"""Least standard deviation of a column: the squares of smaller numbers lose their digits in float64, or are 0."""
+_SHOWN = 5
 
 
 def column_names(data: Any, n_dims: int) -> list[str]:
     """Return the names of the columns of `data`: its own, or x, y, z, and x1, x2, ... beyond three."""
-    names = getattr(data, "columns", None)
-    if names is not None:
-        return [str(name) for name in names]
-    return default_names(n_dims)
+    names = own_names(data)
+    return default_names(n_dims) if names is None else names
 
 
 def _is_number(value: Any) -> bool:
@@ -35,11 +38,28 @@ def _is_number(value: Any) -> bool:
     return not isinstance(value, complex)  # NumPy's complex numbers turn into floats with a warning
 
 
+def _as_array(data: Any) -> NDArray[Any]:
+    """Return a table as one array, of objects where it holds texts; what a mask hides is NaN or None."""
+    if isinstance(data, Tensor):
+        data = tensor_array(data, "the table")
+    named = is_arrow(data) or (own_names(data) is not None and isinstance(data, (np.ndarray, list, tuple)))
+    if named or isinstance(data, np.ma.MaskedArray) or _holds_masks(data):
+        source = memory_source(data, "the table")
+        batches = source.read(range(source.n_columns))
+        parts = [np.column_stack([np.asarray(raw.values) for raw in batch.columns]) for batch in batches]
+        return np.concatenate(parts) if parts else np.empty((0, source.n_columns))
+    return np.asarray(data)
+
+
+def _holds_masks(data: Any) -> bool:
+    return isinstance(data, (list, tuple)) and any(isinstance(row, np.ma.MaskedArray) for row in data)
+
+
 def as_points(data: Any, *, missing: bool = False) -> Points:
-    """Return a frame, an array, a tensor or nested lists as a table of floats.
+    """Return a frame, an Arrow table, an array, a tensor, nested lists or records (dicts) as a table of floats.
 
     Args:
-        data: Anything of shape `(N, D)` that holds numbers.
+        data: Anything of shape `(N, D)` that holds numbers; what a mask hides is missing.
         missing: Let NaN stand for a missing value.
 
     Returns:
@@ -48,32 +68,56 @@ def as_points(data: Any, *, missing: bool = False) -> Points:
     Raises:
         ValueError: If it is no table, is empty, or holds text, NaN or infinite values; row and column are named.
     """
-    if isinstance(data, Tensor):
-        data = data.detach().cpu()
-        data = (data.double() if data.is_floating_point() else data).numpy()  # NumPy has no bfloat16
-    names = getattr(data, "columns", None)
-    table = np.asarray(data)
+    table = _as_array(data)
     if table.ndim != 2:
-        raise ValueError(f"points must be a table with rows and columns, got {table.ndim} dimensions")
+        many = "1 dimension" if table.ndim == 1 else f"{table.ndim} dimensions"
+        raise ValueError(f"points must be a table with rows and columns, got {many}")
     if 0 in table.shape:
         raise ValueError(f"points must have at least one row and one column, got {table.shape[0]} x {table.shape[1]}")
-    columns = column_names(data if names is not None else None, table.shape[1])
+    names = column_names(data, table.shape[1])
     if table.dtype.kind not in "fiub":
-        for column, values in zip(columns, table.T, strict=True):
-            for row, value in enumerate(values):
-                if not _is_number(value):
-                    shown = str(value)[:40]
-                    raise ValueError(
-                        f"column {column!r} holds {shown!r} in row {row}, which is no number; leave it out"
-                    )
+        table = _parsed(table, names)
     points = table.astype(np.float64)
-    bad = np.argwhere(np.isinf(points) if missing else ~np.isfinite(points))
-    if len(bad):
-        row, index = bad[0]
-        kind = "NaN" if np.isnan(points[row, index]) else "an infinite value"
-        more = f" ({len(bad)} such values in all)" if len(bad) > 1 else ""
-        raise ValueError(f"column {columns[index]!r} holds {kind} in row {row}{more}; remove or replace it")
+    bad = np.isinf(points) if missing else ~np.isfinite(points)
+    if bad.any():
+        parts = [_about_bad(name, points[:, k], bad[:, k]) for k, name in enumerate(names) if bad[:, k].any()]
+        raise ValueError(f"{_listed(parts)}; remove or replace {'it' if len(parts) == 1 else 'these'}")
     return points
+
+
+def _parsed(table: NDArray[Any], names: list[str]) -> Points:
+    """Return an array of objects or texts as floats, NaN where a value is missing.
+
+    Raises:
+        ValueError: If some are no numbers: the first of each column is named.
+    """
+    points, wrong = np.full(table.shape, np.nan), []
+    for index, name in enumerate(names):
+        for row, value in enumerate(table[:, index].tolist()):
+            if is_missing(value):
+                continue
+            if not _is_number(value):
+                wrong.append(f"column {name!r} holds {str(value)[:40]!r} in row {row}, which is no number")
+                break
+            points[row, index] = float(value)
+    if wrong:
+        raise ValueError(f"{_listed(wrong)}; leave {'it' if len(wrong) == 1 else 'these columns'} out")
+    return points
+
+
+def _about_bad(name: str, values: Points, bad: NDArray[np.bool_]) -> str:
+    """Say where a column holds NaN or an infinite value."""
+    row = int(bad.argmax())
+    kind = "NaN" if np.isnan(values[row]) else "an infinite value"
+    count = int(bad.sum())
+    more = f" ({count} such values in all)" if count > 1 else ""
+    return f"column {name!r} holds {kind} in row {row}{more}"
+
+
+def _listed(parts: list[str]) -> str:
+    """Return what is wrong with some columns, as one line."""
+    some = "; ".join(parts[:_SHOWN])
+    return some + (f"; and {len(parts) - _SHOWN} more columns" if len(parts) > _SHOWN else "")
 
 
 @dataclass(frozen=True)
@@ -102,7 +146,8 @@ class Standardiser:
         """Return the standardiser of a table.
 
         Raises:
-            ValueError: If there are fewer than ten rows, or a column is constant; as `as_points` besides.
+            ValueError: If there are fewer than ten rows, or a column is constant, or too large or too small for its
+                squares; as `as_points` besides.
         """
         points = as_points(data)
         columns = column_names(data, points.shape[1])
@@ -110,13 +155,19 @@ class Standardiser:
             raise ValueError(f"too few rows to learn from: {len(points)}, give at least {FEWEST_ROWS}")
         with np.errstate(over="ignore", invalid="ignore"):
             mean, scale = points.mean(axis=0), points.std(axis=0)
-        for name, column, spread in zip(columns, points.T, scale, strict=True):
-            if column.min() == column.max() or spread == 0:
-                raise ValueError(
-                    f"column {name!r} is constant ({column[0]}), so there is nothing to learn; leave it out"
-                )
+        constant = np.flatnonzero(points.min(axis=0) == points.max(axis=0))
+        if len(constant) == 1:
+            name, value = columns[constant[0]], points[0, constant[0]]
+            raise ValueError(f"column {name!r} is constant ({value}), so there is nothing to learn; leave it out")
+        if len(constant):
+            some = ", ".join(f"{columns[index]!r}" for index in constant[:_SHOWN])
+            some += f" and {len(constant) - _SHOWN} more" if len(constant) > _SHOWN else ""
+            raise ValueError(f"columns {some} are constant, so there is nothing to learn from them; leave them out")
+        for name, spread in zip(columns, scale, strict=True):
             if not np.isfinite(spread):
                 raise ValueError(f"column {name!r} is too large for float64; divide it by a power of ten")
+            if spread < LEAST_SCALE:
+                raise ValueError(f"column {name!r} is too small for float64; multiply it by a power of ten")
         return cls(mean, scale)
 
     def equals(self, other: Standardiser) -> bool:

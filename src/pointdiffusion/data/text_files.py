@@ -20,8 +20,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
 
+from pointdiffusion.data.batches import ROWS_AT_ONCE, Batch, Source
 from pointdiffusion.data.cells import MISSING, Raw, is_number, unguard_formula
-from pointdiffusion.data.sources import ROWS_AT_ONCE, Batch, Source, check_unpacked
+from pointdiffusion.data.sources import check_unpacked
 
 LONGEST_LINE = 2**20
 _SNIFFED_LINES = 100

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pointdiffusion.data.cells import guard_formula
+from pointdiffusion.data.memory import is_arrow
+from pointdiffusion.data.schema import FLOATS, INTEGERS
 from pointdiffusion.data.sources import no_pyarrow
 from pointdiffusion.files import regular_target, write_atomic
 
@@ -78,12 +80,38 @@ def _as_pandas(frame: Any) -> pd.DataFrame:
         if not table.columns.is_unique:
             raise ValueError("two columns have one name; rename one of them before writing")
         return table
+    if is_arrow(frame):
+        columns = dict(zip(frame.schema.names, frame.columns, strict=True))
+        if len(columns) < frame.num_columns:
+            raise ValueError("two columns have one name; rename one of them before writing")
+        return pd.DataFrame({name: _plain(str(each.type), each.to_pylist()) for name, each in columns.items()})
     try:
         given = nw.from_native(frame, eager_only=True)
     except TypeError as error:
         raise ValueError(f"only data frames are written, and this is a {type(frame).__name__}") from error
-    columns = {name: given[name] for name in given.columns}
-    return pd.DataFrame({name: each.to_list() if _is_text(each) else each.to_numpy() for name, each in columns.items()})
+    series = {name: given[name] for name in given.columns}
+    return pd.DataFrame(
+        {
+            name: each.to_numpy()
+            if str(each.dtype).lower() in FLOATS
+            else _plain(str(each.dtype).lower(), each.to_list())
+            for name, each in series.items()
+        }
+    )
+
+
+def _plain(kind: str, values: list[Any]) -> Any:
+    """Return the values of a column as pandas takes them: integers keep their type, and all digits beside gaps."""
+    import pandas as pd
+
+    kind = {"float": "float32", "double": "float64", "halffloat": "float16"}.get(kind, kind)
+    if kind in FLOATS:
+        return np.array(values, dtype=kind)
+    if kind not in INTEGERS:
+        return values
+    gaps = any(value is None for value in values)
+    dtype: Any = kind.replace("int", "Int").replace("uI", "UI") if gaps else kind
+    return pd.array(values, dtype=dtype)
 
 
 def _payload(table: pd.DataFrame, kind: str) -> bytes:
