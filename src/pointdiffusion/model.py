@@ -209,17 +209,30 @@ class DiffusionModel:
         own = self.inference
         return (config.sigma_min, config.sigma_max) == (own.sigma_min, own.sigma_max)
 
-    def plan(self, nfe: int) -> Plan:
+    def plan(self, nfe: int, *, sigma_max: float | None = None, guided: bool = False) -> Plan:
         """Return solver and noise levels that `sample(n, nfe=nfe)` draws by.
 
         They are those that `optimise_sigmas` has found for this model, else the ones of `auto.plans` that err least on
         a few points of noise; the first call solves the flow of these, which takes a second. A model with conditions
         takes the usual ones untried.
 
+        Args:
+            nfe: Number of evaluations.
+            sigma_max: Noise level of the start; by default the model's own, and from any other the plan is the usual
+                one untried.
+            guided: Whether guidance calls the network twice a step: there are then half as many steps, of the usual
+                plan.
+
         Raises:
-            ValueError: If `nfe` is below 1.
+            ValueError: If `nfe` is below 1, or below 2 under guidance, or `sigma_max` below two standard deviations of
+                the data.
         """
         low, high, sigma_data = self.inference.sigma_min, self.inference.sigma_max, self.denoiser.sigma_data
+        if guided and nfe < 2:
+            raise ValueError(f"nfe must be at least 2, got {nfe}: guidance calls the network twice a step")
+        if guided or (sigma_max is not None and sigma_max != high):
+            known = plans(nfe // 2 if guided else nfe, high if sigma_max is None else sigma_max, sigma_data, low)
+            return Plan(next(iter(known)), *next(iter(known.values())))
         known = plans(nfe, high, sigma_data, low)
         if nfe in self.grids and self.grids[nfe][0] == high:
             name = self.grid_solvers.get(nfe, next(iter(known)))
