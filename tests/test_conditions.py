@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from scipy.integrate import quad
 from torch import Tensor
 
 import pointdiffusion as ptd
@@ -140,11 +141,32 @@ def test_guidance_goes_further_and_is_counted(by_class: ptd.DiffusionModel) -> N
 
 
 def test_guidance_in_an_interval_is_nothing_outside(by_class: ptd.DiffusionModel) -> None:
+    """Below the lowest noise level it is nothing; above the highest it moves the start, as the guided flow is moved."""
     plain = by_class.sample(10, labels="top", num_steps=10)
-    nowhere = by_class.sample(10, labels="top", num_steps=10, guidance=3.0, guidance_interval=(20.0, 30.0))
+    nowhere = by_class.sample(10, labels="top", num_steps=10, guidance=3.0, guidance_interval=(0.0, 1e-4))
     middle = by_class.sample(10, labels="top", num_steps=10, guidance=3.0, guidance_interval=(0.1, 3.0))
     assert (plain == nowhere).all()
     assert (plain != middle).any()
+    above = by_class.sample(10, labels="top", num_steps=10, guidance=3.0, guidance_interval=(1e5, 2e5))
+    np.testing.assert_allclose(above, plain, rtol=0, atol=1e-3)
+
+
+@pytest.mark.parametrize("how", [{"num_steps": 8}, {"nfe": 6}])
+def test_guidance_of_strength_0_knows_nothing_of_the_label(
+    by_class: ptd.DiffusionModel, by_value: ptd.DiffusionModel, how: dict[str, Any]
+) -> None:
+    """To the last bit: samples, trajectories, densities, latent points."""
+    for model, known in ((by_class, [{"labels": "left"}, {"labels": "top"}]), (by_value, [{"context": [90.0]}])):
+        plain = model.sample(20, seed=3, **how)
+        for condition in known:
+            given: dict[str, Any] = {**condition, "guidance": 0.0}
+            assert (model.sample(20, seed=3, **given, **how) == plain).all()
+            steps = zip(model.trajectory(20, seed=3, **given, **how), model.trajectory(20, seed=3, **how), strict=True)
+            assert all((one.x == other.x).all() and one.nfe == other.nfe for one, other in steps)
+            assert (model.log_prob(plain, num_steps=8, **given) == model.log_prob(plain, num_steps=8)).all()
+            z = model.latent(plain[:2], tolerance=1e-4)
+            assert (model.latent(plain[:2], tolerance=1e-4, **given) == z).all()
+            assert (model.from_latent(z, tolerance=1e-4, **given) == model.from_latent(z, tolerance=1e-4)).all()
 
 
 def test_a_worse_model_guides(by_class: ptd.DiffusionModel) -> None:
@@ -154,6 +176,76 @@ def test_a_worse_model_guides(by_class: ptd.DiffusionModel) -> None:
     points = MIXTURE.sample(2048, generator(0)).numpy() * SCALE + SHIFT  # the same rows, so the same scale
     worse = ptd.fit(points, ptd.TrainingConfig(epochs=1), backbone=small())
     assert np.abs(by_class.sample(10, num_steps=10, guidance=2.0, guide=worse) - plain).max() > 0.01
+    for known in ({}, {"labels": "left"}):  # of the same data and under the same conditions: the start is the same
+        first, same = (
+            next(iter(by_class.trajectory(10, num_steps=2, **known, **how)))
+            for how in ({}, {"guidance": 3.0, "guide": by_class})
+        )  # fmt: skip
+        assert (first.x == same.x).all()
+
+
+class TwoGaussians(torch.nn.Module):
+    """The exact denoiser of a Gaussian class and of Gaussian data, by a label of 0 or none, on a line."""
+
+    sigma_data, MOMENTS = 1.0, ((0.0, 1.0), (1.5, 0.3))
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.ones((), dtype=torch.float64))
+
+    def forward(self, x: Tensor, sigma: Tensor, labels: Tensor | None = None) -> Tensor:
+        place = torch.zeros(len(x), dtype=torch.long) if labels is None else labels + 1
+        mean, variance = torch.tensor(self.MOMENTS).to(x)[place].T[:, :, None]
+        level = sigma.to(x).expand(len(x))[:, None] ** 2
+        return self.weight * (variance * x + level * mean) / (variance + level)
+
+    @classmethod
+    def model(cls, sigma_max: float) -> ptd.DiffusionModel:
+        means, variances = torch.tensor(cls.MOMENTS).double().T
+        conditions = Conditions(means[:, None], variances[:, None, None], classes=["a"], shares=[1.0])
+        return ptd.DiffusionModel(
+            cls(), ptd.Standardiser(np.array([10.0]), np.array([2.0])), torch.eye(1).double(), ["x"],  # type: ignore[arg-type]
+            ptd.InferenceConfig(sigma_min=0.01, sigma_max=sigma_max), conditions=conditions,
+        )  # fmt: skip
+
+
+def guided_truth(scale: float, sigma: float) -> tuple[float, float]:
+    """Return mean and variance of the guided flow of the two at a noise level, by the integrals of its slope."""
+    (m_0, c_0), (m, c) = TwoGaussians.MOMENTS
+
+    def variance(t: float) -> float:
+        return (c + t) ** scale * (c_0 + t) ** (1 - scale)
+
+    def pull(s: float) -> float:  # in 1 / sigma: smooth, and 0 is pure noise
+        t = 1 / s**2
+        return (scale * m / (c + t) + (1 - scale) * m_0 / (c_0 + t)) / math.sqrt(variance(t)) / s**3
+
+    total = quad(pull, 0, 1 / sigma, epsabs=1e-10, epsrel=1e-10)[0]
+    return math.sqrt(variance(sigma**2)) * total, variance(sigma**2)
+
+
+@pytest.mark.parametrize("sigma_max", [2.0, 10.0, 80.0])
+@pytest.mark.parametrize("scale", [-1.0, 0.0, 0.5, 1.0, 2.0, 5.0])
+def test_a_guided_model_draws_what_the_guided_flow_draws(scale: float, sigma_max: float) -> None:
+    """In the user's units and from any start: points, densities and latent points against the exact Gaussian."""
+    model, how = TwoGaussians.model(sigma_max), {"labels": "a", "guidance": scale}
+    mean, variance = guided_truth(scale, 0.01)
+    z = np.array([[-1.0], [0.0], [2.0]])
+    x = 10 + 2 * (mean + math.sqrt(variance) * z)
+    np.testing.assert_allclose(model.from_latent(z, tolerance=1e-7, **how), x, rtol=0, atol=1e-5)  # type: ignore[arg-type]
+    np.testing.assert_allclose(model.latent(x, tolerance=1e-7, **how), z, rtol=0, atol=1e-5)  # type: ignore[arg-type]
+    exact = -0.5 * z[:, 0] ** 2 - 0.5 * math.log(2 * math.pi * variance) - math.log(2)
+    found = model.log_prob(x, tolerance=1e-5, **how)  # type: ignore[arg-type]
+    np.testing.assert_allclose(found, exact, rtol=0, atol=2e-3)
+    drawn = model.sample(2000, solver="dpmpp-3m", num_steps=100, final_zero=False, **how)
+    plain = model.sample(2000, solver="dpmpp-3m", num_steps=100, final_zero=False)
+    unit = (plain - 10) / 2 / math.sqrt(guided_truth(0.0, 0.01)[1])  # the same noise
+    np.testing.assert_allclose((drawn - 10) / 2, mean + math.sqrt(variance) * unit, rtol=0, atol=0.02)
+
+
+def test_guidance_that_leaves_no_covariance_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"guidance 10000 is too strong for a start at noise 2; lower it"):
+        TwoGaussians.model(2.0).sample(5, labels="a", guidance=1e4)
 
 
 # ------------------------------------------------------------------------------------------------------------- values

@@ -357,8 +357,12 @@ def test_pause_step_resume_stop(server: Server) -> None:
 
 
 @pytest.mark.parametrize(
-    "asked", [{}, {"solver": "auto"}, {"solver": "sde-dpmpp-2m"}, {"label": 1}, {"label": 0, "guidance": 2.5}]
-)
+    "asked",
+    [
+        {}, {"solver": "auto"}, {"solver": "sde-dpmpp-2m"}, {"label": 1}, {"label": 0, "guidance": 2.5},
+        {"label": 0, "guidance": 0}, {"solver": "auto", "label": 0, "guidance": 2.5},
+    ],
+)  # fmt: skip
 def test_the_trained_network_walks_on_the_server(server: Server, tmp_path: Path, asked: dict[str, Any]) -> None:
     """From the page's noise to the samples that the library draws of the model that is kept, stochastic ones too."""
     message = walk_message(**asked)
@@ -381,7 +385,7 @@ def test_the_trained_network_walks_on_the_server(server: Server, tmp_path: Path,
     points = np.frombuffer(frame, "<f4", levels * count * dims, HEAD.size + 4 * levels).reshape(levels, count, dims)
     x = torch.from_numpy(np.frombuffer(base64.b64decode(message["x"]), "<f4").reshape(-1, 2).copy())
     denoiser: Any = model.denoiser
-    if message["label"] >= 0:
+    if message["label"] >= 0 and message["guidance"] != 0:
         denoiser = Bound(denoiser, labels=message["label"])
         denoiser = ptd.Guided(denoiser, model.denoiser, message["guidance"]) if message["guidance"] != 1 else denoiser
     settings: dict[str, Any] = {

@@ -125,6 +125,21 @@ def make_networks() -> dict[str, Part]:
         }
 
 
+def guided_starts() -> list[dict[str, Any]]:
+    """Moments of the guided flow in two and in five dimensions, weak and strong guidance, low and high noise."""
+    cases = []
+    for dims in (2, 5):
+        roots = page_normals(6, dims, 2 * dims * dims).reshape(2, dims, dims) / dims**0.5
+        covariances, means = roots @ roots.transpose(0, 2, 1), page_normals(7, dims, 2 * dims).reshape(2, dims)
+        for scale, sigma in ((-1.0, 2.0), (0.5, 3.0), (2.0, 2.0), (8.0, 2.0), (8.0, 40.0)):
+            mean, covariance = ptd.guided_gaussian(means[0], covariances[0], means[1], covariances[1], scale, sigma)
+            cases.append({
+                "means": [flat(m) for m in means], "covariances": [flat(c) for c in covariances], "scale": scale,
+                "sigma": sigma, "mean": flat(mean), "covariance": flat(covariance),
+            })  # fmt: skip
+    return cases
+
+
 def fixtures() -> dict[str, Any]:
     points = torch.from_numpy(ptd.DATASETS["moons"](120, random_state=0))
     truth = ptd.EmpiricalDenoiser(points)
@@ -140,6 +155,7 @@ def fixtures() -> dict[str, Any]:
         "normals": flat(page_normals(11, 4, 1001)),
         "points": flat(points),
         "start": {"z": flat(z), "x": flat(x)},
+        "guided_starts": guided_starts(),
         "denoised": {"x": flat(noisy), "sigmas": flat(levels), "found": flat(truth(noisy, levels))},
         "wide": {"points": flat(wide), "found": flat(wide_denoised)},
         "schedules": {

@@ -55,7 +55,7 @@ _HOMES = {
     "fitting": ["fit"],
     "flow": ["Companion"],
     "grids": ["Plan", "optimise_plan", "optimise_sigmas"],
-    "guidance": ["Guided", "autoguidance", "bind", "classifier_free", "classifier_guidance"],
+    "guidance": ["Guided", "autoguidance", "bind", "classifier_free", "classifier_guidance", "guided_gaussian"],
     "likelihood": ["Bandwidth", "LogProb", "choose_sigma_min", "log_prob", "log_prob_with_errors"],
     "losses": ["LOSSES", "WEIGHTINGS", "loss_weight"],
     "model": ["DiffusionModel", "Imputed", "load", "pick_device"],

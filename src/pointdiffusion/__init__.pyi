@@ -94,6 +94,7 @@ from pointdiffusion.guidance import autoguidance as autoguidance
 from pointdiffusion.guidance import bind as bind
 from pointdiffusion.guidance import classifier_free as classifier_free
 from pointdiffusion.guidance import classifier_guidance as classifier_guidance
+from pointdiffusion.guidance import guided_gaussian as guided_gaussian
 from pointdiffusion.likelihood import Bandwidth as Bandwidth
 from pointdiffusion.likelihood import LogProb as LogProb
 from pointdiffusion.likelihood import choose_sigma_min as choose_sigma_min

@@ -1,7 +1,8 @@
 r"""The flow of a trained denoiser in standard units, under conditions, with the Gaussian at its far end.
 
 Where the data are lost in noise, what is left of them is their mean and covariance: sampling starts there, densities
-end there, and latent points are standard normal there.
+end there, and latent points are standard normal there. Under guidance mean and covariance are those of the guided flow
+(`guidance.guided_gaussian`), which depend on its strength.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -19,7 +20,7 @@ from pointdiffusion import likelihood, sampling
 from pointdiffusion.conditions import Conditions, Known, rows_of
 from pointdiffusion.denoisers import Denoiser, DenoiserFunction
 from pointdiffusion.distributions import GaussianMixture
-from pointdiffusion.guidance import EVERYWHERE, Guided, bind
+from pointdiffusion.guidance import EVERYWHERE, Guided, bind, guided_gaussian
 from pointdiffusion.randomness import LIKELIHOOD, generator_for
 
 ROWS = 2048
@@ -69,6 +70,29 @@ class Companion:
         return torch.logaddexp(log_prob + math.log1p(-self.share), own)
 
 
+@dataclass(frozen=True)
+class Guidance:
+    """How a flow under conditions is moved away from the same flow without, or from a worse one.
+
+    Args:
+        strength: Strength w; 1 is none.
+        interval: Noise levels at which it holds, as in `Guided`.
+        guide: The worse flow; None for the same one without conditions.
+    """
+
+    strength: float = 1.0
+    interval: tuple[float, float] = EVERYWHERE
+    guide: Flow | None = None
+
+    @property
+    def unconditional(self) -> bool:
+        """Whether nothing is left of the conditions: the flow without them, at every noise level."""
+        return self.strength == 0 and self.guide is None and self.interval == EVERYWHERE
+
+
+NO_GUIDANCE = Guidance()
+
+
 class Flow:
     """A denoiser between two noise levels.
 
@@ -105,21 +129,23 @@ class Flow:
         """Return the denoiser under conditions."""
         return bind(self.denoiser, **self._there(known))
 
-    def guided(
-        self, known: Known, *, guidance: float = 1.0, guidance_interval: tuple[float, float] = EVERYWHERE,
-        guide: Flow | None = None,
-    ) -> DenoiserFunction:  # fmt: skip
-        """Return the denoiser under conditions, moved away from the same one without, or from a worse one.
+    def guided(self, known: Known, guidance: Guidance = NO_GUIDANCE) -> DenoiserFunction:
+        """Return the denoiser under conditions and guidance.
 
         Raises:
             ValueError: If there is nothing to guide to, or a number is out of range.
         """
-        if guidance == 1:
+        if guidance.strength == 1:
             return self.bound(known)
+        guide = guidance.guide
         if not known and guide is None:
             raise ValueError("guidance needs something to guide to: give labels, context, or a worse model as guide")
-        base = self.denoiser if guide is None else guide.bound(known if guide.conditions else {})
-        return Guided(self.bound(known), base, guidance, interval=guidance_interval)
+        base = self.denoiser if guide is None else guide.bound(guide.takes(known))
+        return Guided(self.bound(known), base, guidance.strength, interval=guidance.interval)
+
+    def takes(self, known: Known) -> Known:
+        """Return the conditions if the denoiser was trained for any, else none."""
+        return known if self.conditions else {}
 
     def _there(self, known: Known) -> Known:
         return {name: value.to(self.like.device) for name, value in known.items()}
@@ -130,62 +156,101 @@ class Flow:
             return self.conditions.moments(count, known)
         return torch.zeros(len(self.covariance), dtype=torch.float64), self.covariance
 
-    def far_end(self, sigma: float, count: int = 1, known: Known | None = None) -> tuple[Tensor, Tensor]:
-        """Return the mean of noisy data and the Cholesky factor of their covariance, one for all or one a row."""
-        mean, covariance = self.moments(count, known)
-        noisy = covariance + sigma**2 * torch.eye(len(self.covariance), dtype=torch.float64)
-        return mean, torch.linalg.cholesky(noisy)
+    def noisy_moments(
+        self, sigma: float, count: int = 1, known: Known | None = None, guidance: Guidance = NO_GUIDANCE
+    ) -> tuple[Tensor, Tensor]:  # fmt: skip
+        """Return mean and covariance of noisy points, one for all or one a row, float64."""
+        known = known or {}
+        own, guide = self.moments(count, known), guidance.guide
+        if guidance.strength == 1:
+            return own[0], own[1] + sigma**2 * torch.eye(len(self.covariance), dtype=torch.float64)
+        base = self.moments() if guide is None else guide.moments(count, guide.takes(known))
+        return guided_gaussian(*own, *base, guidance.strength, sigma, interval=guidance.interval)
 
-    def noise(self, count: int, generator: torch.Generator, sigma: float, known: Known | None = None) -> Tensor:
+    def far_end(
+        self, sigma: float, count: int = 1, known: Known | None = None, guidance: Guidance = NO_GUIDANCE
+    ) -> tuple[Tensor, Tensor]:  # fmt: skip
+        """Return the mean of noisy points and the Cholesky factor of their covariance, one for all or one a row.
+
+        Raises:
+            ValueError: If guidance is so strong that the covariance is singular in float64.
+        """
+        mean, covariance = self.noisy_moments(sigma, count, known, guidance)
+        factor, failed = torch.linalg.cholesky_ex(covariance)
+        if bool(failed.any()) or not bool(factor.isfinite().all()):
+            raise ValueError(f"guidance {guidance.strength:g} is too strong for a start at noise {sigma:g}; lower it")
+        return mean, factor
+
+    def noise(
+        self, count: int, generator: torch.Generator, sigma: float, known: Known | None = None,
+        guidance: Guidance = NO_GUIDANCE,
+    ) -> Tensor:  # fmt: skip
         """Return points where the data are lost, shape `(count, D)`, float64."""
         draw = torch.randn(count, len(self.covariance), generator=generator, dtype=torch.float64)
-        mean, factor = self.far_end(sigma, count, known)
+        mean, factor = self.far_end(sigma, count, known, guidance)
         return mean + (factor @ draw[..., None])[..., 0]
 
-    def ends(self, count: int = 1, known: Known | None = None, sigma_min: float | None = None) -> dict[str, Any]:
+    def ends(
+        self, count: int = 1, known: Known | None = None, sigma_min: float | None = None,
+        guidance: Guidance = NO_GUIDANCE,
+    ) -> dict[str, Any]:  # fmt: skip
         """Return the ends of the flow as `likelihood.log_prob` takes them."""
         mean, covariance = self.moments(count, known)
-        return {
+        found = {
             "sigma_min": self.sigma_min if sigma_min is None else sigma_min,
             "sigma_max": self.sigma_max,
             "mean": mean,
             "covariance": covariance,
             "sigma_data": self.denoiser.sigma_data,
         }
+        if guidance.strength != 1:
+            self.far_end(self.sigma_max, count, known, guidance)  # refuses what has no density
+            found["end"] = lambda sigma: self.noisy_moments(sigma, count, known, guidance)
+        return found
 
     def log_prob(
-        self, x: Tensor, known: Known, *, seed: int, sigma_min: float | None, settings: Mapping[str, Any]
-    ) -> Tensor:
+        self, x: Tensor, known: Known, *, seed: int, sigma_min: float | None, settings: Mapping[str, Any],
+        guidance: Guidance = NO_GUIDANCE,
+    ) -> Tensor:  # fmt: skip
         """Return log-densities of rows, shape `(N,)`; settings are those of `likelihood.log_prob`."""
         parts = []
         for index, rows in enumerate(x.to(self.like).split(ROWS)):
             here = rows_of(known, slice(index * ROWS, (index + 1) * ROWS))
-            generator, ends = generator_for(seed, LIKELIHOOD, index), self.ends(len(rows), here, sigma_min)
-            part = likelihood.log_prob(self.bound(here), rows, generator=generator, **ends, **settings).cpu()
-            if self.companion is not None:
+            generator = generator_for(seed, LIKELIHOOD, index)
+            ends = self.ends(len(rows), here, sigma_min, guidance)
+            part = likelihood.log_prob(self.guided(here, guidance), rows, generator=generator, **ends, **settings).cpu()
+            if self.companion is not None and guidance.strength == 1:
                 place = slice(index * ROWS, index * ROWS + len(rows))
                 part = self.companion.added(part.double(), x[place].double().cpu(), here.get("labels"))
             parts.append(part)
         return torch.cat(parts)
 
-    def latent(self, x: Tensor, known: Known, tolerance: float) -> Tensor:
+    def latent(self, x: Tensor, known: Known, tolerance: float, guidance: Guidance = NO_GUIDANCE) -> Tensor:
         """Return where the flow takes rows, as standard normal numbers, shape `(N, D)`, float64."""
-        z = self._carried(x, known, self.sigma_min, self.sigma_max, tolerance)
-        mean, factor = self.far_end(self.sigma_max, len(x), known)
+        z = self._carried(x, known, guidance, self.sigma_min, self.sigma_max, tolerance)
+        mean, factor = self.far_end(self.sigma_max, len(x), known, guidance)
         return torch.linalg.solve_triangular(factor, (z - mean)[..., None], upper=False)[..., 0]
 
-    def from_latent(self, z: Tensor, known: Known, tolerance: float) -> Tensor:
+    def from_latent(self, z: Tensor, known: Known, tolerance: float, guidance: Guidance = NO_GUIDANCE) -> Tensor:
         """Return the rows that `latent` takes to these numbers, shape `(N, D)`, float64."""
-        mean, factor = self.far_end(self.sigma_max, len(z), known)
+        mean, factor = self.far_end(self.sigma_max, len(z), known, guidance)
         x = mean + (factor @ z[..., None])[..., 0]
-        return self._carried(x, known, self.sigma_max, self.sigma_min, tolerance)
+        return self._carried(x, known, guidance, self.sigma_max, self.sigma_min, tolerance)
 
-    def _carried(self, x: Tensor, known: Known, sigma_from: float, sigma_to: float, tolerance: float) -> Tensor:
+    def _carried(
+        self, x: Tensor, known: Known, guidance: Guidance, sigma_from: float, sigma_to: float, tolerance: float
+    ) -> Tensor:  # fmt: skip
         """Return points at another noise level, by the exact flow of the network in float64."""
-        network = copy.deepcopy(self.denoiser).double().eval()
-        denoiser = bind(network, **self._there(known))
-        flow = sampling.exact_flow(
+        flow = self._in_float64()
+        guide = None if guidance.guide is None else guidance.guide._in_float64()
+        denoiser = flow.guided(known, replace(guidance, guide=guide))
+        found = sampling.exact_flow(
             denoiser, x.to(self.like.device), sigma_from, sigma_to, tolerance=tolerance,
             sigma_data=self.denoiser.sigma_data,
         )  # fmt: skip
-        return flow.x.cpu()
+        return found.x.cpu()
+
+    def _in_float64(self) -> Flow:
+        """Return the flow with a copy of the network in float64."""
+        network = copy.deepcopy(self.denoiser).double().eval()
+        return Flow(network, self.covariance, self.conditions, self.sigma_min, self.sigma_max, self.companion)

@@ -11,15 +11,30 @@ All of it is one formula, :math:`D_w = D_0 + w (D_1 - D_0)`, so a strength w of 
   :math:`D_0 + w \sigma^2 \nabla \log p(c | x; \sigma)`, the first kind by Bayes' rule if both models are exact.
 
 Each wrapper tells in `cost` how many denoisers its last call evaluated, which samplers count.
+
+**Where guided sampling starts.** The guided flow has its own distribution at every noise level, which is neither that
+of the class nor that of all data, and a start is forgotten only from levels far above the width of the data: from the
+class's own Gaussian, for standard deviation 1 and means m of the class and 0 of the rest, the flow ends at
+:math:`w m - (w - 1) m / \sqrt{1 + \sigma_{max}^2}` in place of :math:`w m`. `guided_gaussian` has the moments to start
+from. In :math:`y = x / \sigma` and :math:`s = 1 / \sigma` every flow is :math:`dy / ds = D(y / s; 1 / s)`, which begins
+at s = 0 with standard normal y. For the linear denoisers of two Gaussians it is
+
+.. math:: dy / ds = s \sum_i w_i C_i (I + s^2 C_i)^{-1} y + \sum_i w_i (I + s^2 C_i)^{-1} \mu_i ,
+    \qquad w_1 = w, \; w_0 = 1 - w ,
+
+smooth at s = 0 and affine in y, so that two matrices solve it: :math:`y = N z + K (\mu_1 - \mu_0) s + \mu_0 s`.
 """
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from pointdiffusion.denoisers import DenoiserFunction
@@ -40,6 +55,11 @@ def _check_scale(scale: float) -> float:
     return float(scale)
 
 
+def _check_interval(interval: tuple[float, float]) -> None:
+    if not 0 <= interval[0] < interval[1]:
+        raise ValueError(f"the interval must be its lowest and its highest noise level, got {interval}; swap them?")
+
+
 class Guided:
     """The denoiser `base + scale (target - base)`.
 
@@ -57,8 +77,7 @@ class Guided:
         self, target: DenoiserFunction, base: DenoiserFunction, scale: float, *,
         interval: tuple[float, float] = EVERYWHERE,
     ) -> None:  # fmt: skip
-        if not 0 <= interval[0] < interval[1]:
-            raise ValueError(f"the interval must be its lowest and its highest noise level, got {interval}; swap them?")
+        _check_interval(interval)
         self.target, self.base, self.scale, self.interval = target, base, _check_scale(scale), interval
         self.cost = 0
 
@@ -198,3 +217,88 @@ def classifier_guidance(
 ) -> ClassifierGuided:  # fmt: skip
     """Return classifier guidance; see `ClassifierGuided` for the arguments."""
     return ClassifierGuided(denoiser, log_likelihood, scale)
+
+
+def guided_gaussian(
+    mean: Any, covariance: Any, base_mean: Any, base_covariance: Any, scale: float, sigma: float, *,
+    interval: tuple[float, float] = EVERYWHERE,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """Return mean and covariance of noisy points under the guided flow of two Gaussians, in float64.
+
+    It is where sampling by a guided denoiser starts, for data that are nearly Gaussian once the noise is added. For
+    stochastic solvers, which draw other covariances, it is right up to the square of variance over noise variance.
+
+    Args:
+        mean: Of the clean data of the target, shape `(D,)`, or `(B, D)`.
+        covariance: Of the same, shape `(D, D)`, or `(B, D, D)`.
+        base_mean: Of the clean data of the base, shapes as the target's.
+        base_covariance: Of the same.
+        scale: Strength w; at 1 the result is the target's, at 0 the base's.
+        sigma: Noise level at which the moments are wanted, above 0.
+        interval: Noise levels at which the strength holds, as in `Guided`.
+
+    Returns:
+        Mean, shape `(D,)` or `(B, D)`, and covariance, noise included, shape `(D, D)` or `(B, D, D)`.
+
+    Raises:
+        ValueError: If the noise level or the strength is out of range.
+
+    Examples:
+        >>> one = torch.eye(1)
+        >>> guided_gaussian([3.0], one, [0.0], one, 2.0, sigma=2.0)
+        (tensor([6.], dtype=torch.float64), tensor([[5.]], dtype=torch.float64))
+    """
+    if not 0 < sigma < math.inf:
+        raise ValueError(f"sigma must be a positive number, got {sigma}")
+    _check_interval(interval)
+    _check_scale(scale)
+    m, c, m_0, c_0 = (
+        torch.as_tensor(value, dtype=torch.float64) for value in (mean, covariance, base_mean, base_covariance)
+    )
+    noise = sigma**2 * torch.eye(c.shape[-1], dtype=torch.float64, device=c.device)
+    (m, m_0), (c, c_0) = torch.broadcast_tensors(m, m_0), torch.broadcast_tensors(c, c_0)
+    if scale == 1 or sigma >= interval[1] or (torch.equal(m, m_0) and torch.equal(c, c_0)):
+        return m, c + noise
+    if scale == 0 and interval[0] < sigma and interval[1] == math.inf:
+        return m_0, c_0 + noise
+    pairs = torch.cat([c, c_0], dim=-1) / sigma**2  # (..., D, 2 D)
+    each, of_row = torch.unique(pairs.reshape(-1, *pairs.shape[-2:]), dim=0, return_inverse=True)
+    begin, end = sigma / interval[1], min(1.0, sigma / interval[0]) if interval[0] else 1.0
+    parts = [_guided_map(pair.cpu().numpy().tobytes(), float(scale), begin, end) for pair in each]
+    n, k = (torch.from_numpy(np.stack(part)).to(c.device)[of_row].reshape(c.shape) for part in zip(*parts, strict=True))
+    spread = sigma**2 * (n @ n.mT)
+    return m_0 + (k @ (m - m_0)[..., None])[..., 0], (spread + spread.mT) / 2
+
+
+@functools.lru_cache(maxsize=256)
+def _guided_map(pair: bytes, scale: float, begin: float, end: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the matrices N and K of the module's docstring at s = 1, shape `(D, D)` each.
+
+    Args:
+        pair: The bytes of the two covariances in units of the noise level, side by side, shape `(D, 2 D)`: noise
+            levels, too, are then 1 / s.
+        scale: Strength w between the next two.
+        begin: Where it begins to hold, in s; before it, the strength is 1.
+        end: Where it ends.
+    """
+    from scipy.integrate import solve_ivp
+
+    flat = np.frombuffer(pair)
+    n_dims = math.isqrt(len(flat) // 2)
+    axes = [np.linalg.eigh(c) for c in np.split(flat.reshape(n_dims, 2 * n_dims), 2, axis=1)]
+
+    def slope(s: float, flat: NDArray[np.float64], w: float) -> NDArray[np.float64]:
+        (c, u), (c_0, u_0) = axes
+        pull = w * (u * (c / (1 + s**2 * c))) @ u.T + (1 - w) * (u_0 * (c_0 / (1 + s**2 * c_0))) @ u_0.T
+        change: NDArray[np.float64] = s * pull @ flat.reshape(n_dims, 2 * n_dims)
+        change[:, n_dims:] += w * (u / (1 + s**2 * c)) @ u.T
+        return change.ravel()
+
+    c, u = axes[0]  # up to `begin` the flow is the target's alone, which is known
+    state = np.hstack([(u * np.sqrt(1 + begin**2 * c)) @ u.T, begin * np.eye(n_dims)]).ravel()
+    for w, low, high in ((scale, begin, end), (1.0, end, 1.0)):
+        if low < high:
+            found = solve_ivp(slope, (low, high), state, method="DOP853", rtol=1e-10, atol=1e-12, args=(w,))
+            state = found.y[:, -1]
+    both = state.reshape(n_dims, 2 * n_dims)
+    return both[:, :n_dims], both[:, n_dims:]

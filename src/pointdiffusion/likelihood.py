@@ -34,7 +34,8 @@ from pointdiffusion.solvers import AdaptiveRungeKutta, Multistep, Solver
 PROBES = ("rademacher", "gaussian")
 """Random directions of Hutchinson's estimate."""
 
-Trace = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+End = Callable[[float], tuple[Tensor, Tensor]]
+"""Mean and covariance of noisy points by the noise level."""
 
 
 class LogProb(NamedTuple):
@@ -59,7 +60,7 @@ def log_prob(
     denoiser: DenoiserFunction, x: Tensor, *, sigma_min: float, sigma_max: float, mean: Any = 0.0,
     covariance: Any = 1.0, sigma_data: float = 1.0, solver: str | Solver | None = None, num_steps: int = 40,
     tolerance: float | None = None, probes: int = 0, probe: str = "rademacher",
-    generator: torch.Generator | None = None,
+    generator: torch.Generator | None = None, end: End | None = None,
 ) -> Tensor:  # fmt: skip
     """Return the log-density of the data blurred by `sigma_min`, in nats, shape `(B,)`.
 
@@ -79,11 +80,13 @@ def log_prob(
             which costs D backward passes and is right up to a few dozen dimensions.
         probe: One of `PROBES`.
         generator: Where the probes come from.
+        end: In place of mean and covariance of the data: a function of the noise level that returns those of noisy
+            points, for flows that are of no data, as guided ones (`guided_gaussian`).
 
     Raises:
         ValueError: If a level, a shape, a name or a point is out of range, or the tolerance cannot be met.
     """
-    walk = _Flow(denoiser, x, sigma_min, sigma_max, mean, covariance, sigma_data, probes, probe, generator)
+    walk = _Flow(denoiser, x, sigma_min, sigma_max, mean, covariance, sigma_data, probes, probe, generator, end)
     return walk.adaptive(tolerance)[0] if tolerance is not None else walk.on_grid(solver, num_steps)[0]
 
 
@@ -150,7 +153,7 @@ class _Flow:
     def __init__(
         self, denoiser: DenoiserFunction, x: Tensor, sigma_min: float, sigma_max: float, mean: Any = 0.0,
         covariance: Any = 1.0, sigma_data: float = 1.0, probes: int = 0, probe: str = "rademacher",
-        generator: torch.Generator | None = None,
+        generator: torch.Generator | None = None, end: End | None = None,
     ) -> None:  # fmt: skip
         if x.ndim != 2 or len(x) == 0:
             raise ValueError(f"points must have shape (B, D), got {tuple(x.shape)}")
@@ -170,12 +173,14 @@ class _Flow:
         self.covariance = covariance if covariance.ndim else covariance * self.eye
         if self.covariance.shape not in ((n_dims, n_dims), (*x.shape, n_dims)):
             raise ValueError(f"the covariance must have shape {(n_dims, n_dims)}, got {tuple(self.covariance.shape)}")
+        self.end = end or (lambda sigma: (self.mean, self.covariance + sigma**2 * self.eye))
         self.directions = draw_probes(x, probes, probe, generator)
 
     def gaussian(self, x: Tensor, sigma: float) -> Tensor:
         """Return the log-density of the far end, in float64."""
-        blurred = torch.linalg.cholesky(self.covariance + sigma**2 * self.eye)
-        return torch.distributions.MultivariateNormal(self.mean, scale_tril=blurred).log_prob(x.double())
+        mean, covariance = (part.to(self.eye) for part in self.end(sigma))
+        factor = torch.linalg.cholesky(covariance)
+        return torch.distributions.MultivariateNormal(mean, scale_tril=factor).log_prob(x.double())
 
     def _spread(self, parts: Tensor) -> tuple[Tensor, Tensor]:
         """Return mean and standard error over probes, shape `(probes, B)` to `(B,)`; one row is exact."""

@@ -22,8 +22,9 @@ from pointdiffusion.config import InferenceConfig, TrainingConfig, unknown_name
 from pointdiffusion.data.tables import Standardiser, as_points
 from pointdiffusion.denoisers import KarrasDenoiser
 from pointdiffusion.distributions import GaussianMixture
-from pointdiffusion.flow import Companion, Flow
+from pointdiffusion.flow import NO_GUIDANCE, Companion, Flow, Guidance
 from pointdiffusion.grids import Case, Plan, case_of, choose_plan, optimise_plan
+from pointdiffusion.guidance import EVERYWHERE
 from pointdiffusion.likelihood import Bandwidth
 from pointdiffusion.model_file import Backbone, about, class_name, network_of, read_payload, write_payload
 from pointdiffusion.networks import specification_of
@@ -35,9 +36,6 @@ Points = NDArray[np.float64]
 
 TRIAL_POINTS = 64
 """Points on which a model tries the plans for a budget."""
-
-GUIDING = ("guidance", "guidance_interval", "guide")
-"""Settings of guidance, beside those of `InferenceConfig`."""
 
 
 def make_schedule(config: InferenceConfig) -> NoiseSchedule:
@@ -145,25 +143,38 @@ class DiffusionModel:
         flow = self.flow
         if known is None:
             known = flow.known(num_samples, settings.pop("labels", None), settings.pop("context", None))
-        guiding = {name: settings.pop(name) for name in GUIDING if name in settings}
+        known, guidance = self._guidance(
+            known, settings.pop("guidance", 1.0), settings.pop("guidance_interval", EVERYWHERE),
+            settings.pop("guide", None),
+        )  # fmt: skip
         # Nothing is known of what guidance would draw from the sum, nor of its parts where a row's values are given.
-        companion = None if guiding.get("guidance", 1.0) != 1 or "context" in known else flow.companion
-        if guiding.get("guide") is not None:
-            if not guiding["guide"].standardiser.equals(self.standardiser):
-                raise ValueError("the guide must be a model of the same scale; train both on the same table")
-            guiding["guide"] = guiding["guide"].flow
-        flow.guided(known, **guiding)  # refuses before anything is drawn
-        config, how = self._how(settings, cost=1 if guiding.get("guidance", 1.0) == 1 else 2)
+        companion = None if guidance.strength != 1 or "context" in known else flow.companion
+        config, how = self._how(settings, cost=1 if guidance.strength == 1 else 2)
         self.denoiser.eval()
         for index, _ in chunks(num_samples):
             generator = generator_for(seed, *stream, index)
             rows = torch.arange(index * CHUNK, (index + 1) * CHUNK).clamp(max=num_samples - 1)
             here = rows_of(known, rows)
-            x, denoiser = flow.noise(CHUNK, generator, config.sigma_max, here), flow.guided(here, **guiding)
+            x = flow.noise(CHUNK, generator, config.sigma_max, here, guidance)
+            denoiser = flow.guided(here, guidance)
             if companion is not None:
                 x, own = companion.start(x, config.sigma_max, generator, here.get("labels"))
                 denoiser = companion.beside(denoiser, own, here.get("labels"))
             yield sampling.trajectory(denoiser, x.to(flow.like), generator=generator, **how)
+
+    def _guidance(
+        self, known: Known, strength: float, interval: tuple[float, float], guide: DiffusionModel | None
+    ) -> tuple[Known, Guidance]:  # fmt: skip
+        """Return conditions and guidance as the flow takes them; at strength 0 that is neither.
+
+        Raises:
+            ValueError: If there is nothing to guide to, a number is out of range, or the guide is of another scale.
+        """
+        if guide is not None and not guide.standardiser.equals(self.standardiser):
+            raise ValueError("the guide must be a model of the same scale; train both on the same table")
+        found = Guidance(strength, interval, None if guide is None else guide.flow)
+        self.flow.guided(known, found)  # refuses before anything is drawn
+        return ({}, NO_GUIDANCE) if found.unconditional else (known, found)
 
     def _how(self, settings: dict[str, Any], cost: int) -> tuple[InferenceConfig, dict[str, Any]]:
         """Return the settings of a walk as a whole, and as `sampling.trajectory` takes them."""
@@ -198,17 +209,30 @@ class DiffusionModel:
         own = self.inference
         return (config.sigma_min, config.sigma_max) == (own.sigma_min, own.sigma_max)
 
-    def plan(self, nfe: int) -> Plan:
+    def plan(self, nfe: int, *, sigma_max: float | None = None, guided: bool = False) -> Plan:
         """Return solver and noise levels that `sample(n, nfe=nfe)` draws by.
 
         They are those that `optimise_sigmas` has found for this model, else the ones of `auto.plans` that err least on
         a few points of noise; the first call solves the flow of these, which takes a second. A model with conditions
         takes the usual ones untried.
 
+        Args:
+            nfe: Number of evaluations.
+            sigma_max: Noise level of the start; by default the model's own, and from any other the plan is the usual
+                one untried.
+            guided: Whether guidance calls the network twice a step: there are then half as many steps, of the usual
+                plan.
+
         Raises:
-            ValueError: If `nfe` is below 1.
+            ValueError: If `nfe` is below 1, or below 2 under guidance, or `sigma_max` below two standard deviations of
+                the data.
         """
         low, high, sigma_data = self.inference.sigma_min, self.inference.sigma_max, self.denoiser.sigma_data
+        if guided and nfe < 2:
+            raise ValueError(f"nfe must be at least 2, got {nfe}: guidance calls the network twice a step")
+        if guided or (sigma_max is not None and sigma_max != high):
+            known = plans(nfe // 2 if guided else nfe, high if sigma_max is None else sigma_max, sigma_data, low)
+            return Plan(next(iter(known)), *next(iter(known.values())))
         known = plans(nfe, high, sigma_data, low)
         if nfe in self.grids and self.grids[nfe][0] == high:
             name = self.grid_solvers.get(nfe, next(iter(known)))
@@ -262,7 +286,8 @@ class DiffusionModel:
         """Yield the points at every noise level, from pure noise to samples, in the user's own units.
 
         Rows do not depend on how many are asked for: the work goes in chunks of fixed size, each with a stream of its
-        own. They start from the Gaussian that has the mean and the covariance of the noisy data.
+        own. They start from the Gaussian that has the mean and the covariance of the noisy data, under guidance from
+        that of the guided flow (`pointdiffusion.guided_gaussian`).
 
         Args:
             num_samples: Number of points.
@@ -271,8 +296,9 @@ class DiffusionModel:
                 solver may be a `Solver` as well as a name. Or `nfe=20`, a number of evaluations, for the solver and
                 the grid that are the best known for it. Under conditions: `labels`, one class or one a point;
                 `context`, a row of values or one a point; `guidance`, the strength w of classifier-free guidance, 1
-                for none; `guidance_interval`, the lowest and the highest noise level at which it holds; `guide`, a
-                worse model to guide away from in place of the same one without conditions (autoguidance).
+                for none, 0 for points as without conditions; `guidance_interval`, the lowest and the highest noise
+                level at which it holds; `guide`, a worse model to guide away from in place of the same one without
+                conditions (autoguidance).
 
         Yields:
             Steps; `x` and `denoised` are arrays `(num_samples, D)` in the units of the data, `sigma` is in standard
@@ -298,8 +324,9 @@ class DiffusionModel:
         return self._points([x], num_samples)
 
     def log_prob(
-        self, data: Any, *, sigma_min: float | None = None, labels: Any = None, context: Any = None, seed: int = 0,
-        **settings: Any,
+        self, data: Any, *, sigma_min: float | None = None, labels: Any = None, context: Any = None,
+        guidance: float = 1.0, guidance_interval: tuple[float, float] = EVERYWHERE,
+        guide: DiffusionModel | None = None, seed: int = 0, **settings: Any,
     ) -> Points:  # fmt: skip
         """Return the log-density of a table's rows, in nats and for the user's own units, shape `(N,)`.
 
@@ -311,6 +338,9 @@ class DiffusionModel:
             sigma_min: The blur, in standard deviations of the data; by default the lowest level of training.
             labels: A class for all rows, or one for each: the density is then that of the class.
             context: A row of values for all rows, or one for each.
+            guidance: Strength of guidance: the density is then that of the guided flow, see `trajectory`.
+            guidance_interval: Noise levels at which it holds.
+            guide: A worse model to guide away from.
             seed: Seed of the probes, where `probes` asks for any.
             settings: `num_steps`, `solver`, `tolerance`, `probes`, `probe`; see `likelihood.log_prob`.
 
@@ -318,8 +348,8 @@ class DiffusionModel:
             ValueError: If the table does not fit or holds NaN, or a setting is out of range.
         """
         x, flow = torch.from_numpy(self.standardiser.transform(data)), self.flow
-        known = flow.known(len(x), labels, context)
-        found = flow.log_prob(x, known, seed=seed, sigma_min=sigma_min, settings=settings)
+        known, how = self._guidance(flow.known(len(x), labels, context), guidance, guidance_interval, guide)
+        found = flow.log_prob(x, known, seed=seed, sigma_min=sigma_min, settings=settings, guidance=how)
         return found.numpy() - self.standardiser.log_scale
 
     def variational_bound(
@@ -362,15 +392,22 @@ class DiffusionModel:
         found = likelihood.choose_sigma_min(self.denoiser, x, levels, **ends)
         return found._replace(means=found.means - self.standardiser.log_scale)
 
-    def latent(self, data: Any, *, labels: Any = None, context: Any = None, tolerance: float = 1e-8) -> Points:
+    def latent(
+        self, data: Any, *, labels: Any = None, context: Any = None, guidance: float = 1.0,
+        guidance_interval: tuple[float, float] = EVERYWHERE, guide: DiffusionModel | None = None,
+        tolerance: float = 1e-8,
+    ) -> Points:  # fmt: skip
         """Return where the flow takes a table's rows, as standard normal numbers, shape `(N, D)`.
 
-        Solved in float64 from `sigma_min` to `sigma_max`, and scaled by mean and covariance of the data there.
+        Solved in float64 from `sigma_min` to `sigma_max`, and scaled by mean and covariance of noisy points there.
 
         Args:
             data: Rows in the user's own units, shape `(N, D)`.
             labels: A class for all rows, or one for each.
             context: A row of values for all rows, or one for each.
+            guidance: Strength of guidance: the flow is then the guided one, see `trajectory`.
+            guidance_interval: Noise levels at which it holds.
+            guide: A worse model to guide away from.
             tolerance: Of a step of the adaptive method.
 
         Raises:
@@ -378,10 +415,17 @@ class DiffusionModel:
         """
         x = torch.from_numpy(self.standardiser.transform(data))
         flow = self.flow
-        return flow.latent(x, flow.known(len(x), labels, context), tolerance).numpy()
+        known, how = self._guidance(flow.known(len(x), labels, context), guidance, guidance_interval, guide)
+        return flow.latent(x, known, tolerance, how).numpy()
 
-    def from_latent(self, latent: Any, *, labels: Any = None, context: Any = None, tolerance: float = 1e-8) -> Points:
+    def from_latent(
+        self, latent: Any, *, labels: Any = None, context: Any = None, guidance: float = 1.0,
+        guidance_interval: tuple[float, float] = EVERYWHERE, guide: DiffusionModel | None = None,
+        tolerance: float = 1e-8,
+    ) -> Points:  # fmt: skip
         """Return the rows that `latent` takes to these numbers, shape `(N, D)`, in the user's own units.
+
+        The arguments are those of `latent`.
 
         Raises:
             ValueError: If the numbers are not finite or of another shape than `(N, D)`.
@@ -390,7 +434,8 @@ class DiffusionModel:
         if z.ndim != 2 or z.shape[1] != self.n_dims or not bool(z.isfinite().all()):
             raise ValueError(f"latent points must be finite and of shape (N, {self.n_dims}), got {tuple(z.shape)}")
         flow = self.flow
-        return self.standardiser.inverse(flow.from_latent(z, flow.known(len(z), labels, context), tolerance))
+        known, how = self._guidance(flow.known(len(z), labels, context), guidance, guidance_interval, guide)
+        return self.standardiser.inverse(flow.from_latent(z, known, tolerance, how))
 
     def impute(
         self, data: Any, *, num_draws: int = 1, seed: int = 0, labels: Any = None, context: Any = None,

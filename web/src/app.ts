@@ -289,8 +289,9 @@ export class App {
   walkOf(panel: PanelName, given: Float64Array | null = null): Walk {
     const { state, recorded } = this;
     const fromRun = state.start === 0 && recorded?.dims === this.dims && recorded;
+    const problem = this.problemOf(panel);
     return {
-      ...this.problemOf(panel),
+      ...problem,
       solver: state[`${panel}.solver`],
       schedule: state[`${panel}.schedule`],
       steps: state[`${panel}.steps`],
@@ -301,6 +302,7 @@ export class App {
       count: state.samples,
       seed: state.start,
       covariance: this.run?.covariance ?? null,
+      classMoments: this.run?.class_moments?.[problem.trainedLabel] ?? null,
     };
   }
 

@@ -2,7 +2,16 @@
 
 import { plan } from './math/auto.ts';
 import { type Member, trainedDenoiser } from './math/bases.ts';
-import { type Denoiser, ExactDenoiser, guided, moments, noisyFactor, startFrom } from './math/denoisers.ts';
+import {
+  type Denoiser,
+  ExactDenoiser,
+  guided,
+  guidedMoments,
+  type Moments,
+  moments,
+  noisyFactor,
+  startFrom,
+} from './math/denoisers.ts';
 import { copyRadius, copyShare, rmsDistance, slicedWasserstein2, wasserstein2 } from './math/metrics.ts';
 import { normals, Random, subset } from './math/random.ts';
 import { grid } from './math/schedules.ts';
@@ -34,6 +43,13 @@ export interface Walk extends Problem {
   seed: number;
   /** Covariance of the data where there are no rows, with mean 0. */
   covariance: number[] | null;
+  /** Moments of the class as the network's own run knows them. */
+  classMoments: PlainMoments | null;
+}
+
+export interface PlainMoments {
+  mean: number[];
+  covariance: number[];
 }
 
 export interface Trained {
@@ -67,14 +83,40 @@ export function denoiserOf(problem: Problem, trained: Trained | null): Denoiser 
   return own.length ? guided(new ExactDenoiser(own, dims), all, guidance) : all;
 }
 
+/** Whether a step asks two denoisers: that of a class, and that of all data. */
+function isGuided({ denoiser, label, classMoments, labels, guidance }: Walk): boolean {
+  if (label < 0 || guidance === 0 || guidance === 1) return false;
+  return denoiser === 'network' ? classMoments !== null : labels.includes(label);
+}
+
 export function startOf(walk: Walk): Float64Array {
   if (walk.given) return walk.given;
-  const { dims } = walk;
-  const found = walk.data.length
+  const { dims, guidance, sigmaMax } = walk;
+  const all = walk.data.length
     ? moments(walk.data, dims)
     : { mean: new Float64Array(dims), covariance: Float64Array.from(walk.covariance ?? [1, 0, 0, 1]) };
-  const factor = noisyFactor(found.covariance, dims, walk.sigmaMax);
-  return startFrom(normals(walk.seed, 2, walk.count * dims), found.mean, factor);
+  const own = momentsOfClass(walk);
+  const z = normals(walk.seed, 2, walk.count * dims);
+  if (!own || guidance === 0) return startFrom(z, all.mean, noisyFactor(all.covariance, dims, sigmaMax));
+  if (guidance === 1) return startFrom(z, own.mean, noisyFactor(own.covariance, dims, sigmaMax));
+  const found = guidedMoments(own, all, guidance, sigmaMax);
+  return startFrom(z, found.mean, noisyFactor(found.covariance, dims, 0));
+}
+
+/** Moments of the class that is asked for, as far as its denoiser knows it; null for none. */
+function momentsOfClass({ denoiser, label, classMoments, data, labels, dims }: Walk): Moments | null {
+  if (label < 0) return null;
+  if (denoiser === 'network') {
+    if (!classMoments) return null;
+    return { mean: Float64Array.from(classMoments.mean), covariance: Float64Array.from(classMoments.covariance) };
+  }
+  const rows = rowsOfClass(data, labels, dims, label);
+  return rows.length ? moments(rows, dims) : null;
+}
+
+/** Steps of `auto` in a budget of evaluations: half as many where guidance asks twice a step. */
+export function autoSteps(evaluations: number, cost: number): number {
+  return Math.max(1, Math.floor(evaluations / cost));
 }
 
 /** Return solver and grid. For `auto`, `steps` is the number of evaluations. */
@@ -84,7 +126,10 @@ export function planOf(
   trained: Trained | null,
 ): { solver: SolverSpec; sigmas: number[] } {
   const network = walk.denoiser === 'network' && trained;
-  if (walk.solver === 'auto') return plan(registry.auto, walk.steps, walk.sigmaMax, network ? trained.sigmaMin : 0);
+  if (walk.solver === 'auto') {
+    const steps = autoSteps(walk.steps, isGuided(walk) ? 2 : 1);
+    return plan(registry.auto, steps, walk.sigmaMax, network ? trained.sigmaMin : 0);
+  }
   const solver = registry.solvers[walk.solver];
   const schedule = registry.schedules[walk.schedule];
   if (!solver || !schedule) throw new Error(`there is no ${solver ? walk.schedule : walk.solver}`);

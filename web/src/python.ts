@@ -1,5 +1,6 @@
 /** "Show Python": a script that makes with the library what the page shows, number for number. */
 
+import { autoSteps } from './engine.ts';
 import type { Points } from './math/shapes.ts';
 import type { PanelName } from './messages.ts';
 import { toBase64 } from './packed.ts';
@@ -64,37 +65,52 @@ ${settings.join('\n')}
 )
 torch.set_grad_enabled(False)
 network = model.denoiser.cpu().double().eval()  # the page walks in double precision${
-    label < 0 ? '' : `\nnetwork = ${guidance === 1 ? own : `ptd.Guided(${own}, network, ${guidance})`}`
+    label < 0 || guidance === 0
+      ? ''
+      : `\nnetwork = ${guidance === 1 ? own : `ptd.Guided(${own}, network, ${guidance})`}`
   }
+x_network = start(${
+    label < 0
+      ? 'whole'
+      : `(model.conditions.means[${label + 1}], model.conditions.covariances[${label + 1}]), ${guidance}`
+  })
 lowest = model.inference.sigma_min  # the network knows no lower noise
-exact_network = ptd.exact_flow(network, x_T[:24], SIGMA_MAX, lowest, tolerance=1e-6).x
+exact_network = ptd.exact_flow(network, x_network[:24], SIGMA_MAX, lowest, tolerance=1e-6).x
 exact_network = network(exact_network, torch.tensor(lowest, dtype=x_T.dtype))`;
 }
 
-function sampling(state: State, panel: PanelName, trained: boolean): string {
+function sampling(state: State, panel: PanelName, trained: boolean, guided: boolean): string {
   const solver = state[`${panel}.solver`];
   const steps = state[`${panel}.steps`];
   const schedule = state[`${panel}.schedule`];
   const low = Math.min(state.smin, state.smax / 2);
   const rho = schedule === 'karras' ? `, rho=${state.rho}` : '';
   const title = `${panel.toUpperCase()}: ${solver}, ${steps} ${solver === 'auto' ? 'evaluations' : 'steps'}`;
+  const nfe = autoSteps(steps, guided ? 2 : 1);
+  // The server walks by the plan that is tried on the model, and the page, which carries the lattice, by the usual one.
+  const planned = trained && !state.grid;
+  const plan = `plan = model.plan(${guided ? 2 * nfe : nfe}, sigma_max=SIGMA_MAX${guided ? ', guided=True' : ''})\n`;
   const how =
     solver === 'auto'
-      ? `nfe=${steps}, sigma_max=SIGMA_MAX${trained ? ', sigma_min=lowest' : ''}`
+      ? planned
+        ? 'plan.sigmas, solver=plan.solver'
+        : `nfe=${nfe}, sigma_max=SIGMA_MAX${trained ? ', sigma_min=lowest' : ''}`
       : `ptd.SCHEDULES["${schedule}"](${low}, SIGMA_MAX${rho}).sigmas(${steps}), solver="${solver}", noise=noise`;
-  const [asked, ends] = trained ? ['network', 'exact_network'] : ['denoiser', 'exact'];
-  return `report("${title}", ptd.trajectory(${asked}, x_T, ${how}), ${ends})`;
+  const [asked, from, ends] = trained ? ['network', 'x_network', 'exact_network'] : ['denoiser', 'x_T', 'exact'];
+  return `${planned && solver === 'auto' ? plan : ''}report("${title}", ptd.trajectory(${asked}, ${from}, ${how}), ${ends})`;
 }
 
 /** Return the script for the exact denoiser of the points that are shown, and a network that was trained here. */
 export function scriptOf(state: State, { values, labels }: Points, learned: Learned | null = null): string {
   const conditional = state.class >= 0 && labels.includes(state.class);
+  const twice = state.guidance !== 0 && state.guidance !== 1;
   const panels: PanelName[] = state.compare ? ['a', 'b'] : ['a'];
   const label = conditional
     ? `
 labels = np.frombuffer(base64.b64decode(LABELS), dtype=np.uint8)
-own = ptd.EmpiricalDenoiser(points[torch.from_numpy(labels == ${state.class})])
-denoiser = ${state.guidance === 1 ? 'own' : `ptd.Guided(own, denoiser, ${state.guidance})`}`
+rows = points[torch.from_numpy(labels == ${state.class})]
+own = ptd.EmpiricalDenoiser(rows)
+denoiser = ${state.guidance === 1 ? 'own' : state.guidance === 0 ? 'denoiser' : `ptd.Guided(own, denoiser, ${state.guidance})`}`
     : '';
   const given = conditional ? `\nLABELS = (\n${lines(base64(labels))}\n)` : '';
   return `"""What the playground of pointdiffusion showed, computed again by the library."""
@@ -131,10 +147,21 @@ def normals(seed, stream, count):
 points = torch.from_numpy(np.frombuffer(base64.b64decode(POINTS), dtype="<f4").astype(float).reshape(-1, 2))
 denoiser = ptd.EmpiricalDenoiser(points)${label}
 
-# The start: the Gaussian with the mean and the covariance of the noisy data.
+
+def moments(x):
+    centred = x - x.mean(dim=0)
+    return x.mean(dim=0), centred.T @ centred / max(len(x) - 1, 1)
+
+
+def start(own, guidance=1.0):
+    """Draw from the Gaussian with the mean and the covariance of the noisy data, of a class as it is guided."""
+    mean, covariance = ptd.guided_gaussian(*own, *whole, guidance, SIGMA_MAX)
+    return mean + z @ torch.linalg.cholesky(covariance).T
+
+
 z = torch.from_numpy(normals(SEED, 2, 2 * NUM_SAMPLES)).reshape(-1, 2)
-factor = torch.linalg.cholesky(torch.cov(points.T) + SIGMA_MAX**2 * torch.eye(2, dtype=z.dtype))
-x_T = points.mean(dim=0) + z @ factor.T
+whole = moments(points)
+x_T = start(${conditional ? `moments(rows), ${state.guidance}` : 'whole'})
 exact = ptd.exact_flow(denoiser, x_T[:200], SIGMA_MAX, 0.0, tolerance=1e-8).x${learned ? fitting(learned, state.guidance) : ''}
 
 
@@ -150,6 +177,11 @@ def report(title, steps, ends):
 
 
 samples = {}
-${panels.map((panel) => sampling(state, panel, learned?.panels.includes(panel) ?? false)).join('\n')}
+${panels
+  .map((panel) => {
+    const trained = learned?.panels.includes(panel) ?? false;
+    return sampling(state, panel, trained, twice && (trained ? (learned?.label ?? -1) >= 0 : conditional));
+  })
+  .join('\n')}
 `;
 }

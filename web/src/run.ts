@@ -16,6 +16,8 @@ export interface RunFile {
   sigma_min: number;
   sigma_max: number;
   classes: string[];
+  /** Mean and covariance of each class in standard units, by rows; pages written before have none. */
+  class_moments?: { mean: number[]; covariance: number[] }[];
   recorded: {
     name: string;
     shape: [number, number, number];

@@ -3,10 +3,10 @@
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { test } from 'node:test';
-import { guidedTarget } from '../src/engine.ts';
+import { guidedTarget, startOf, type Walk } from '../src/engine.ts';
 import { plan } from '../src/math/auto.ts';
 import { membersFrom, trainedDenoiser } from '../src/math/bases.ts';
-import { ExactDenoiser, guided, moments, noisyFactor, startFrom } from '../src/math/denoisers.ts';
+import { ExactDenoiser, guided, guidedMoments, moments, noisyFactor, startFrom } from '../src/math/denoisers.ts';
 import { nearest, slicedWasserstein2, wasserstein2 } from '../src/math/metrics.ts';
 import { halfToNumber, Network, type Weights } from '../src/math/network.ts';
 import { normals } from '../src/math/random.ts';
@@ -57,6 +57,59 @@ test('the exact denoiser agrees', () => {
 test('the start is the Gaussian of the noisy data', () => {
   const { mean, covariance } = moments(Float64Array.from(truth.points), 2);
   close(startFrom(Float64Array.from(truth.start.z), mean, noisyFactor(covariance, 2, 10)), truth.start.x, 1e-12);
+});
+
+test('guided sampling starts where the guided flow is', () => {
+  for (const { means, covariances, scale, sigma, mean, covariance } of truth.guided_starts) {
+    const [target, base] = [0, 1].map((i) => ({
+      mean: Float64Array.from(means[i]),
+      covariance: Float64Array.from(covariances[i]),
+    }));
+    const found = guidedMoments(target, base, scale, sigma);
+    close(found.mean, mean, 2e-7);
+    close(found.covariance, covariance, 2e-7);
+  }
+});
+
+test('the start of a walk is that of its class and strength', () => {
+  // classes of standard deviation 1 in each column, around (0, 0) and (3, 0): at strength w the mean is w times 3
+  const corners = [1, 1, 1, -1, -1, 1, -1, -1].map((v) => v * Math.sqrt(3 / 4));
+  const shifted = corners.map((v, i) => v + (i % 2 ? 0 : 3));
+  const walk: Walk = {
+    dims: 2,
+    data: Float64Array.from([...corners, ...shifted]),
+    labels: Int32Array.of(0, 0, 0, 0, 1, 1, 1, 1),
+    denoiser: 'exact',
+    label: 1,
+    trainedLabel: 1,
+    guidance: 1,
+    solver: 'euler',
+    schedule: 'karras',
+    steps: 5,
+    sigmaMin: 0.01,
+    sigmaMax: 2,
+    rho: 7,
+    given: null,
+    count: 4000,
+    seed: 1,
+    covariance: null,
+    classMoments: null,
+  };
+  const all = moments(walk.data, 2);
+  const z = normals(1, 2, 8000);
+  const drawn = (change: Partial<Walk>) => startOf({ ...walk, ...change });
+  const from = (mean: ArrayLike<number>, covariance: ArrayLike<number>) =>
+    startFrom(z, Float64Array.from(mean), noisyFactor(Float64Array.from(covariance), 2, 2));
+  const own = moments(Float64Array.from(shifted), 2);
+  close(own.covariance, [1, 0, 0, 1], 1e-12);
+  close(drawn({}), from([3, 0], [1, 0, 0, 1]), 1e-12);
+  close(drawn({ guidance: 0 }), drawn({ label: -1 }), 0);
+  close(drawn({ label: -1, guidance: 3 }), from(all.mean, all.covariance), 0);
+  const guidedTo = guidedMoments(own, all, 3, 2);
+  close(drawn({ guidance: 3 }), startFrom(z, guidedTo.mean, noisyFactor(guidedTo.covariance, 2, 0)), 1e-12);
+  const classMoments = { mean: [1, 2], covariance: [0.5, 0.1, 0.1, 0.3] };
+  close(drawn({ denoiser: 'network', classMoments }), from([1, 2], [0.5, 0.1, 0.1, 0.3]), 1e-12);
+  close(drawn({ denoiser: 'network' }), from(all.mean, all.covariance), 0);
 });
 
 test('guidance is one formula', () => {

@@ -220,9 +220,15 @@ def _about_model(model: DiffusionModel, precision: str) -> dict[str, Any]:
         found = {"spec": specification, "dtype": precision, "weights": packed}
         if model.denoiser.bases:
             found["bases"] = [base_of(base) for base in model.denoiser.bases]
-    classes = [] if model.conditions is None else [str(value) for value in model.conditions.classes]
+    known, n_dims = model.conditions, model.n_dims
+    classes = [] if known is None else [str(value) for value in known.classes]
+    moments = [
+        {"mean": mean[:n_dims].tolist(), "covariance": covariance[:n_dims, :n_dims].flatten().tolist()}
+        for mean, covariance in (zip(known.means[1:], known.covariances[1:], strict=True) if known is not None else ())
+    ]
     return {
-        "network": found, "classes": classes, "columns": list(model.columns), "sigma_data": model.denoiser.sigma_data,
+        "network": found, "classes": classes, "class_moments": moments, "columns": list(model.columns),
+        "sigma_data": model.denoiser.sigma_data,
         "covariance": model.covariance.double().flatten().tolist(), "sigma_min": model.inference.sigma_min,
     }  # fmt: skip
 

@@ -16,7 +16,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pointdiffusion.auto import plan
 from pointdiffusion.config import unknown_name
 from pointdiffusion.denoisers import DenoiserFunction
 from pointdiffusion.guidance import Bound, Guided
@@ -42,7 +41,8 @@ class WalkRequest:
             with.
         x: Points at the first noise level, in standard units, shape `(B, D)`.
         solver: A name of `SOLVERS`, or "auto".
-        sigmas: Decreasing noise levels, the last may be 0; of "auto" their number and the first of them alone count.
+        sigmas: Decreasing noise levels, the last may be 0; of "auto" their number and the first of them alone count:
+            solver and levels are then those of `DiffusionModel.plan` for as many steps.
         label: Place of a class; -1 for none.
         guidance: Strength of guidance towards it.
         seed: Seed of the noise of stochastic solvers, the page's own.
@@ -109,16 +109,17 @@ def walk(
         raise ValueError(f"the model has {model.n_dims} columns, and the points have {request.x.shape[1]}")
     sigmas = torch.from_numpy(request.sigmas)
     solver: Any = request.solver
+    denoiser = _denoiser(model, request)
     if request.solver == "auto":
-        solver, sigmas = plan(
-            len(sigmas) - 1, float(sigmas[0]), model.denoiser.sigma_data, model.inference.sigma_min
-        )  # fmt: skip
+        guided = isinstance(denoiser, Guided)
+        chosen = model.plan((len(sigmas) - 1) * (2 if guided else 1), sigma_max=float(sigmas[0]), guided=guided)
+        solver, sigmas = chosen.solver, chosen.sigmas
     shape = request.x.shape
     levels: list[float] = []
     points: list[bytes] = []
     nfe = 0
     for step in trajectory(
-        wrap(_denoiser(model, request)), torch.from_numpy(request.x), sigmas, solver=solver,
+        wrap(denoiser), torch.from_numpy(request.x), sigmas, solver=solver,
         noise=lambda k, draws: page_normals(request.seed, 1000 + k, draws * request.x.size).reshape(draws, *shape),
     ):  # fmt: skip
         levels.append(step.sigma)
@@ -130,7 +131,7 @@ def walk(
 
 def _denoiser(model: DiffusionModel, request: WalkRequest) -> DenoiserFunction:
     classes = 0 if model.conditions is None else len(model.conditions.classes)
-    if not 0 <= request.label < classes:
+    if not 0 <= request.label < classes or request.guidance == 0:
         return model.denoiser
     own = Bound(model.denoiser, labels=request.label)
     return own if request.guidance == 1 else Guided(own, model.denoiser, request.guidance)

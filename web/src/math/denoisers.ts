@@ -97,9 +97,10 @@ export class ExactDenoiser implements Denoiser {
   }
 }
 
-/** Guidance: base + scale (target - base); 1 is the target alone. */
+/** Guidance: base + scale (target - base); 1 is the target alone, 0 the base. */
 export function guided(target: Denoiser, base: Denoiser, scale: number): Denoiser {
   if (scale === 1) return target;
+  if (scale === 0) return base;
   return {
     dims: target.dims,
     cost: target.cost + base.cost,
@@ -113,7 +114,13 @@ export function guided(target: Denoiser, base: Denoiser, scale: number): Denoise
 }
 
 /** Mean and covariance (row-major) of points. */
-export function moments(points: Float64Array, dims: number): { mean: Float64Array; covariance: Float64Array } {
+export interface Moments {
+  mean: Float64Array;
+  covariance: Float64Array;
+}
+
+/** Return mean and covariance of points. */
+export function moments(points: Float64Array, dims: number): Moments {
   const count = points.length / dims;
   const mean = new Float64Array(dims);
   const covariance = new Float64Array(dims * dims);
@@ -136,6 +143,98 @@ export function noisyFactor(covariance: Float64Array, dims: number, sigma: numbe
       factor[i * dims + j] = i === j ? Math.sqrt(Math.max(sum, 1e-300)) : sum / factor[j * dims + j];
     }
   return factor;
+}
+
+const GUIDED_STEPS = 64;
+
+/**
+ * Mean and covariance of noisy points under the guided flow of two Gaussians, `guided_gaussian` of the library: where
+ * guided sampling starts. In y = x / sigma and s = 1 / sigma the flow is smooth and affine from s = 0, where y is
+ * standard normal; the matrices N and K of its map are followed up to s = 1 in units of sigma.
+ */
+export function guidedMoments(target: Moments, base: Moments, scale: number, sigma: number): Moments {
+  const dims = target.mean.length;
+  const shares = [scale, 1 - scale];
+  const spreads = [target, base].map(({ covariance }) => covariance.map((value) => value / sigma ** 2));
+  // At s: the sum of w_i C_i (I + s^2 C_i)^-1, and w_1 (I + s^2 C_1)^-1.
+  const at = (s: number): [Float64Array, Float64Array] => {
+    const pull = new Float64Array(dims * dims);
+    let push = pull;
+    spreads.forEach((c, i) => {
+      const inverse = inverted(
+        c.map((value, k) => s * s * value + (k % (dims + 1) ? 0 : 1)),
+        dims,
+      );
+      const product = times(c, inverse, dims);
+      for (let k = 0; k < pull.length; k++) pull[k] += shares[i] * product[k];
+      if (i === 0) push = inverse.map((value) => scale * value);
+    });
+    return [pull, push];
+  };
+  const slope = (s: number, [pull, push]: [Float64Array, Float64Array], [n, k]: Float64Array[]): Float64Array[] => [
+    times(pull, n, dims).map((value) => s * value),
+    times(pull, k, dims).map((value, i) => s * value + push[i]),
+  ];
+  const moved = (from: Float64Array[], change: Float64Array[], h: number) =>
+    from.map((part, i) => part.map((value, j) => value + h * change[i][j]));
+  const eye = Float64Array.from({ length: dims * dims }, (_, k) => (k % (dims + 1) ? 0 : 1));
+  let state = [eye, new Float64Array(dims * dims)];
+  const h = 1 / GUIDED_STEPS;
+  let parts = at(0);
+  for (let step = 0; step < GUIDED_STEPS; step++) {
+    const s = step * h;
+    const [middle, end] = [at(s + h / 2), at(s + h)];
+    const a = slope(s, parts, state);
+    const b = slope(s + h / 2, middle, moved(state, a, h / 2));
+    const c = slope(s + h / 2, middle, moved(state, b, h / 2));
+    const d = slope(s + h, end, moved(state, c, h));
+    const all = a.map((part, i) => part.map((value, j) => value + 2 * b[i][j] + 2 * c[i][j] + d[i][j]));
+    state = moved(state, all, h / 6);
+    parts = end;
+  }
+  const [n, k] = state;
+  const mean = base.mean.map((value, i) => {
+    let sum = value;
+    for (let j = 0; j < dims; j++) sum += k[i * dims + j] * (target.mean[j] - base.mean[j]);
+    return sum;
+  });
+  const covariance = new Float64Array(dims * dims);
+  for (let i = 0; i < dims; i++)
+    for (let j = 0; j < dims; j++)
+      for (let l = 0; l < dims; l++) covariance[i * dims + j] += sigma ** 2 * n[i * dims + l] * n[j * dims + l];
+  return { mean, covariance };
+}
+
+/** The product of two square matrices. */
+function times(a: Float64Array, b: Float64Array, dims: number): Float64Array {
+  const out = new Float64Array(dims * dims);
+  for (let i = 0; i < dims; i++)
+    for (let k = 0; k < dims; k++) {
+      const factor = a[i * dims + k];
+      for (let j = 0; j < dims; j++) out[i * dims + j] += factor * b[k * dims + j];
+    }
+  return out;
+}
+
+/** The inverse of a symmetric positive definite matrix, by its Cholesky factor. */
+function inverted(matrix: Float64Array, dims: number): Float64Array {
+  const factor = noisyFactor(matrix, dims, 0);
+  const out = new Float64Array(dims * dims);
+  const column = new Float64Array(dims);
+  for (let c = 0; c < dims; c++) {
+    for (let i = 0; i < dims; i++) {
+      let sum = i === c ? 1 : 0;
+      for (let k = 0; k < i; k++) sum -= factor[i * dims + k] * column[k];
+      column[i] = sum / factor[i * dims + i];
+    }
+    for (let i = dims - 1; i >= 0; i--) {
+      let sum = column[i];
+      for (let k = i + 1; k < dims; k++) sum -= factor[k * dims + i] * column[k];
+      column[i] = sum / factor[i * dims + i];
+      out[i * dims + c] = column[i];
+    }
+  }
+  return out;
 }
 
 /** Where the data are lost in noise: the Gaussian with mean and covariance of the noisy data, from normal numbers. */
