@@ -40,7 +40,7 @@ from pointdiffusion.distributions import GaussianMixture
 from pointdiffusion.evaluation.distances import sliced_wasserstein2
 from pointdiffusion.noise import KarrasSchedule, sigma_rows
 from pointdiffusion.observation import Observed
-from pointdiffusion.randomness import generator_for
+from pointdiffusion.runtime.randomness import generator_for
 from pointdiffusion.sampling import sample
 from pointdiffusion.solvers import DDIM, HeunODE, Solver
 from pointdiffusion.twisted import twisted_diffusion

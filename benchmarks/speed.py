@@ -31,7 +31,7 @@ from torch.optim.swa_utils import AveragedModel
 import pointdiffusion as ptd
 from pointdiffusion.losses import denoising_loss
 from pointdiffusion.networks import default_network
-from pointdiffusion.randomness import CHUNK, TRAINING, generator_for
+from pointdiffusion.runtime.randomness import CHUNK, TRAINING, generator_for
 
 EXAMPLE = Path(__file__).parent.parent / "playground" / "points_2d" / "run_swiss_roll_example.py"
 

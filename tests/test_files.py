@@ -22,7 +22,7 @@ from typing import Any
 
 import pytest
 
-from pointdiffusion.files import read_sealed, remove_leftovers, seal, unseal, write_atomic
+from pointdiffusion.runtime.files import read_sealed, remove_leftovers, seal, unseal, write_atomic
 
 SEALED_TAIL = len(b"pointdiffusion-sha256:") + 64
 

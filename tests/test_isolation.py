@@ -21,8 +21,8 @@ from lightning.pytorch import Callback
 
 import pointdiffusion as ptd
 from pointdiffusion.closed_forms import fit_mixture
-from pointdiffusion.isolation import TURN
 from pointdiffusion.networks import default_network
+from pointdiffusion.runtime.isolation import TURN
 
 POINTS = np.random.default_rng(0).normal(size=(60, 2))
 TRAINING = ptd.TrainingConfig(epochs=2, batch_size=32)

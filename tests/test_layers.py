@@ -18,11 +18,11 @@ import pointdiffusion
 # Bottom to top; a package stands for its __init__.
 ORDER = [
     "version",
-    "files",
+    "runtime.files",
     "config",
-    "randomness",
-    "isolation",
-    "progress",
+    "runtime.randomness",
+    "runtime.isolation",
+    "runtime.progress",
     "noise",
     "distributions",
     "closed_forms",
@@ -132,7 +132,14 @@ ORDER = [
     "cli.app",
     "__main__",
 ]
-EMPTY_PACKAGES = {"cli", "data", "evaluation", "visuals", "web"}  # their __init__ holds a docstring and nothing else
+EMPTY_PACKAGES = {
+    "runtime",
+    "cli",
+    "data",
+    "evaluation",
+    "visuals",
+    "web",
+}  # their __init__ holds a docstring and nothing else
 
 ROOT = Path(pointdiffusion.__file__).parent
 FILES = {
@@ -218,7 +225,8 @@ def test_the_reader_of_imports_sees_what_it_must() -> None:
     """The test of the tests: plain, dotted, relative, aliased and function-level imports are all found."""
     source = """
 import pointdiffusion.noise as n
-from pointdiffusion import progress, sample
+from pointdiffusion.runtime import progress
+from pointdiffusion import sample
 from .base import Solver
 from ..model import load
 def f():

@@ -23,10 +23,10 @@ from sklearn.mixture import GaussianMixture as SklearnMixture
 from torch import Tensor, nn
 
 import pointdiffusion as ptd
-from pointdiffusion import files
 from pointdiffusion.cli.settings import RunSettings
-from pointdiffusion.files import seal
 from pointdiffusion.model_file import FORMAT
+from pointdiffusion.runtime import files
+from pointdiffusion.runtime.files import seal
 from pointdiffusion.version import is_newer
 
 LATER = ["grids", "grid_solvers", "conditions", "bases", "companion", "companion_share"]

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 import pointdiffusion as ptd
-from pointdiffusion.files import seal
+from pointdiffusion.runtime.files import seal
 
 
 def model(**changes: Any) -> ptd.DiffusionModel:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from pointdiffusion import progress, show_progress
+from pointdiffusion import show_progress
+from pointdiffusion.runtime import progress
 
 
 @pytest.fixture

@@ -11,7 +11,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pointdiffusion.randomness import CHUNK, INITIALISATION, SAMPLING, TRAINING, VALIDATION, chunks, generator_for
+from pointdiffusion.runtime.randomness import (
+    CHUNK,
+    INITIALISATION,
+    SAMPLING,
+    TRAINING,
+    VALIDATION,
+    chunks,
+    generator_for,
+)
 
 STREAMS = [(0,), (1,), (0, 0), (0, 1), (1, 0), (0, 0, 0), (0, 0, 1), (0, 1, 0), (1, 2, 3), (12, 3), (1, 23), (123,)]
 

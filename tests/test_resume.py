@@ -23,7 +23,7 @@ from lightning.pytorch import Callback, Trainer
 import pointdiffusion as ptd
 from pointdiffusion import fitting, training
 from pointdiffusion.checkpoints import check_state
-from pointdiffusion.files import seal
+from pointdiffusion.runtime.files import seal
 from pointdiffusion.training import LightningDiffusion
 
 RESULTS = ["model.pt", "samples.csv", "results_comparison.png", "inference.gif"]

@@ -144,7 +144,7 @@ def test_the_units_of_the_data_do_not_matter() -> None:
 def test_fit_is_nothing_but_a_trainer_and_the_module() -> None:
     """What fit does, a user's own Trainer does: the same loader, the same draws, the same weights."""
     with torch.random.fork_rng(devices=[]):
-        from pointdiffusion.randomness import INITIALISATION, generator_for
+        from pointdiffusion.runtime.randomness import INITIALISATION, generator_for
 
         torch.manual_seed(generator_for(5, INITIALISATION).initial_seed())
         denoiser = ptd.KarrasDenoiser(network())

@@ -18,7 +18,7 @@ from pointdiffusion.distributions import GaussianMixture
 from pointdiffusion.guidance import autoguidance, bind, classifier_free
 from pointdiffusion.noise import KarrasSchedule
 from pointdiffusion.particles import feynman_kac, tilted_gaussian
-from pointdiffusion.randomness import generator_for
+from pointdiffusion.runtime.randomness import generator_for
 from pointdiffusion.sampling import sample
 
 LONG = [[[0.5, 0.2], [0.2, 0.15]], [[0.15, -0.1], [-0.1, 0.4]]]

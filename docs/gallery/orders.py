@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 import pointdiffusion as ptd
 from pointdiffusion.evaluation.certify import HIGH, LOW, MIXTURE
-from pointdiffusion.randomness import generator_for
+from pointdiffusion.runtime.randomness import generator_for
 
 SOLVERS = ["euler", "heun", "dpmpp-2m", "dpmpp-3m-stock", "dpmpp-3m", "unipc-3", "rk4", "angular-4"]
 

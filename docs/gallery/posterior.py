@@ -18,7 +18,7 @@ from torch import Tensor
 from pointdiffusion.distributions import GaussianMixture
 from pointdiffusion.noise import KarrasSchedule
 from pointdiffusion.observation import Observed
-from pointdiffusion.randomness import generator_for
+from pointdiffusion.runtime.randomness import generator_for
 from pointdiffusion.sampling import sample
 from pointdiffusion.solvers import DDIM
 from pointdiffusion.twisted import twisted_diffusion

@@ -51,7 +51,7 @@ _HOMES = {
     "evaluation.optima": ["OptimumProbe", "known_optimum", "sampled_optimum"],
     "evaluation.report": ["report"],
     "evaluation.two_sample": ["ClassifierTest", "classifier_test", "energy_test", "holm", "mmd_test"],
-    "files": ["write_atomic"],
+    "runtime.files": ["write_atomic"],
     "fitting": ["fit"],
     "flow": ["Companion"],
     "grids": ["Plan", "optimise_plan", "optimise_sigmas"],
@@ -70,7 +70,7 @@ _HOMES = {
     ],
     "observation": ["OBSERVATIONS", "Observed"],
     "particles": ["Particles", "effective_sample_size", "feynman_kac", "systematic_resample", "tilted_gaussian"],
-    "progress": ["show_progress"],
+    "runtime.progress": ["show_progress"],
     "sampling": ["FlowSolution", "exact_flow", "make_solver", "sample", "trajectory"],
     "selection": ["Selection", "fit_table"],
     "solvers": [

@@ -83,7 +83,6 @@ from pointdiffusion.evaluation.two_sample import holm as holm
 from pointdiffusion.evaluation.two_sample import mmd_test as mmd_test
 from pointdiffusion.evaluation.unusual import Surprise as Surprise
 from pointdiffusion.evaluation.unusual import unusual as unusual
-from pointdiffusion.files import write_atomic as write_atomic
 from pointdiffusion.fitting import fit as fit
 from pointdiffusion.flow import Companion as Companion
 from pointdiffusion.grids import Plan as Plan
@@ -137,7 +136,8 @@ from pointdiffusion.particles import effective_sample_size as effective_sample_s
 from pointdiffusion.particles import feynman_kac as feynman_kac
 from pointdiffusion.particles import systematic_resample as systematic_resample
 from pointdiffusion.particles import tilted_gaussian as tilted_gaussian
-from pointdiffusion.progress import show_progress as show_progress
+from pointdiffusion.runtime.files import write_atomic as write_atomic
+from pointdiffusion.runtime.progress import show_progress as show_progress
 from pointdiffusion.sampling import FlowSolution as FlowSolution
 from pointdiffusion.sampling import exact_flow as exact_flow
 from pointdiffusion.sampling import make_solver as make_solver

@@ -19,8 +19,8 @@ from lightning.fabric.plugins.io.checkpoint_io import CheckpointIO
 from torch import Tensor
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
-from pointdiffusion.files import read_sealed, seal, write_atomic
 from pointdiffusion.model_file import check_pickle
+from pointdiffusion.runtime.files import read_sealed, seal, write_atomic
 
 _CALLS = (
     "torch Size", "torch device", "__builtin__ set", "__builtin__ complex", "collections Counter", "_codecs encode",

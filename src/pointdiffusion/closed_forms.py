@@ -20,7 +20,7 @@ import torch
 from numpy.typing import NDArray
 
 from pointdiffusion.distributions import GaussianMixture
-from pointdiffusion.isolation import ignored_warnings
+from pointdiffusion.runtime.isolation import ignored_warnings
 
 Points = NDArray[np.float64]
 

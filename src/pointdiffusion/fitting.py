@@ -16,18 +16,18 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
-from pointdiffusion import progress
 from pointdiffusion.checkpoints import AtomicCheckpointIO
 from pointdiffusion.conditions import Conditions
 from pointdiffusion.config import InferenceConfig, TrainingConfig
 from pointdiffusion.data.tables import Standardiser, column_names
 from pointdiffusion.denoisers import KarrasDenoiser
 from pointdiffusion.distributions import GaussianMixture
-from pointdiffusion.isolation import TURN, kept_generators, one_at_a_time, seed_global
 from pointdiffusion.model import DiffusionModel, make_schedule, pick_device
 from pointdiffusion.model_file import Backbone, make_backbone
 from pointdiffusion.networks import check_forward, default_network
-from pointdiffusion.randomness import INITIALISATION, LAYERS, generator_for
+from pointdiffusion.runtime import progress
+from pointdiffusion.runtime.isolation import TURN, kept_generators, one_at_a_time, seed_global
+from pointdiffusion.runtime.randomness import INITIALISATION, LAYERS, generator_for
 from pointdiffusion.sampling import make_solver
 from pointdiffusion.training import LightningDiffusion
 

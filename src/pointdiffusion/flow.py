@@ -21,7 +21,7 @@ from pointdiffusion.conditions import Conditions, Known, rows_of
 from pointdiffusion.denoisers import Denoiser, DenoiserFunction
 from pointdiffusion.distributions import GaussianMixture
 from pointdiffusion.guidance import EVERYWHERE, Guided, bind, guided_gaussian
-from pointdiffusion.randomness import LIKELIHOOD, generator_for
+from pointdiffusion.runtime.randomness import LIKELIHOOD, generator_for
 
 ROWS = 2048
 """Rows whose likelihood is taken at once."""

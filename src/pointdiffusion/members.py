@@ -34,12 +34,12 @@ from pointdiffusion.conditions import in_order
 from pointdiffusion.config import InferenceConfig, TableConfig, TrainingConfig, epochs_of
 from pointdiffusion.data.tables import Standardiser
 from pointdiffusion.distributions import GaussianMixture
-from pointdiffusion.files import write_atomic
 from pointdiffusion.fitting import CHECKPOINT, fit
-from pointdiffusion.isolation import ignored_warnings, one_at_a_time
 from pointdiffusion.model import DiffusionModel, load, pick_device
 from pointdiffusion.networks import FourierFeatures, ResidualMLP, default_network
-from pointdiffusion.randomness import SELECTION, generator_for
+from pointdiffusion.runtime.files import write_atomic
+from pointdiffusion.runtime.isolation import ignored_warnings, one_at_a_time
+from pointdiffusion.runtime.randomness import SELECTION, generator_for
 from pointdiffusion.version import __version__
 
 Points = NDArray[np.float64]

@@ -29,7 +29,7 @@ from pointdiffusion.likelihood import Bandwidth
 from pointdiffusion.model_file import Backbone, about, class_name, network_of, read_payload, write_payload
 from pointdiffusion.networks import specification_of
 from pointdiffusion.noise import SCHEDULES, KarrasSchedule, LogLinearSchedule, NoiseSchedule
-from pointdiffusion.randomness import BOUND, CHUNK, GRIDS, IMPUTATION, SAMPLING, chunks, generator_for
+from pointdiffusion.runtime.randomness import BOUND, CHUNK, GRIDS, IMPUTATION, SAMPLING, chunks, generator_for
 from pointdiffusion.version import __version__
 
 Points = NDArray[np.float64]

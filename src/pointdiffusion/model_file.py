@@ -28,8 +28,8 @@ from torch import Tensor, nn
 
 from pointdiffusion.auto import CANDIDATES
 from pointdiffusion.config import unknown_name
-from pointdiffusion.files import read_sealed, seal, write_atomic
 from pointdiffusion.networks import build, has_own_parts_only, unregistered_parts
+from pointdiffusion.runtime.files import read_sealed, seal, write_atomic
 from pointdiffusion.version import __version__, is_newer
 
 Backbone = nn.Module | Callable[[Mapping[str, Any]], nn.Module]

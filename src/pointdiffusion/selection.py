@@ -24,7 +24,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from pointdiffusion import progress
 from pointdiffusion.closed_forms import joined, stacking_weights
 from pointdiffusion.conditions import as_labels
 from pointdiffusion.config import TableConfig
@@ -35,6 +34,7 @@ from pointdiffusion.evaluation.noise_range import choose_noise_range
 from pointdiffusion.flow import Companion
 from pointdiffusion.members import PILOT, SMALL, Fold, Job, Members, Points, Trained, workers
 from pointdiffusion.model import DiffusionModel
+from pointdiffusion.runtime import progress
 
 FEWEST = 30
 """Rows below which nothing can be chosen on rows left out."""

@@ -33,7 +33,7 @@ from pointdiffusion.model import DiffusionModel
 from pointdiffusion.model_file import class_name
 from pointdiffusion.networks import specification_of
 from pointdiffusion.noise import NOISE_SAMPLERS
-from pointdiffusion.randomness import TRAINING, VALIDATION, generator_for
+from pointdiffusion.runtime.randomness import TRAINING, VALIDATION, generator_for
 
 FIXED_DRAWS = 1024
 """Rows, noise levels and noises on which the logged losses are taken, the same at every epoch."""

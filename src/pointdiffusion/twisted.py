@@ -37,7 +37,7 @@ from pointdiffusion.denoisers import DenoiserFunction
 from pointdiffusion.distributions import check_observation
 from pointdiffusion.observation import Observed, Twist, traced
 from pointdiffusion.particles import effective_sample_sizes, systematic_resample
-from pointdiffusion.randomness import generator_for
+from pointdiffusion.runtime.randomness import generator_for
 
 TWISTS = ("mmps", "pigdm")
 """Guesses at the likelihood that have a normalised density."""

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import typer
 
-from pointdiffusion.files import regular_target, write_atomic
+from pointdiffusion.runtime.files import regular_target, write_atomic
 
 STREAM = "-"
 """Stands for standard input where a table is read, and for standard output where one is written."""

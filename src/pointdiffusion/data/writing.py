@@ -16,7 +16,7 @@ from pointdiffusion.data.cells import guard_formula
 from pointdiffusion.data.memory import is_arrow
 from pointdiffusion.data.schema import FLOATS, INTEGERS
 from pointdiffusion.data.sources import no_pyarrow
-from pointdiffusion.files import regular_target, write_atomic
+from pointdiffusion.runtime.files import regular_target, write_atomic
 
 if TYPE_CHECKING:
     import pandas as pd

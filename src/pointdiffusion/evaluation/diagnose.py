@@ -41,7 +41,7 @@ from pointdiffusion.evaluation.optima import Estimate, OptimumProbe, Profile
 from pointdiffusion.evaluation.truth import FEWEST_ROWS, held_out_rows, known_rows
 from pointdiffusion.evaluation.two_sample import energy_test
 from pointdiffusion.model import DiffusionModel
-from pointdiffusion.randomness import CHUNK, DIAGNOSIS, SAMPLING, chunks, generator_for
+from pointdiffusion.runtime.randomness import CHUNK, DIAGNOSIS, SAMPLING, chunks, generator_for
 from pointdiffusion.solvers import AdaptiveRungeKutta
 
 if TYPE_CHECKING:

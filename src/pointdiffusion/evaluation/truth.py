@@ -10,7 +10,7 @@ from torch import Tensor
 from pointdiffusion.data.tables import Standardiser
 from pointdiffusion.distributions import GaussianMixture
 from pointdiffusion.evaluation.optima import Reference, kernel_optimum, known_optimum, sampled_optimum
-from pointdiffusion.randomness import DIAGNOSIS, generator_for
+from pointdiffusion.runtime.randomness import DIAGNOSIS, generator_for
 
 FEWEST_ROWS = 48
 REFERENCE_ROWS, TEST_ROWS, KERNEL_ROWS = 60_000, 1024, 2048

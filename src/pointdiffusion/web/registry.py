@@ -20,7 +20,6 @@ from pointdiffusion.config import InferenceConfig
 from pointdiffusion.data.base import Dataset
 from pointdiffusion.data.curves import Circles, SCurve, SwissRoll
 from pointdiffusion.data.datasets import DATASETS, Dots, RandomMixture
-from pointdiffusion.files import write_atomic
 from pointdiffusion.noise import (
     SCHEDULES,
     CosineSchedule,
@@ -29,6 +28,7 @@ from pointdiffusion.noise import (
     LogLinearSchedule,
     RectifiedFlowSchedule,
 )
+from pointdiffusion.runtime.files import write_atomic
 from pointdiffusion.solvers import (
     DDIM,
     SOLVERS,

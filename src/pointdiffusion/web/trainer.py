@@ -29,7 +29,7 @@ from pointdiffusion.denoisers import Denoiser
 from pointdiffusion.fitting import fit
 from pointdiffusion.model import DiffusionModel
 from pointdiffusion.networks import default_network
-from pointdiffusion.randomness import generator_for
+from pointdiffusion.runtime.randomness import generator_for
 from pointdiffusion.training import LightningDiffusion
 from pointdiffusion.web.export import network_run
 from pointdiffusion.web.protocol import (
