@@ -37,8 +37,8 @@ import torch
 from problems import random
 from torch import Tensor
 
-from pointdiffusion.distributions import GaussianMixture
 from pointdiffusion.evaluation.distances import sliced_wasserstein2, wasserstein2
+from pointdiffusion.exact.mixtures import GaussianMixture
 from pointdiffusion.guidance import autoguidance, bind, classifier_free, classifier_guidance
 from pointdiffusion.noise import KarrasSchedule
 from pointdiffusion.particles import Particles, feynman_kac, tilted_gaussian

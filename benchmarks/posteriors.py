@@ -36,8 +36,8 @@ from numpy.typing import NDArray
 from scipy.stats import chisquare
 from torch import Tensor
 
-from pointdiffusion.distributions import GaussianMixture
 from pointdiffusion.evaluation.distances import sliced_wasserstein2
+from pointdiffusion.exact.mixtures import GaussianMixture
 from pointdiffusion.noise import KarrasSchedule, sigma_rows
 from pointdiffusion.observation import Observed
 from pointdiffusion.runtime.randomness import generator_for

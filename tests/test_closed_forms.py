@@ -12,7 +12,7 @@ from sklearn.covariance import LedoitWolf
 from sklearn.mixture import GaussianMixture as Fitted
 
 import pointdiffusion as ptd
-from pointdiffusion.closed_forms import joined
+from pointdiffusion.exact.fits import joined
 
 RNG = np.random.default_rng(5)
 ROWS = RNG.normal(size=(60, 3)) @ np.array([[1.0, 0.8, 0.0], [0.0, 0.6, 0.0], [0.0, 0.0, 1.0]])

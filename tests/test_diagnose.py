@@ -16,7 +16,7 @@ import pointdiffusion as ptd
 from pointdiffusion.evaluation.diagnose import ADVICE, BLOCKS, MEANINGS, Diagnosis, _energies, _from, diagnose
 from pointdiffusion.evaluation.distances import energy_distance
 from pointdiffusion.evaluation.noise_range import choose_noise_range, start_divergence
-from pointdiffusion.evaluation.optima import (
+from pointdiffusion.exact.optimal import (
     Estimate,
     OptimumProbe,
     kernel_bandwidth,

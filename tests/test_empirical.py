@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 import pointdiffusion as ptd
-from pointdiffusion import empirical
+from pointdiffusion.exact import empirical
 
 
 def _draws(*shapes: tuple[int, ...], seed: int = 0) -> list[Tensor]:

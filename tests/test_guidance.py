@@ -12,7 +12,7 @@ import torch
 from scipy.integrate import quad, solve_ivp
 from torch import Tensor
 
-from pointdiffusion.distributions import GaussianMixture
+from pointdiffusion.exact.mixtures import GaussianMixture
 from pointdiffusion.guidance import (
     Bound,
     ClassifierGuided,

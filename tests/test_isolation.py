@@ -20,7 +20,7 @@ import torch
 from lightning.pytorch import Callback
 
 import pointdiffusion as ptd
-from pointdiffusion.closed_forms import fit_mixture
+from pointdiffusion.exact.fits import fit_mixture
 from pointdiffusion.networks import default_network
 from pointdiffusion.runtime.isolation import TURN
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.distributions import MultivariateNormal
 
-from pointdiffusion.distributions import GaussianMixture
+from pointdiffusion.exact.mixtures import GaussianMixture
 from pointdiffusion.noise import KarrasSchedule
 from pointdiffusion.observation import OBSERVATIONS, Observed, ddpm_variance
 from pointdiffusion.sampling import sample

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from pointdiffusion.distributions import GaussianMixture
+from pointdiffusion.exact.mixtures import GaussianMixture
 from pointdiffusion.guidance import Guided, bind
 from pointdiffusion.noise import KarrasSchedule
 from pointdiffusion.particles import (

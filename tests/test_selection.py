@@ -18,7 +18,7 @@ from sklearn.datasets import load_iris
 
 import pointdiffusion as ptd
 from pointdiffusion import members, selection
-from pointdiffusion.closed_forms import fit_gaussian
+from pointdiffusion.exact.fits import fit_gaussian
 
 RNG = np.random.default_rng(2)
 CORRELATED = RNG.normal(size=(80, 4)) @ RNG.normal(size=(4, 4)) + [0, 10, -1000, 0]

@@ -14,7 +14,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from pointdiffusion.distributions import GaussianMixture
+from pointdiffusion.exact.mixtures import GaussianMixture
 from pointdiffusion.guidance import autoguidance, bind, classifier_free
 from pointdiffusion.noise import KarrasSchedule
 from pointdiffusion.particles import feynman_kac, tilted_gaussian

@@ -14,10 +14,6 @@ from pointdiffusion.adapters import to_x0 as to_x0
 from pointdiffusion.bound import Bound as Bound
 from pointdiffusion.bound import variational_bound as variational_bound
 from pointdiffusion.checkpoints import AtomicCheckpointIO as AtomicCheckpointIO
-from pointdiffusion.closed_forms import fit_gaussian as fit_gaussian
-from pointdiffusion.closed_forms import fit_mixture as fit_mixture
-from pointdiffusion.closed_forms import stacking_weights as stacking_weights
-from pointdiffusion.closed_forms import student_t as student_t
 from pointdiffusion.conditions import Conditions as Conditions
 from pointdiffusion.config import DivergedError as DivergedError
 from pointdiffusion.config import InferenceConfig as InferenceConfig
@@ -36,9 +32,6 @@ from pointdiffusion.data.writing import check_target as check_target
 from pointdiffusion.data.writing import write_table as write_table
 from pointdiffusion.denoisers import Denoiser as Denoiser
 from pointdiffusion.denoisers import KarrasDenoiser as KarrasDenoiser
-from pointdiffusion.distributions import GaussianMixture as GaussianMixture
-from pointdiffusion.empirical import EmpiricalDenoiser as EmpiricalDenoiser
-from pointdiffusion.empirical import posterior_mean as posterior_mean
 from pointdiffusion.ensembles import ensemble as ensemble
 from pointdiffusion.estimator import DiffusionEstimator as DiffusionEstimator
 from pointdiffusion.evaluation.certificate import Certificate as Certificate
@@ -72,9 +65,6 @@ from pointdiffusion.evaluation.neighbours import nearest_distances as nearest_di
 from pointdiffusion.evaluation.neighbours import precision_recall as precision_recall
 from pointdiffusion.evaluation.noise_range import NoiseRange as NoiseRange
 from pointdiffusion.evaluation.noise_range import choose_noise_range as choose_noise_range
-from pointdiffusion.evaluation.optima import OptimumProbe as OptimumProbe
-from pointdiffusion.evaluation.optima import known_optimum as known_optimum
-from pointdiffusion.evaluation.optima import sampled_optimum as sampled_optimum
 from pointdiffusion.evaluation.report import report as report
 from pointdiffusion.evaluation.two_sample import ClassifierTest as ClassifierTest
 from pointdiffusion.evaluation.two_sample import classifier_test as classifier_test
@@ -83,6 +73,16 @@ from pointdiffusion.evaluation.two_sample import holm as holm
 from pointdiffusion.evaluation.two_sample import mmd_test as mmd_test
 from pointdiffusion.evaluation.unusual import Surprise as Surprise
 from pointdiffusion.evaluation.unusual import unusual as unusual
+from pointdiffusion.exact.empirical import EmpiricalDenoiser as EmpiricalDenoiser
+from pointdiffusion.exact.empirical import posterior_mean as posterior_mean
+from pointdiffusion.exact.fits import fit_gaussian as fit_gaussian
+from pointdiffusion.exact.fits import fit_mixture as fit_mixture
+from pointdiffusion.exact.fits import stacking_weights as stacking_weights
+from pointdiffusion.exact.fits import student_t as student_t
+from pointdiffusion.exact.mixtures import GaussianMixture as GaussianMixture
+from pointdiffusion.exact.optimal import OptimumProbe as OptimumProbe
+from pointdiffusion.exact.optimal import known_optimum as known_optimum
+from pointdiffusion.exact.optimal import sampled_optimum as sampled_optimum
 from pointdiffusion.fitting import fit as fit
 from pointdiffusion.flow import Companion as Companion
 from pointdiffusion.grids import Plan as Plan

@@ -17,7 +17,7 @@ from typing import Any, Protocol, cast
 import torch
 from torch import Tensor, nn
 
-from pointdiffusion.distributions import GaussianMixture
+from pointdiffusion.exact.mixtures import GaussianMixture
 from pointdiffusion.networks import Average, check_forward
 from pointdiffusion.noise import sigma_rows
 

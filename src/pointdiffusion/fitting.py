@@ -21,7 +21,7 @@ from pointdiffusion.conditions import Conditions
 from pointdiffusion.config import InferenceConfig, TrainingConfig
 from pointdiffusion.data.tables import Standardiser, column_names
 from pointdiffusion.denoisers import KarrasDenoiser
-from pointdiffusion.distributions import GaussianMixture
+from pointdiffusion.exact.mixtures import GaussianMixture
 from pointdiffusion.model import DiffusionModel, make_schedule, pick_device
 from pointdiffusion.model_file import Backbone, make_backbone
 from pointdiffusion.networks import check_forward, default_network

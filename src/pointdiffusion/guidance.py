@@ -144,7 +144,7 @@ def classifier_free(
         ValueError: If there is no condition.
 
     Examples:
-        >>> from pointdiffusion.distributions import GaussianMixture
+        >>> from pointdiffusion.exact.mixtures import GaussianMixture
         >>> mixture = GaussianMixture([0.5, 0.5], [[-1.0], [1.0]], [[[0.0]], [[0.0]]])
         >>> guided = classifier_free(mixture.denoise, 2.0, labels=1)
         >>> guided(torch.tensor([[0.5]]), torch.tensor(1.0))  # 2 - tanh(0.5)

@@ -29,11 +29,11 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from numpy.typing import NDArray
 
 from pointdiffusion.checkpoints import check_settings
-from pointdiffusion.closed_forms import fit_gaussian, fit_mixture, joined, student_t
 from pointdiffusion.conditions import in_order
 from pointdiffusion.config import InferenceConfig, TableConfig, TrainingConfig, epochs_of
 from pointdiffusion.data.tables import Standardiser
-from pointdiffusion.distributions import GaussianMixture
+from pointdiffusion.exact.fits import fit_gaussian, fit_mixture, joined, student_t
+from pointdiffusion.exact.mixtures import GaussianMixture
 from pointdiffusion.fitting import CHECKPOINT, fit
 from pointdiffusion.model import DiffusionModel, load, pick_device
 from pointdiffusion.networks import FourierFeatures, ResidualMLP, default_network

@@ -21,7 +21,7 @@ from pointdiffusion.conditions import Conditions, Known, rows_of
 from pointdiffusion.config import InferenceConfig, TrainingConfig, unknown_name
 from pointdiffusion.data.tables import Standardiser, as_points
 from pointdiffusion.denoisers import KarrasDenoiser
-from pointdiffusion.distributions import GaussianMixture
+from pointdiffusion.exact.mixtures import GaussianMixture
 from pointdiffusion.flow import NO_GUIDANCE, Companion, Flow, Guidance
 from pointdiffusion.grids import Case, Plan, case_of, choose_plan, optimise_plan
 from pointdiffusion.guidance import EVERYWHERE

@@ -37,7 +37,7 @@ from torch import Tensor
 
 from pointdiffusion.config import unknown_name
 from pointdiffusion.denoisers import DenoiserFunction
-from pointdiffusion.distributions import check_observation
+from pointdiffusion.exact.mixtures import check_observation
 from pointdiffusion.noise import LinearBetaSchedule, sigma_rows
 
 OBSERVATIONS = ("dps", "pigdm", "mmps")

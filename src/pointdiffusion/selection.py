@@ -24,13 +24,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from pointdiffusion.closed_forms import joined, stacking_weights
 from pointdiffusion.conditions import as_labels
 from pointdiffusion.config import TableConfig
 from pointdiffusion.data.tables import as_points, column_names
-from pointdiffusion.distributions import GaussianMixture
 from pointdiffusion.ensembles import ensemble
 from pointdiffusion.evaluation.noise_range import choose_noise_range
+from pointdiffusion.exact.fits import joined, stacking_weights
+from pointdiffusion.exact.mixtures import GaussianMixture
 from pointdiffusion.flow import Companion
 from pointdiffusion.members import PILOT, SMALL, Fold, Job, Members, Points, Trained, workers
 from pointdiffusion.model import DiffusionModel

@@ -26,8 +26,8 @@ from pointdiffusion.config import DivergedError, InferenceConfig, TrainingConfig
 from pointdiffusion.data.tables import Standardiser, as_points, column_names
 from pointdiffusion.denoisers import Denoiser, DenoiserFunction, KarrasDenoiser
 from pointdiffusion.divergence import divergence, mean_denoiser
-from pointdiffusion.empirical import EmpiricalDenoiser, posterior_mean
 from pointdiffusion.evaluation.noise_range import complete_range
+from pointdiffusion.exact.empirical import EmpiricalDenoiser, posterior_mean
 from pointdiffusion.losses import denoising_loss, loss_weight
 from pointdiffusion.model import DiffusionModel
 from pointdiffusion.model_file import class_name

@@ -18,7 +18,7 @@ from pointdiffusion.data.curves import Circles, Moons, SCurve, Spirals, SwissRol
 from pointdiffusion.data.densities import TAIL, Points, by_rows, log_sum_exp, log_uniform
 
 if TYPE_CHECKING:
-    from pointdiffusion.distributions import GaussianMixture
+    from pointdiffusion.exact.mixtures import GaussianMixture
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,7 +102,7 @@ class _Gaussians(Dataset):
         """
         import torch
 
-        from pointdiffusion.distributions import GaussianMixture
+        from pointdiffusion.exact.mixtures import GaussianMixture
 
         chosen = self.with_settings(**settings)
         clean = chosen._clean()
@@ -132,7 +132,7 @@ class Dots(_Gaussians):
         return len(self.centres)
 
     def _clean(self) -> GaussianMixture:
-        from pointdiffusion.distributions import GaussianMixture
+        from pointdiffusion.exact.mixtures import GaussianMixture
 
         count = len(self.centres)
         return GaussianMixture(np.full(count, 1 / count), np.array(self.centres), np.zeros((count, 2, 2)))
@@ -181,7 +181,7 @@ class RandomMixture(_Gaussians):
         return self.n_components
 
     def _clean(self) -> GaussianMixture:
-        from pointdiffusion.distributions import GaussianMixture
+        from pointdiffusion.exact.mixtures import GaussianMixture
 
         rng = np.random.default_rng(self.mixture_seed)
         weights = rng.dirichlet(np.full(self.n_components, 5.0))

@@ -22,9 +22,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pointdiffusion.distributions import GaussianMixture
 from pointdiffusion.evaluation.certificate import HIGH, LOW, Certificate
 from pointdiffusion.evaluation.schedulers import SchedulerSampler
+from pointdiffusion.exact.mixtures import GaussianMixture
 from pointdiffusion.noise import KarrasSchedule
 from pointdiffusion.sampling import exact_flow, make_solver, sample
 from pointdiffusion.solvers import SOLVERS, Solver

@@ -35,7 +35,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pointdiffusion.data.tables import Standardiser, as_points
-from pointdiffusion.evaluation.optima import left_out_mean
+from pointdiffusion.exact.optimal import left_out_mean
 from pointdiffusion.losses import karras_loss
 from pointdiffusion.noise import LogNormalSampler, LogUniformSampler, NoiseSampler
 

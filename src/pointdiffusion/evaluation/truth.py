@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from pointdiffusion.data.tables import Standardiser
-from pointdiffusion.distributions import GaussianMixture
-from pointdiffusion.evaluation.optima import Reference, kernel_optimum, known_optimum, sampled_optimum
+from pointdiffusion.exact.mixtures import GaussianMixture
+from pointdiffusion.exact.optimal import Reference, kernel_optimum, known_optimum, sampled_optimum
 from pointdiffusion.runtime.randomness import DIAGNOSIS, generator_for
 
 FEWEST_ROWS = 48

@@ -21,7 +21,7 @@ from numpy.typing import ArrayLike, NDArray
 from pointdiffusion.conditions import as_labels
 from pointdiffusion.config import unknown_name
 from pointdiffusion.data.tables import Standardiser, as_points, column_names
-from pointdiffusion.distributions import GaussianMixture
+from pointdiffusion.exact.mixtures import GaussianMixture
 from pointdiffusion.model import DiffusionModel
 from pointdiffusion.networks import has_own_parts_only, specification_of
 from pointdiffusion.runtime.files import write_atomic

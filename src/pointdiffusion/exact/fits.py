@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pointdiffusion.distributions import GaussianMixture
+from pointdiffusion.exact.mixtures import GaussianMixture
 from pointdiffusion.runtime.isolation import ignored_warnings
 
 Points = NDArray[np.float64]

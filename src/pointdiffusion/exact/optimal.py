@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pointdiffusion.denoisers import DenoiserFunction
-from pointdiffusion.empirical import EmpiricalDenoiser
+from pointdiffusion.exact.empirical import EmpiricalDenoiser
 from pointdiffusion.noise import sigma_rows
 
 Reference = Callable[[Tensor, Tensor, Tensor | None], tuple[Tensor, Tensor]]
