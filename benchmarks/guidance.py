@@ -37,9 +37,9 @@ import torch
 from problems import random
 from torch import Tensor
 
+from pointdiffusion.denoisers.guidance import autoguidance, bind, classifier_free, classifier_guidance
 from pointdiffusion.evaluation.distances import sliced_wasserstein2, wasserstein2
 from pointdiffusion.exact.mixtures import GaussianMixture
-from pointdiffusion.guidance import autoguidance, bind, classifier_free, classifier_guidance
 from pointdiffusion.noise import KarrasSchedule
 from pointdiffusion.particles import Particles, feynman_kac, tilted_gaussian
 from pointdiffusion.sampling import sample

@@ -36,10 +36,10 @@ from numpy.typing import NDArray
 from scipy.stats import chisquare
 from torch import Tensor
 
+from pointdiffusion.denoisers.observation import Observed
 from pointdiffusion.evaluation.distances import sliced_wasserstein2
 from pointdiffusion.exact.mixtures import GaussianMixture
 from pointdiffusion.noise import KarrasSchedule, sigma_rows
-from pointdiffusion.observation import Observed
 from pointdiffusion.runtime.randomness import generator_for
 from pointdiffusion.sampling import sample
 from pointdiffusion.solvers import DDIM, HeunODE, Solver

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 import pointdiffusion as ptd
-from pointdiffusion import adapters
-from pointdiffusion.adapters import PREDICTIONS, AdaptedDenoiser, to_model
+from pointdiffusion.denoisers import adapters
+from pointdiffusion.denoisers.adapters import PREDICTIONS, AdaptedDenoiser, to_model
 from pointdiffusion.noise import SCHEDULES, CosineSchedule, LinearBetaSchedule, LogLinearSchedule, RectifiedFlowSchedule
 
 MIXTURE = ptd.GaussianMixture(

@@ -12,8 +12,7 @@ import torch
 from scipy.integrate import quad, solve_ivp
 from torch import Tensor
 
-from pointdiffusion.exact.mixtures import GaussianMixture
-from pointdiffusion.guidance import (
+from pointdiffusion.denoisers.guidance import (
     Bound,
     ClassifierGuided,
     Guided,
@@ -22,7 +21,8 @@ from pointdiffusion.guidance import (
     classifier_free,
     classifier_guidance,
     guided_gaussian,
-)  # fmt: skip
+)
+from pointdiffusion.exact.mixtures import GaussianMixture
 from pointdiffusion.noise import KarrasSchedule
 from pointdiffusion.sampling import exact_flow, sample, trajectory
 

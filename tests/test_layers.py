@@ -59,11 +59,11 @@ ORDER = [
     "evaluation.judging",
     "evaluation.comparing",
     "conditions",
-    "denoisers",
+    "denoisers.preconditioned",
     "exact.empirical",
-    "adapters",
-    "guidance",
-    "observation",
+    "denoisers.adapters",
+    "denoisers.guidance",
+    "denoisers.observation",
     "losses",
     "solvers.base",
     "solvers.runge_kutta",
@@ -133,6 +133,7 @@ ORDER = [
     "__main__",
 ]
 EMPTY_PACKAGES = {
+    "denoisers",
     "exact",
     "runtime",
     "cli",

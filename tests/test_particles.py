@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from pointdiffusion.denoisers.guidance import Guided, bind
 from pointdiffusion.exact.mixtures import GaussianMixture
-from pointdiffusion.guidance import Guided, bind
 from pointdiffusion.noise import KarrasSchedule
 from pointdiffusion.particles import (
     Particles,

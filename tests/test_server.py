@@ -34,7 +34,7 @@ from server_fixtures import (
 
 import pointdiffusion as ptd
 from pointdiffusion.cli.app import main
-from pointdiffusion.guidance import Bound
+from pointdiffusion.denoisers.guidance import Bound
 from pointdiffusion.web.guard import Guard, Served
 from pointdiffusion.web.limits import LIMITS, checked_training, training_settings
 from pointdiffusion.web.registry import registry

@@ -12,9 +12,9 @@ from torch import Tensor
 from torch.distributions import MultivariateNormal
 
 from pointdiffusion import twisted
+from pointdiffusion.denoisers.observation import Observed
 from pointdiffusion.exact.mixtures import GaussianMixture
 from pointdiffusion.noise import KarrasSchedule
-from pointdiffusion.observation import Observed
 from pointdiffusion.sampling import sample
 from pointdiffusion.solvers import DDIM
 from pointdiffusion.twisted import TWISTS, Imputation, Posterior, impute, twisted_diffusion

@@ -14,8 +14,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from pointdiffusion.denoisers.guidance import autoguidance, bind, classifier_free
 from pointdiffusion.exact.mixtures import GaussianMixture
-from pointdiffusion.guidance import autoguidance, bind, classifier_free
 from pointdiffusion.noise import KarrasSchedule
 from pointdiffusion.particles import feynman_kac, tilted_gaussian
 from pointdiffusion.runtime.randomness import generator_for

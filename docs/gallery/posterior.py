@@ -15,9 +15,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from pointdiffusion.denoisers.observation import Observed
 from pointdiffusion.exact.mixtures import GaussianMixture
 from pointdiffusion.noise import KarrasSchedule
-from pointdiffusion.observation import Observed
 from pointdiffusion.runtime.randomness import generator_for
 from pointdiffusion.sampling import sample
 from pointdiffusion.solvers import DDIM

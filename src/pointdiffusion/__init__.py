@@ -13,7 +13,7 @@ from pointdiffusion.version import __version__
 
 # Type checkers read the same names in __init__.pyi.
 _HOMES = {
-    "adapters": [
+    "denoisers.adapters": [
         "AdaptedDenoiser", "from_eps", "from_score", "from_v", "from_velocity", "from_x0", "to_eps", "to_model",
         "to_score", "to_v", "to_velocity", "to_x0",
     ],
@@ -29,7 +29,7 @@ _HOMES = {
     "data.schema": ["Column", "LabelColumn", "Schema"],
     "data.tables": ["Standardiser"],
     "data.writing": ["check_target", "write_table"],
-    "denoisers": ["Denoiser", "KarrasDenoiser"],
+    "denoisers.preconditioned": ["Denoiser", "KarrasDenoiser"],
     "exact.mixtures": ["GaussianMixture"],
     "exact.empirical": ["EmpiricalDenoiser", "posterior_mean"],
     "ensembles": ["ensemble"],
@@ -55,7 +55,7 @@ _HOMES = {
     "fitting": ["fit"],
     "flow": ["Companion"],
     "grids": ["Plan", "optimise_plan", "optimise_sigmas"],
-    "guidance": ["Guided", "autoguidance", "bind", "classifier_free", "classifier_guidance", "guided_gaussian"],
+    "denoisers.guidance": ["Guided", "autoguidance", "bind", "classifier_free", "classifier_guidance", "guided_gaussian"],
     "likelihood": ["Bandwidth", "LogProb", "choose_sigma_min", "log_prob", "log_prob_with_errors"],
     "losses": ["LOSSES", "WEIGHTINGS", "loss_weight"],
     "model": ["DiffusionModel", "Imputed", "load", "pick_device"],
@@ -68,7 +68,7 @@ _HOMES = {
         "LinearBetaSchedule", "LogLinearSchedule", "LogNormalSampler", "LogUniformSampler", "NoiseSampler",
         "NoiseSchedule", "RectifiedFlowSchedule",
     ],
-    "observation": ["OBSERVATIONS", "Observed"],
+    "denoisers.observation": ["OBSERVATIONS", "Observed"],
     "particles": ["Particles", "effective_sample_size", "feynman_kac", "systematic_resample", "tilted_gaussian"],
     "runtime.progress": ["show_progress"],
     "sampling": ["FlowSolution", "exact_flow", "make_solver", "sample", "trajectory"],

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from pointdiffusion.denoisers import DenoiserFunction
+from pointdiffusion.denoisers.preconditioned import DenoiserFunction
 from pointdiffusion.noise import LikelihoodSampler
 
 

@@ -16,7 +16,7 @@ from dataclasses import replace
 
 import torch
 
-from pointdiffusion.denoisers import KarrasDenoiser
+from pointdiffusion.denoisers.preconditioned import KarrasDenoiser
 from pointdiffusion.model import DiffusionModel
 from pointdiffusion.networks import Average
 

@@ -20,7 +20,7 @@ from pointdiffusion.checkpoints import AtomicCheckpointIO
 from pointdiffusion.conditions import Conditions
 from pointdiffusion.config import InferenceConfig, TrainingConfig
 from pointdiffusion.data.tables import Standardiser, column_names
-from pointdiffusion.denoisers import KarrasDenoiser
+from pointdiffusion.denoisers.preconditioned import KarrasDenoiser
 from pointdiffusion.exact.mixtures import GaussianMixture
 from pointdiffusion.model import DiffusionModel, make_schedule, pick_device
 from pointdiffusion.model_file import Backbone, make_backbone

@@ -18,9 +18,9 @@ from torch import Tensor
 
 from pointdiffusion import likelihood, sampling
 from pointdiffusion.conditions import Conditions, Known, rows_of
-from pointdiffusion.denoisers import Denoiser, DenoiserFunction
+from pointdiffusion.denoisers.guidance import EVERYWHERE, Guided, bind, guided_gaussian
+from pointdiffusion.denoisers.preconditioned import Denoiser, DenoiserFunction
 from pointdiffusion.exact.mixtures import GaussianMixture
-from pointdiffusion.guidance import EVERYWHERE, Guided, bind, guided_gaussian
 from pointdiffusion.runtime.randomness import LIKELIHOOD, generator_for
 
 ROWS = 2048

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from pointdiffusion.auto import CANDIDATES, candidate, plan, plans
 from pointdiffusion.config import unknown_name
-from pointdiffusion.denoisers import DenoiserFunction
+from pointdiffusion.denoisers.preconditioned import DenoiserFunction
 from pointdiffusion.noise import KarrasSchedule
 from pointdiffusion.sampling import exact_flow, make_solver, trajectory
 from pointdiffusion.solvers import Solver

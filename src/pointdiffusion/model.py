@@ -20,11 +20,11 @@ from pointdiffusion.bound import Bound, variational_bound
 from pointdiffusion.conditions import Conditions, Known, rows_of
 from pointdiffusion.config import InferenceConfig, TrainingConfig, unknown_name
 from pointdiffusion.data.tables import Standardiser, as_points
-from pointdiffusion.denoisers import KarrasDenoiser
+from pointdiffusion.denoisers.guidance import EVERYWHERE
+from pointdiffusion.denoisers.preconditioned import KarrasDenoiser
 from pointdiffusion.exact.mixtures import GaussianMixture
 from pointdiffusion.flow import NO_GUIDANCE, Companion, Flow, Guidance
 from pointdiffusion.grids import Case, Plan, case_of, choose_plan, optimise_plan
-from pointdiffusion.guidance import EVERYWHERE
 from pointdiffusion.likelihood import Bandwidth
 from pointdiffusion.model_file import Backbone, about, class_name, network_of, read_payload, write_payload
 from pointdiffusion.networks import specification_of

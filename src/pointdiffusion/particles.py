@@ -40,7 +40,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from pointdiffusion.denoisers import DenoiserFunction
+from pointdiffusion.denoisers.preconditioned import DenoiserFunction
 
 
 def effective_sample_size(log_weights: Tensor) -> float:

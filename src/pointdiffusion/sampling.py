@@ -15,7 +15,7 @@ from torch import Tensor
 
 from pointdiffusion.auto import plan
 from pointdiffusion.config import unknown_name
-from pointdiffusion.denoisers import DenoiserFunction, call_denoiser
+from pointdiffusion.denoisers.preconditioned import DenoiserFunction, call_denoiser
 from pointdiffusion.solvers import SOLVERS, AdaptiveRungeKutta, Solver
 
 Array = TypeVar("Array")

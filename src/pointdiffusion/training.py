@@ -24,7 +24,7 @@ from pointdiffusion.checkpoints import check_settings, check_state
 from pointdiffusion.conditions import Conditions, Known, rows_of
 from pointdiffusion.config import DivergedError, InferenceConfig, TrainingConfig, unknown_name
 from pointdiffusion.data.tables import Standardiser, as_points, column_names
-from pointdiffusion.denoisers import Denoiser, DenoiserFunction, KarrasDenoiser
+from pointdiffusion.denoisers.preconditioned import Denoiser, DenoiserFunction, KarrasDenoiser
 from pointdiffusion.divergence import divergence, mean_denoiser
 from pointdiffusion.evaluation.noise_range import complete_range
 from pointdiffusion.exact.empirical import EmpiricalDenoiser, posterior_mean

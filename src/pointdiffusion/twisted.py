@@ -33,9 +33,9 @@ import torch
 from torch import Tensor
 
 from pointdiffusion.config import unknown_name
-from pointdiffusion.denoisers import DenoiserFunction
+from pointdiffusion.denoisers.observation import Observed, Twist, traced
+from pointdiffusion.denoisers.preconditioned import DenoiserFunction
 from pointdiffusion.exact.mixtures import check_observation
-from pointdiffusion.observation import Observed, Twist, traced
 from pointdiffusion.particles import effective_sample_sizes, systematic_resample
 from pointdiffusion.runtime.randomness import generator_for
 

@@ -121,7 +121,7 @@ import numpy as np
 import torch
 
 import pointdiffusion as ptd
-${learned ? `${learned.label < 0 ? '' : 'from pointdiffusion.guidance import Bound\n'}from pointdiffusion.networks import default_network\n` : ''}
+${learned ? `${learned.label < 0 ? '' : 'from pointdiffusion.denoisers.guidance import Bound\n'}from pointdiffusion.networks import default_network\n` : ''}
 SEED, NUM_SAMPLES, SIGMA_MAX = ${state.start}, ${state.samples}, ${state.smax}
 POINTS = (
 ${lines(base64(values))}

@@ -29,7 +29,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pointdiffusion.denoisers import DenoiserFunction
+from pointdiffusion.denoisers.preconditioned import DenoiserFunction
 from pointdiffusion.exact.empirical import EmpiricalDenoiser
 from pointdiffusion.noise import sigma_rows
 

@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 
 from pointdiffusion.config import unknown_name
-from pointdiffusion.denoisers import DenoiserFunction
+from pointdiffusion.denoisers.preconditioned import DenoiserFunction
 
 FINALS = ("denoise", "half", "local")
 """Ways of ending at noise level 0."""

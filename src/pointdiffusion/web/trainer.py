@@ -25,7 +25,7 @@ from torch import Tensor
 from pointdiffusion import sampling
 from pointdiffusion.conditions import as_labels
 from pointdiffusion.data.tables import Standardiser
-from pointdiffusion.denoisers import Denoiser
+from pointdiffusion.denoisers.preconditioned import Denoiser
 from pointdiffusion.fitting import fit
 from pointdiffusion.model import DiffusionModel
 from pointdiffusion.networks import default_network

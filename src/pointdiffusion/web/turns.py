@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pointdiffusion.denoisers import DenoiserFunction, KarrasDenoiser
+from pointdiffusion.denoisers.preconditioned import DenoiserFunction, KarrasDenoiser
 from pointdiffusion.model import DiffusionModel
 from pointdiffusion.web.limits import LIMITS
 from pointdiffusion.web.walks import WalkRequest, walk

@@ -36,7 +36,7 @@ import torch
 from torch import Tensor
 
 from pointdiffusion.config import unknown_name
-from pointdiffusion.denoisers import DenoiserFunction
+from pointdiffusion.denoisers.preconditioned import DenoiserFunction
 from pointdiffusion.exact.mixtures import check_observation
 from pointdiffusion.noise import LinearBetaSchedule, sigma_rows
 

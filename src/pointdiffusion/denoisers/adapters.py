@@ -27,7 +27,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from pointdiffusion.config import unknown_name
-from pointdiffusion.denoisers import Denoiser, DenoiserFunction
+from pointdiffusion.denoisers.preconditioned import Denoiser, DenoiserFunction
 from pointdiffusion.noise import FamilySchedule, NoiseSchedule, RectifiedFlowSchedule, sigma_rows
 
 Model = Callable[..., Tensor]

@@ -1,0 +1,1 @@
+"""Denoisers made of networks or of denoisers: preconditioned, adapted, guided, observed."""
