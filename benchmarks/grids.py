@@ -19,8 +19,8 @@ from problems import LEARNED_FROM, NETWORKS, START, case
 from work_precision import LOWEST, model_cases, trained
 
 import pointdiffusion as ptd
-from pointdiffusion.auto import CANDIDATES, candidate
-from pointdiffusion.grids import learn_sigmas
+from pointdiffusion.sampling.plans import CANDIDATES, candidate
+from pointdiffusion.sampling.tuning import learn_sigmas
 
 
 def main() -> None:

@@ -41,8 +41,8 @@ from pointdiffusion.denoisers.guidance import autoguidance, bind, classifier_fre
 from pointdiffusion.evaluation.distances import sliced_wasserstein2, wasserstein2
 from pointdiffusion.exact.mixtures import GaussianMixture
 from pointdiffusion.noise import KarrasSchedule
-from pointdiffusion.particles import Particles, feynman_kac, tilted_gaussian
-from pointdiffusion.sampling import sample
+from pointdiffusion.sampling.loop import sample
+from pointdiffusion.sampling.smc import Particles, feynman_kac, tilted_gaussian
 from pointdiffusion.version import __version__
 
 TOP, LOW, CLASS = 20.0, 0.01, 0

@@ -41,9 +41,9 @@ from pointdiffusion.evaluation.distances import sliced_wasserstein2
 from pointdiffusion.exact.mixtures import GaussianMixture
 from pointdiffusion.noise import KarrasSchedule, sigma_rows
 from pointdiffusion.runtime.randomness import generator_for
-from pointdiffusion.sampling import sample
+from pointdiffusion.sampling.loop import sample
+from pointdiffusion.sampling.twisted import twisted_diffusion
 from pointdiffusion.solvers import DDIM, HeunODE, Solver
-from pointdiffusion.twisted import twisted_diffusion
 
 Draws = NDArray[np.float64]
 UNIT = 1 / math.sqrt(129)

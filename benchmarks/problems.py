@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 import pointdiffusion as ptd
-from pointdiffusion.grids import Case
+from pointdiffusion.sampling.tuning import Case
 
 START = 10.0
 """Noise level of the start, in standard deviations of the data."""

@@ -38,8 +38,8 @@ from problems import JUDGED, START, case, points
 from torch import Tensor
 
 import pointdiffusion as ptd
-from pointdiffusion.auto import LEARNED, plan
-from pointdiffusion.grids import Case, case_of
+from pointdiffusion.sampling.plans import LEARNED, plan
+from pointdiffusion.sampling.tuning import Case, case_of
 
 LOWEST = 0.01
 """Lowest noise level of the networks that are trained here."""

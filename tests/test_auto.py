@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 import pointdiffusion as ptd
-from pointdiffusion.auto import CANDIDATES, LEARNED, plan, plans
-from pointdiffusion.grids import METHODS
+from pointdiffusion.sampling.plans import CANDIDATES, LEARNED, plan, plans
+from pointdiffusion.sampling.tuning import METHODS
 
 RING = ptd.GaussianMixture(
     torch.full((8,), 1 / 8),

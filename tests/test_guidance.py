@@ -24,7 +24,7 @@ from pointdiffusion.denoisers.guidance import (
 )
 from pointdiffusion.exact.mixtures import GaussianMixture
 from pointdiffusion.noise import KarrasSchedule
-from pointdiffusion.sampling import exact_flow, sample, trajectory
+from pointdiffusion.sampling.loop import exact_flow, sample, trajectory
 
 MIXTURE = GaussianMixture(
     [0.2, 0.3, 0.4, 0.1], [[-1.0, 0.0], [1.0, 0.5], [0.3, -1.0], [0.0, 2.0]],

@@ -12,7 +12,7 @@ from torch.distributions import MultivariateNormal
 from pointdiffusion.denoisers.observation import OBSERVATIONS, Observed, ddpm_variance
 from pointdiffusion.exact.mixtures import GaussianMixture
 from pointdiffusion.noise import KarrasSchedule
-from pointdiffusion.sampling import sample
+from pointdiffusion.sampling.loop import sample
 
 GAUSSIAN = GaussianMixture([1.0], [[0.5, -1.0, 0.2]], [[[1.0, 0.6, 0.1], [0.6, 0.8, 0.0], [0.1, 0.0, 0.3]]])
 MIXTURE = GaussianMixture(

@@ -13,13 +13,13 @@ from torch import Tensor
 from pointdiffusion.denoisers.guidance import Guided, bind
 from pointdiffusion.exact.mixtures import GaussianMixture
 from pointdiffusion.noise import KarrasSchedule
-from pointdiffusion.particles import (
+from pointdiffusion.sampling.smc import (
     Particles,
     effective_sample_size,
     feynman_kac,
     systematic_resample,
     tilted_gaussian,
-)  # fmt: skip
+)
 
 TOP = 20.0
 MIXTURE = GaussianMixture(

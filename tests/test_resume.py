@@ -309,7 +309,7 @@ datasets.DATASETS["swiss-roll"] = slow
 def test_ctrl_c_while_sampling(scripts: Scripts, whole: dict[str, str], tmp_path: Path) -> None:
     prelude = f"""{QUICK}
 import pathlib, time
-from pointdiffusion import sampling
+from pointdiffusion.sampling import loop as sampling
 original = sampling.trajectory
 def slow(*arguments, **settings):
     for step in original(*arguments, **settings):

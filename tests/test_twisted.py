@@ -11,13 +11,13 @@ import torch
 from torch import Tensor
 from torch.distributions import MultivariateNormal
 
-from pointdiffusion import twisted
 from pointdiffusion.denoisers.observation import Observed
 from pointdiffusion.exact.mixtures import GaussianMixture
 from pointdiffusion.noise import KarrasSchedule
-from pointdiffusion.sampling import sample
+from pointdiffusion.sampling import twisted
+from pointdiffusion.sampling.loop import sample
+from pointdiffusion.sampling.twisted import TWISTS, Imputation, Posterior, impute, twisted_diffusion
 from pointdiffusion.solvers import DDIM
-from pointdiffusion.twisted import TWISTS, Imputation, Posterior, impute, twisted_diffusion
 
 GAUSSIAN = GaussianMixture([1.0], [[0.5, -1.0]], [[[1.0, 0.6], [0.6, 0.8]]])
 MIXTURE = GaussianMixture([0.4, 0.6], [[-1.0, 0.5], [1.0, 0.2]], [[[0.2, 0.1], [0.1, 0.2]], [[0.1, 0.0], [0.0, 0.3]]])

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import pointdiffusion as ptd
-from pointdiffusion.auto import plans
+from pointdiffusion.sampling.plans import plans
 from pointdiffusion.web.walks import HEAD, WalkRequest, walk
 
 POINTS = ptd.DATASETS["moons"](300, random_state=0)

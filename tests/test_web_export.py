@@ -16,7 +16,7 @@ import torch
 import pointdiffusion as ptd
 from pointdiffusion.conditions import Conditions
 from pointdiffusion.networks import Part, default_network
-from pointdiffusion.sampling import Step
+from pointdiffusion.sampling.loop import Step
 from pointdiffusion.web.export import export_page, page
 from pointdiffusion.web.registry import as_json, registry
 

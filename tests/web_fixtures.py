@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 import pointdiffusion as ptd
-from pointdiffusion.auto import plan
 from pointdiffusion.networks import Part
+from pointdiffusion.sampling.plans import plan
 from pointdiffusion.web.export import base_of
 from pointdiffusion.web.registry import registry
 

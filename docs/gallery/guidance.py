@@ -17,9 +17,9 @@ from torch import Tensor
 from pointdiffusion.denoisers.guidance import autoguidance, bind, classifier_free
 from pointdiffusion.exact.mixtures import GaussianMixture
 from pointdiffusion.noise import KarrasSchedule
-from pointdiffusion.particles import feynman_kac, tilted_gaussian
 from pointdiffusion.runtime.randomness import generator_for
-from pointdiffusion.sampling import sample
+from pointdiffusion.sampling.loop import sample
+from pointdiffusion.sampling.smc import feynman_kac, tilted_gaussian
 
 LONG = [[[0.5, 0.2], [0.2, 0.15]], [[0.15, -0.1], [-0.1, 0.4]]]
 MEANS = [[-1.0, 0.2], [0.9, -0.8], [0.6, 0.9], [-0.5, -1.0]]

@@ -19,9 +19,9 @@ from pointdiffusion.denoisers.observation import Observed
 from pointdiffusion.exact.mixtures import GaussianMixture
 from pointdiffusion.noise import KarrasSchedule
 from pointdiffusion.runtime.randomness import generator_for
-from pointdiffusion.sampling import sample
+from pointdiffusion.sampling.loop import sample
+from pointdiffusion.sampling.twisted import twisted_diffusion
 from pointdiffusion.solvers import DDIM
-from pointdiffusion.twisted import twisted_diffusion
 
 LOW, HIGH, NOISE = 0.005, 20.0, 0.15
 MATRIX, Y = torch.tensor([[1.0, 0.0]], dtype=torch.float64), torch.tensor([0.7], dtype=torch.float64)

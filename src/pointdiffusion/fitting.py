@@ -28,7 +28,7 @@ from pointdiffusion.networks import check_forward, default_network
 from pointdiffusion.runtime import progress
 from pointdiffusion.runtime.isolation import TURN, kept_generators, one_at_a_time, seed_global
 from pointdiffusion.runtime.randomness import INITIALISATION, LAYERS, generator_for
-from pointdiffusion.sampling import make_solver
+from pointdiffusion.sampling.loop import make_solver
 from pointdiffusion.training import LightningDiffusion
 
 CHECKPOINT = "last.ckpt"

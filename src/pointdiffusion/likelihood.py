@@ -28,7 +28,7 @@ from torch import Tensor
 
 from pointdiffusion.config import unknown_name
 from pointdiffusion.denoisers.preconditioned import DenoiserFunction, call_denoiser
-from pointdiffusion.sampling import exact_flow, make_solver
+from pointdiffusion.sampling.loop import exact_flow, make_solver
 from pointdiffusion.solvers import AdaptiveRungeKutta, Multistep, Solver
 
 PROBES = ("rademacher", "gaussian")

@@ -14,8 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pointdiffusion import likelihood, sampling, twisted
-from pointdiffusion.auto import candidate, plans
+from pointdiffusion import likelihood
 from pointdiffusion.bound import Bound, variational_bound
 from pointdiffusion.conditions import Conditions, Known, rows_of
 from pointdiffusion.config import InferenceConfig, TrainingConfig, unknown_name
@@ -24,12 +23,15 @@ from pointdiffusion.denoisers.guidance import EVERYWHERE
 from pointdiffusion.denoisers.preconditioned import KarrasDenoiser
 from pointdiffusion.exact.mixtures import GaussianMixture
 from pointdiffusion.flow import NO_GUIDANCE, Companion, Flow, Guidance
-from pointdiffusion.grids import Case, Plan, case_of, choose_plan, optimise_plan
 from pointdiffusion.likelihood import Bandwidth
 from pointdiffusion.model_file import Backbone, about, class_name, network_of, read_payload, write_payload
 from pointdiffusion.networks import specification_of
 from pointdiffusion.noise import SCHEDULES, KarrasSchedule, LogLinearSchedule, NoiseSchedule
 from pointdiffusion.runtime.randomness import BOUND, CHUNK, GRIDS, IMPUTATION, SAMPLING, chunks, generator_for
+from pointdiffusion.sampling import loop as sampling
+from pointdiffusion.sampling import twisted
+from pointdiffusion.sampling.plans import candidate, plans
+from pointdiffusion.sampling.tuning import Case, Plan, case_of, choose_plan, optimise_plan
 from pointdiffusion.version import __version__
 
 Points = NDArray[np.float64]

@@ -26,10 +26,10 @@ from typing import IO, Any
 import torch
 from torch import Tensor, nn
 
-from pointdiffusion.auto import CANDIDATES
 from pointdiffusion.config import unknown_name
 from pointdiffusion.networks import build, has_own_parts_only, unregistered_parts
 from pointdiffusion.runtime.files import read_sealed, seal, write_atomic
+from pointdiffusion.sampling.plans import CANDIDATES
 from pointdiffusion.version import __version__, is_newer
 
 Backbone = nn.Module | Callable[[Mapping[str, Any]], nn.Module]

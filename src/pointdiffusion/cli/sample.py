@@ -58,7 +58,7 @@ def sample(
     terminal.check_table_target(output, force=force)
     from pointdiffusion.cli import tables
     from pointdiffusion.data.writing import write_table
-    from pointdiffusion.sampling import make_solver
+    from pointdiffusion.sampling.loop import make_solver
 
     found, schema = tables.open_model(model, device)
     settings: dict[str, Any] = {"nfe": nfe, "num_steps": num_steps}

@@ -26,7 +26,7 @@ from pointdiffusion.evaluation.certificate import HIGH, LOW, Certificate
 from pointdiffusion.evaluation.schedulers import SchedulerSampler
 from pointdiffusion.exact.mixtures import GaussianMixture
 from pointdiffusion.noise import KarrasSchedule
-from pointdiffusion.sampling import exact_flow, make_solver, sample
+from pointdiffusion.sampling.loop import exact_flow, make_solver, sample
 from pointdiffusion.solvers import SOLVERS, Solver
 
 STEPS = (32, 64, 128, 256)

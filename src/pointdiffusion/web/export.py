@@ -25,7 +25,7 @@ from pointdiffusion.exact.mixtures import GaussianMixture
 from pointdiffusion.model import DiffusionModel
 from pointdiffusion.networks import has_own_parts_only, specification_of
 from pointdiffusion.runtime.files import write_atomic
-from pointdiffusion.sampling import Step
+from pointdiffusion.sampling.loop import Step
 from pointdiffusion.version import __version__
 from pointdiffusion.web.registry import as_json, registry
 

@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 
-from pointdiffusion.auto import CANDIDATES, LEARNED, LEARNED_ON_NETWORKS, USUAL_ON_NETWORKS
 from pointdiffusion.config import InferenceConfig
 from pointdiffusion.data.base import Dataset
 from pointdiffusion.data.curves import Circles, SCurve, SwissRoll
@@ -29,6 +28,7 @@ from pointdiffusion.noise import (
     RectifiedFlowSchedule,
 )
 from pointdiffusion.runtime.files import write_atomic
+from pointdiffusion.sampling.plans import CANDIDATES, LEARNED, LEARNED_ON_NETWORKS, USUAL_ON_NETWORKS
 from pointdiffusion.solvers import (
     DDIM,
     SOLVERS,

@@ -22,7 +22,6 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
-from pointdiffusion import sampling
 from pointdiffusion.conditions import as_labels
 from pointdiffusion.data.tables import Standardiser
 from pointdiffusion.denoisers.preconditioned import Denoiser
@@ -30,6 +29,7 @@ from pointdiffusion.fitting import fit
 from pointdiffusion.model import DiffusionModel
 from pointdiffusion.networks import default_network
 from pointdiffusion.runtime.randomness import generator_for
+from pointdiffusion.sampling import loop as sampling
 from pointdiffusion.training import LightningDiffusion
 from pointdiffusion.web.export import network_run
 from pointdiffusion.web.protocol import (

@@ -20,7 +20,7 @@ from pointdiffusion.config import unknown_name
 from pointdiffusion.denoisers.guidance import Bound, Guided
 from pointdiffusion.denoisers.preconditioned import DenoiserFunction
 from pointdiffusion.model import DiffusionModel
-from pointdiffusion.sampling import trajectory
+from pointdiffusion.sampling.loop import trajectory
 from pointdiffusion.solvers import SOLVERS
 from pointdiffusion.web.limits import LIMITS, SIGMA_RANGE, is_number
 from pointdiffusion.web.protocol import VERSION, numbers_of, points_of, whole_of

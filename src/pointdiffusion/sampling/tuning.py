@@ -22,11 +22,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pointdiffusion.auto import CANDIDATES, candidate, plan, plans
 from pointdiffusion.config import unknown_name
 from pointdiffusion.denoisers.preconditioned import DenoiserFunction
 from pointdiffusion.noise import KarrasSchedule
-from pointdiffusion.sampling import exact_flow, make_solver, trajectory
+from pointdiffusion.sampling.loop import exact_flow, make_solver, trajectory
+from pointdiffusion.sampling.plans import CANDIDATES, candidate, plan, plans
 from pointdiffusion.solvers import Solver
 
 METHODS = ("teacher", "trajectory")

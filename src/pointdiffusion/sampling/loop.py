@@ -13,9 +13,9 @@ from typing import Any, Generic, NamedTuple, TypeVar
 import torch
 from torch import Tensor
 
-from pointdiffusion.auto import plan
 from pointdiffusion.config import unknown_name
 from pointdiffusion.denoisers.preconditioned import DenoiserFunction, call_denoiser
+from pointdiffusion.sampling.plans import plan
 from pointdiffusion.solvers import SOLVERS, AdaptiveRungeKutta, Solver
 
 Array = TypeVar("Array")

@@ -36,8 +36,8 @@ from pointdiffusion.config import unknown_name
 from pointdiffusion.denoisers.observation import Observed, Twist, traced
 from pointdiffusion.denoisers.preconditioned import DenoiserFunction
 from pointdiffusion.exact.mixtures import check_observation
-from pointdiffusion.particles import effective_sample_sizes, systematic_resample
 from pointdiffusion.runtime.randomness import generator_for
+from pointdiffusion.sampling.smc import effective_sample_sizes, systematic_resample
 
 TWISTS = ("mmps", "pigdm")
 """Guesses at the likelihood that have a normalised density."""
