@@ -76,8 +76,8 @@ ORDER = [
     "sampling.plans",
     "sampling.loop",
     "sampling.tuning",
-    "likelihood",
-    "bound",
+    "likelihood.density",
+    "likelihood.variational",
     "sampling.smc",
     "sampling.twisted",
     "flow",
@@ -133,6 +133,7 @@ ORDER = [
     "__main__",
 ]
 EMPTY_PACKAGES = {
+    "likelihood",
     "sampling",
     "denoisers",
     "exact",

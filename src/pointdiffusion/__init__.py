@@ -17,7 +17,7 @@ _HOMES = {
         "AdaptedDenoiser", "from_eps", "from_score", "from_v", "from_velocity", "from_x0", "to_eps", "to_model",
         "to_score", "to_v", "to_velocity", "to_x0",
     ],
-    "bound": ["Bound", "variational_bound"],
+    "likelihood.variational": ["Bound", "variational_bound"],
     "checkpoints": ["AtomicCheckpointIO"],
     "exact.fits": ["fit_gaussian", "fit_mixture", "stacking_weights", "student_t"],
     "conditions": ["Conditions"],
@@ -56,7 +56,7 @@ _HOMES = {
     "flow": ["Companion"],
     "sampling.tuning": ["Plan", "optimise_plan", "optimise_sigmas"],
     "denoisers.guidance": ["Guided", "autoguidance", "bind", "classifier_free", "classifier_guidance", "guided_gaussian"],
-    "likelihood": ["Bandwidth", "LogProb", "choose_sigma_min", "log_prob", "log_prob_with_errors"],
+    "likelihood.density": ["Bandwidth", "LogProb", "choose_sigma_min", "log_prob", "log_prob_with_errors"],
     "losses": ["LOSSES", "WEIGHTINGS", "loss_weight"],
     "model": ["DiffusionModel", "Imputed", "load", "pick_device"],
     "networks": [

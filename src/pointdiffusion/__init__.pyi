@@ -1,6 +1,4 @@
 # The public names, for type checkers; __init__.py loads them when they are used.
-from pointdiffusion.bound import Bound as Bound
-from pointdiffusion.bound import variational_bound as variational_bound
 from pointdiffusion.checkpoints import AtomicCheckpointIO as AtomicCheckpointIO
 from pointdiffusion.conditions import Conditions as Conditions
 from pointdiffusion.config import DivergedError as DivergedError
@@ -93,11 +91,13 @@ from pointdiffusion.exact.optimal import known_optimum as known_optimum
 from pointdiffusion.exact.optimal import sampled_optimum as sampled_optimum
 from pointdiffusion.fitting import fit as fit
 from pointdiffusion.flow import Companion as Companion
-from pointdiffusion.likelihood import Bandwidth as Bandwidth
-from pointdiffusion.likelihood import LogProb as LogProb
-from pointdiffusion.likelihood import choose_sigma_min as choose_sigma_min
-from pointdiffusion.likelihood import log_prob as log_prob
-from pointdiffusion.likelihood import log_prob_with_errors as log_prob_with_errors
+from pointdiffusion.likelihood.density import Bandwidth as Bandwidth
+from pointdiffusion.likelihood.density import LogProb as LogProb
+from pointdiffusion.likelihood.density import choose_sigma_min as choose_sigma_min
+from pointdiffusion.likelihood.density import log_prob as log_prob
+from pointdiffusion.likelihood.density import log_prob_with_errors as log_prob_with_errors
+from pointdiffusion.likelihood.variational import Bound as Bound
+from pointdiffusion.likelihood.variational import variational_bound as variational_bound
 from pointdiffusion.losses import LOSSES as LOSSES
 from pointdiffusion.losses import WEIGHTINGS as WEIGHTINGS
 from pointdiffusion.losses import loss_weight as loss_weight

@@ -14,8 +14,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pointdiffusion import likelihood
-from pointdiffusion.bound import Bound, variational_bound
 from pointdiffusion.conditions import Conditions, Known, rows_of
 from pointdiffusion.config import InferenceConfig, TrainingConfig, unknown_name
 from pointdiffusion.data.tables import Standardiser, as_points
@@ -23,7 +21,9 @@ from pointdiffusion.denoisers.guidance import EVERYWHERE
 from pointdiffusion.denoisers.preconditioned import KarrasDenoiser
 from pointdiffusion.exact.mixtures import GaussianMixture
 from pointdiffusion.flow import NO_GUIDANCE, Companion, Flow, Guidance
-from pointdiffusion.likelihood import Bandwidth
+from pointdiffusion.likelihood import density as likelihood
+from pointdiffusion.likelihood.density import Bandwidth
+from pointdiffusion.likelihood.variational import Bound, variational_bound
 from pointdiffusion.model_file import Backbone, about, class_name, network_of, read_payload, write_payload
 from pointdiffusion.networks import specification_of
 from pointdiffusion.noise import SCHEDULES, KarrasSchedule, LogLinearSchedule, NoiseSchedule

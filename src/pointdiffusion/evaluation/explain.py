@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pointdiffusion import likelihood
 from pointdiffusion.data.tables import as_points
 from pointdiffusion.evaluation.unusual import Surprise, unusual
+from pointdiffusion.likelihood import density as likelihood
 from pointdiffusion.model import DiffusionModel
 
 Points = NDArray[np.float64]

@@ -1,0 +1,1 @@
+"""Densities: by the flow, and the variational bound."""
