@@ -38,8 +38,8 @@ from problems import random
 from torch import Tensor
 
 from pointdiffusion.denoisers.guidance import autoguidance, bind, classifier_free, classifier_guidance
-from pointdiffusion.evaluation.distances import sliced_wasserstein2, wasserstein2
 from pointdiffusion.exact.mixtures import GaussianMixture
+from pointdiffusion.metrics.distances import sliced_wasserstein2, wasserstein2
 from pointdiffusion.noise import KarrasSchedule
 from pointdiffusion.sampling.loop import sample
 from pointdiffusion.sampling.smc import Particles, feynman_kac, tilted_gaussian

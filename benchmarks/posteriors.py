@@ -37,8 +37,8 @@ from scipy.stats import chisquare
 from torch import Tensor
 
 from pointdiffusion.denoisers.observation import Observed
-from pointdiffusion.evaluation.distances import sliced_wasserstein2
 from pointdiffusion.exact.mixtures import GaussianMixture
+from pointdiffusion.metrics.distances import sliced_wasserstein2
 from pointdiffusion.noise import KarrasSchedule, sigma_rows
 from pointdiffusion.runtime.randomness import generator_for
 from pointdiffusion.sampling.loop import sample

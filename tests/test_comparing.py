@@ -7,8 +7,8 @@ import pytest
 from scipy.stats import ttest_rel
 
 from pointdiffusion import METRICS, compare, energy_distance
-from pointdiffusion.evaluation.comparing import BLOCKS
-from pointdiffusion.evaluation.judging import LIKELIHOOD
+from pointdiffusion.metrics.comparison import BLOCKS
+from pointdiffusion.metrics.evaluation import LIKELIHOOD
 
 
 def pair(seed: int, n: int = 100) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:

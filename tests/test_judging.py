@@ -10,8 +10,8 @@ import pandas as pd
 import pytest
 
 from pointdiffusion import METRICS, Figure, Judgement, copies_test, judge, wasserstein2
-from pointdiffusion.evaluation import judging
-from pointdiffusion.evaluation.judging import (
+from pointdiffusion.metrics import evaluation as judging
+from pointdiffusion.metrics.evaluation import (
     CLASSIFIER,
     COPIES,
     FEW_FACTOR,

@@ -28,7 +28,8 @@ from pointdiffusion import (
     sliced_wasserstein2,
     wasserstein2,
 )
-from pointdiffusion.evaluation import distances, relabelling
+from pointdiffusion.metrics import distances
+from pointdiffusion.metrics import permutation as relabelling
 
 
 def _normal(*shape: int, seed: int = 0) -> np.ndarray:
@@ -373,7 +374,7 @@ def test_area_under_the_curve_is_that_of_scikit_learn() -> None:
     """With ties, too."""
     from sklearn.metrics import roc_auc_score
 
-    from pointdiffusion.evaluation.two_sample import _auc_test
+    from pointdiffusion.metrics.two_sample import _auc_test
 
     rng = np.random.default_rng(0)
     scores, first = rng.integers(0, 6, 80) / 6, rng.random(80) < 0.4

@@ -22,7 +22,7 @@ HEAVY = [
     "lightning.pytorch", "lightning.pytorch.loggers", "tensorboard", "torch.utils.tensorboard", "pandas", "ot",
     "sklearn.datasets", "scipy.optimize", "scipy.spatial", "matplotlib.figure", "matplotlib.backends.backend_agg",
     "PIL.GifImagePlugin", "PIL.PngImagePlugin", "rich.progress", "pointdiffusion.fitting",
-    "pointdiffusion.evaluation.distances", "pointdiffusion.visuals.animation", "pointdiffusion.data.datasets",
+    "pointdiffusion.metrics.distances", "pointdiffusion.visuals.animation", "pointdiffusion.data.datasets",
 ]  # fmt: skip
 
 

@@ -34,11 +34,11 @@ from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
 from torch import Tensor
 
-from pointdiffusion.evaluation.distances import wasserstein2
-from pointdiffusion.evaluation.neighbours import Copies, copies_test
 from pointdiffusion.evaluation.truth import FEWEST_ROWS, held_out_rows, known_rows
-from pointdiffusion.evaluation.two_sample import energy_test
 from pointdiffusion.exact.optimal import Estimate, OptimumProbe, Profile
+from pointdiffusion.metrics.distances import wasserstein2
+from pointdiffusion.metrics.neighbours import Copies, copies_test
+from pointdiffusion.metrics.two_sample import energy_test
 from pointdiffusion.model import DiffusionModel
 from pointdiffusion.runtime.randomness import CHUNK, DIAGNOSIS, SAMPLING, chunks, generator_for
 from pointdiffusion.sampling import loop as sampling

@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 
 from pointdiffusion.data.tables import as_points
 from pointdiffusion.evaluation.diagnose import Diagnosis, diagnose
-from pointdiffusion.evaluation.judging import Judgement, judge
-from pointdiffusion.evaluation.neighbours import nearest_distances
 from pointdiffusion.evaluation.truth import FEWEST_ROWS
+from pointdiffusion.metrics.evaluation import Judgement, judge
+from pointdiffusion.metrics.neighbours import nearest_distances
 from pointdiffusion.model import DiffusionModel
 
 Array = NDArray[np.float64]

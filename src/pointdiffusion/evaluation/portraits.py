@@ -9,9 +9,9 @@ import numpy as np
 
 from pointdiffusion.conditions import as_labels
 from pointdiffusion.evaluation.findings import Array, Findings, Tables
-from pointdiffusion.evaluation.judging import FEWEST_ROWS, LEVEL, SAME, TOO_FEW
-from pointdiffusion.evaluation.marginals import correlations
-from pointdiffusion.evaluation.two_sample import energy_test, holm
+from pointdiffusion.metrics.evaluation import FEWEST_ROWS, LEVEL, SAME, TOO_FEW
+from pointdiffusion.metrics.marginals import correlations
+from pointdiffusion.metrics.two_sample import energy_test, holm
 from pointdiffusion.visuals.inline import DATA_COLOUR, OTHER_COLOUR, SAMPLES_COLOUR, inline_svg
 from pointdiffusion.visuals.page import grid, paragraph, picture, table
 from pointdiffusion.visuals.summary import limits_of, plot_marginal, plot_pair, short

@@ -15,11 +15,11 @@ from typing import Any
 
 import numpy as np
 
-from pointdiffusion.evaluation.comparing import Difference, compare
 from pointdiffusion.evaluation.diagnose import MEANINGS
 from pointdiffusion.evaluation.findings import Array, Findings, Tables, measure, peak_memory, tables_of
-from pointdiffusion.evaluation.judging import CLEAR, COPIES, FEW_ROWS, LIKELIHOOD, SAME, TOO_FEW, Figure, figure_cells
 from pointdiffusion.evaluation.portraits import classes_section, samples_section
+from pointdiffusion.metrics.comparison import Difference, compare
+from pointdiffusion.metrics.evaluation import CLEAR, COPIES, FEW_ROWS, LIKELIHOOD, SAME, TOO_FEW, Figure, figure_cells
 from pointdiffusion.model import DiffusionModel
 from pointdiffusion.version import __version__
 from pointdiffusion.visuals.inline import DATA_COLOUR, OTHER_COLOUR, SAMPLES_COLOUR, inline_svg

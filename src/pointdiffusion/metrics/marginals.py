@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from pointdiffusion.evaluation.distances import Array, two_tables
+from pointdiffusion.metrics.distances import Array, two_tables
 
 
 class MarginalErrors(NamedTuple):

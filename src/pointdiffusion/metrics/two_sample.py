@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.spatial.distance import cdist
 
-from pointdiffusion.evaluation import relabelling
-from pointdiffusion.evaluation.distances import Array, two_tables
+from pointdiffusion.metrics import permutation as relabelling
+from pointdiffusion.metrics.distances import Array, two_tables
 
 
 def energy_test(a: ArrayLike, b: ArrayLike, *, permutations: int = 999, random_state: int = 0) -> float:

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.spatial import KDTree
 from scipy.spatial.distance import cdist
 
-from pointdiffusion.evaluation.distances import Array, two_tables
+from pointdiffusion.metrics.distances import Array, two_tables
 
 NEIGHBOURS = 5
 """Neighbours that span the manifold of `precision_recall`."""

@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
 
-from pointdiffusion.evaluation.distances import Array, gaussian_kernel, median_bandwidths, unit_vectors, wasserstein2
-from pointdiffusion.evaluation.marginals import correlations, spread_of
-from pointdiffusion.evaluation.neighbours import Manifold, manifold
+from pointdiffusion.metrics.distances import Array, gaussian_kernel, median_bandwidths, unit_vectors, wasserstein2
+from pointdiffusion.metrics.marginals import correlations, spread_of
+from pointdiffusion.metrics.neighbours import Manifold, manifold
 
 Signs = NDArray[np.int8]
 

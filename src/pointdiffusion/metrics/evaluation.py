@@ -29,13 +29,13 @@ from typing import Any
 import numpy as np
 
 from pointdiffusion.data.tables import as_points, column_names
-from pointdiffusion.evaluation import relabelling
-from pointdiffusion.evaluation.distances import Array
-from pointdiffusion.evaluation.marginals import spread_of
-from pointdiffusion.evaluation.metrics import METRICS, Metric
-from pointdiffusion.evaluation.neighbours import copies_test
-from pointdiffusion.evaluation.relabelling import Labels, p_value
-from pointdiffusion.evaluation.two_sample import classifier_test, holm
+from pointdiffusion.metrics import permutation as relabelling
+from pointdiffusion.metrics.distances import Array
+from pointdiffusion.metrics.marginals import spread_of
+from pointdiffusion.metrics.neighbours import copies_test
+from pointdiffusion.metrics.permutation import Labels, p_value
+from pointdiffusion.metrics.registry import METRICS, Metric
+from pointdiffusion.metrics.two_sample import classifier_test, holm
 
 LEVEL = 0.05
 """Significance of a verdict."""

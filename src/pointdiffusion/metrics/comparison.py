@@ -15,10 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from pointdiffusion.evaluation.distances import Array
-from pointdiffusion.evaluation.judging import FEWEST_ROWS, LIKELIHOOD, in_one_scale
-from pointdiffusion.evaluation.metrics import METRICS, Metric
-from pointdiffusion.evaluation.relabelling import Pool
+from pointdiffusion.metrics.distances import Array
+from pointdiffusion.metrics.evaluation import FEWEST_ROWS, LIKELIHOOD, in_one_scale
+from pointdiffusion.metrics.permutation import Pool
+from pointdiffusion.metrics.registry import METRICS, Metric
 
 BLOCKS = 20
 

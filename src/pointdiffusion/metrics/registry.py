@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from pointdiffusion.evaluation import relabelling
-from pointdiffusion.evaluation.distances import Array, two_tables
-from pointdiffusion.evaluation.marginals import spread_of
-from pointdiffusion.evaluation.relabelling import Pool, Signs, per_relabelling
+from pointdiffusion.metrics import permutation as relabelling
+from pointdiffusion.metrics.distances import Array, two_tables
+from pointdiffusion.metrics.marginals import spread_of
+from pointdiffusion.metrics.permutation import Pool, Signs, per_relabelling
 
 
 @dataclass(frozen=True)

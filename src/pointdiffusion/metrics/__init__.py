@@ -1,0 +1,1 @@
+"""Arrays in, numbers out: distances, tests, and evaluation beside fresh data."""
