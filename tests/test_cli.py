@@ -421,7 +421,7 @@ def test_a_broken_choice_by_folds_can_be_resumed(
     for flags, said in ((["--seed", "7"], "seed 0 (now 7)"), (["--mask"], "missing refuse (now mask)"),
                         (["--label", "country"], "label species (now country)")):  # fmt: skip
         with monkeypatch.context() as patch:  # before any work, reading the table included
-            patch.setattr("pointdiffusion.data.reading.read_table", None)
+            patch.setattr("pointdiffusion.tabular.reading.read_table", None)
             assert said in refused(capsys, "train", "--resume", "-o", "folded", *flags)
     assert main(["train", *IRIS, "--seed", "0", "--resume", "-o", "folded", "--no-report"]) == 0
     for part in ("model.pt", "config.yaml"):

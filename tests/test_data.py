@@ -18,7 +18,7 @@ from sklearn.datasets import make_swiss_roll
 
 from pointdiffusion import DATASETS, Standardiser
 from pointdiffusion.data.datasets import checkerboard, eight_gaussians, moons, swiss_roll
-from pointdiffusion.data.tables import FEWEST_ROWS, as_points, column_names
+from pointdiffusion.tabular.points import FEWEST_ROWS, as_points, column_names
 
 # ------------------------------------------------------------------------------------------------------- every data set
 

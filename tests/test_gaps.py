@@ -18,7 +18,7 @@ import torch
 
 from pointdiffusion import TrainingConfig, fit, read_table, table_of, write_table
 from pointdiffusion.conditions import as_labels
-from pointdiffusion.data.tables import as_points, column_names
+from pointdiffusion.tabular.points import as_points, column_names
 
 X = [1.5, 2.0, 3.0, 4.0]
 TEXTS, NUMBERS, TRUTHS = ["a", "b", None, "a"], [5, 7, None, 5], [True, False, None, True]

@@ -21,7 +21,7 @@ import polars as pl
 import pytest
 
 from pointdiffusion import Table, read_table, table_of, write_table
-from pointdiffusion.data import sources
+from pointdiffusion.tabular import sources
 
 TEXT = ("csv", "tsv", "csv.gz", "tsv.gz")
 FILES = (*TEXT, "parquet", "npz", "npy")
@@ -329,8 +329,8 @@ def test_names_of_many_bad_columns_are_told() -> None:
 
 def test_a_bad_table_is_not_read_to_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
     """A table of a billion rows with a column of texts is refused after a part of them."""
-    monkeypatch.setattr("pointdiffusion.data.collecting.SEARCHED_ROWS", 8)
-    monkeypatch.setattr("pointdiffusion.data.memory.ROWS_AT_ONCE", 4)
+    monkeypatch.setattr("pointdiffusion.tabular.collecting.SEARCHED_ROWS", 8)
+    monkeypatch.setattr("pointdiffusion.tabular.memory.ROWS_AT_ONCE", 4)
     frame = plain_frame(40).assign(text=["a", "b"] * 20)
     frame.loc[5, "x"] = frame.loc[30, "y"] = np.nan
     with pytest.raises(ValueError, match=r"\w") as excinfo:
@@ -438,8 +438,8 @@ def test_a_bad_text_file_is_refused_with_line_and_column(content: bytes, expecte
 
 
 def test_a_row_of_another_batch_is_still_called_by_its_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pointdiffusion.data.text_files.ROWS_AT_ONCE", 4)
-    monkeypatch.setattr("pointdiffusion.data.text_files._BLOCK", 7)
+    monkeypatch.setattr("pointdiffusion.tabular.text_files.ROWS_AT_ONCE", 4)
+    monkeypatch.setattr("pointdiffusion.tabular.text_files._BLOCK", 7)
     lines = [f"{row},{row % 3}" for row in range(11)]
     lines[9] = "9,none of it"
     text = refusal_of(tmp_path, "t.csv", "\n".join(["a,b", *lines]).encode())

@@ -43,19 +43,19 @@ ORDER = [
     "data.base",
     "data.curves",
     "data.datasets",
-    "data.schema",
-    "data.cells",
-    "data.batches",
-    "data.memory",
-    "data.tables",
-    "data.classes",
-    "data.sources",
-    "data.text_files",
-    "data.problems",
-    "data.collecting",
-    "data.reading",
-    "data.writing",
-    "data.splitting",
+    "tabular.schema",
+    "tabular.cells",
+    "tabular.batches",
+    "tabular.memory",
+    "tabular.points",
+    "tabular.classes",
+    "tabular.sources",
+    "tabular.text_files",
+    "tabular.problems",
+    "tabular.collecting",
+    "tabular.reading",
+    "tabular.writing",
+    "tabular.splitting",
     "metrics.evaluation",
     "metrics.comparison",
     "conditions",
@@ -133,6 +133,7 @@ ORDER = [
     "__main__",
 ]
 EMPTY_PACKAGES = {
+    "tabular",
     "metrics",
     "likelihood",
     "sampling",
@@ -236,7 +237,7 @@ from .base import Solver
 from ..model import load
 def f():
     from pointdiffusion.solvers import SOLVERS
-    from pointdiffusion.data.tables import Standardiser
+    from pointdiffusion.tabular.points import Standardiser
     import torch
 """
     found = {_module_of(name) for name in _imports(ast.parse(source), "solvers.runge_kutta", False)}

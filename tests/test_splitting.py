@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pointdiffusion.data.splitting import LARGEST, split_rows
+from pointdiffusion.tabular.splitting import LARGEST, split_rows
 
 
 def test_every_row_is_on_one_side() -> None:

@@ -26,8 +26,8 @@ from scipy import stats
 from sklearn import datasets
 
 from pointdiffusion import Column, LabelColumn, Schema, check_target, read_table, table_of, write_table
-from pointdiffusion.data.cells import guard_formula, is_number, unguard_formula
-from pointdiffusion.data.writing import FORMATS
+from pointdiffusion.tabular.cells import guard_formula, is_number, unguard_formula
+from pointdiffusion.tabular.writing import FORMATS
 
 NAMED = [form for form in FORMATS if form != ".npy"]
 

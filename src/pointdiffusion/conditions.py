@@ -19,8 +19,8 @@ import torch
 from torch import Tensor
 
 from pointdiffusion.config import unknown_name
-from pointdiffusion.data.cells import is_missing
-from pointdiffusion.data.tables import Standardiser, as_points, column_names
+from pointdiffusion.tabular.cells import is_missing
+from pointdiffusion.tabular.points import Standardiser, as_points, column_names
 
 Known = dict[str, Tensor]
 """Conditions as denoisers take them: `labels` of shape `(B,)`, `context` of shape `(B, C)`."""

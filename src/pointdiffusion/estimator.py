@@ -18,9 +18,9 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor
 
 from pointdiffusion.config import TableConfig
-from pointdiffusion.data.tables import FEWEST_ROWS
 from pointdiffusion.model import DiffusionModel
 from pointdiffusion.selection import fit_table
+from pointdiffusion.tabular.points import FEWEST_ROWS
 
 Points = NDArray[np.float64]
 

@@ -19,7 +19,6 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from pointdiffusion.checkpoints import AtomicCheckpointIO
 from pointdiffusion.conditions import Conditions
 from pointdiffusion.config import InferenceConfig, TrainingConfig
-from pointdiffusion.data.tables import Standardiser, column_names
 from pointdiffusion.denoisers.preconditioned import KarrasDenoiser
 from pointdiffusion.exact.mixtures import GaussianMixture
 from pointdiffusion.model import DiffusionModel, make_schedule, pick_device
@@ -29,6 +28,7 @@ from pointdiffusion.runtime import progress
 from pointdiffusion.runtime.isolation import TURN, kept_generators, one_at_a_time, seed_global
 from pointdiffusion.runtime.randomness import INITIALISATION, LAYERS, generator_for
 from pointdiffusion.sampling.loop import make_solver
+from pointdiffusion.tabular.points import Standardiser, column_names
 from pointdiffusion.training import LightningDiffusion
 
 CHECKPOINT = "last.ckpt"

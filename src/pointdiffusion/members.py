@@ -31,7 +31,6 @@ from numpy.typing import NDArray
 from pointdiffusion.checkpoints import check_settings
 from pointdiffusion.conditions import in_order
 from pointdiffusion.config import InferenceConfig, TableConfig, TrainingConfig, epochs_of
-from pointdiffusion.data.tables import Standardiser
 from pointdiffusion.exact.fits import fit_gaussian, fit_mixture, joined, student_t
 from pointdiffusion.exact.mixtures import GaussianMixture
 from pointdiffusion.fitting import CHECKPOINT, fit
@@ -40,6 +39,7 @@ from pointdiffusion.networks import FourierFeatures, ResidualMLP, default_networ
 from pointdiffusion.runtime.files import write_atomic
 from pointdiffusion.runtime.isolation import ignored_warnings, one_at_a_time
 from pointdiffusion.runtime.randomness import SELECTION, generator_for
+from pointdiffusion.tabular.points import Standardiser
 from pointdiffusion.version import __version__
 
 Points = NDArray[np.float64]

@@ -16,7 +16,6 @@ from torch import Tensor
 
 from pointdiffusion.conditions import Conditions, Known, rows_of
 from pointdiffusion.config import InferenceConfig, TrainingConfig, unknown_name
-from pointdiffusion.data.tables import Standardiser, as_points
 from pointdiffusion.denoisers.guidance import EVERYWHERE
 from pointdiffusion.denoisers.preconditioned import KarrasDenoiser
 from pointdiffusion.exact.mixtures import GaussianMixture
@@ -32,6 +31,7 @@ from pointdiffusion.sampling import loop as sampling
 from pointdiffusion.sampling import twisted
 from pointdiffusion.sampling.plans import candidate, plans
 from pointdiffusion.sampling.tuning import Case, Plan, case_of, choose_plan, optimise_plan
+from pointdiffusion.tabular.points import Standardiser, as_points
 from pointdiffusion.version import __version__
 
 Points = NDArray[np.float64]

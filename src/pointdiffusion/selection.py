@@ -26,7 +26,6 @@ import torch
 
 from pointdiffusion.conditions import as_labels
 from pointdiffusion.config import TableConfig
-from pointdiffusion.data.tables import as_points, column_names
 from pointdiffusion.ensembles import ensemble
 from pointdiffusion.evaluation.noise_range import choose_noise_range
 from pointdiffusion.exact.fits import joined, stacking_weights
@@ -35,6 +34,7 @@ from pointdiffusion.flow import Companion
 from pointdiffusion.members import PILOT, SMALL, Fold, Job, Members, Points, Trained, workers
 from pointdiffusion.model import DiffusionModel
 from pointdiffusion.runtime import progress
+from pointdiffusion.tabular.points import as_points, column_names
 
 FEWEST = 30
 """Rows below which nothing can be chosen on rows left out."""

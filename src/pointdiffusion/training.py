@@ -23,7 +23,6 @@ from torch.optim.swa_utils import AveragedModel
 from pointdiffusion.checkpoints import check_settings, check_state
 from pointdiffusion.conditions import Conditions, Known, rows_of
 from pointdiffusion.config import DivergedError, InferenceConfig, TrainingConfig, unknown_name
-from pointdiffusion.data.tables import Standardiser, as_points, column_names
 from pointdiffusion.denoisers.preconditioned import Denoiser, DenoiserFunction, KarrasDenoiser
 from pointdiffusion.divergence import divergence, mean_denoiser
 from pointdiffusion.evaluation.noise_range import complete_range
@@ -34,6 +33,7 @@ from pointdiffusion.model_file import class_name
 from pointdiffusion.networks import specification_of
 from pointdiffusion.noise import NOISE_SAMPLERS
 from pointdiffusion.runtime.randomness import TRAINING, VALIDATION, generator_for
+from pointdiffusion.tabular.points import Standardiser, as_points, column_names
 
 FIXED_DRAWS = 1024
 """Rows, noise levels and noises on which the logged losses are taken, the same at every epoch."""

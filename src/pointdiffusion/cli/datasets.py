@@ -45,8 +45,8 @@ def datasets(
     terminal.check_table_target(output, force=force)
     import pandas as pd
 
-    from pointdiffusion.data.tables import column_names
-    from pointdiffusion.data.writing import write_table
+    from pointdiffusion.tabular.points import column_names
+    from pointdiffusion.tabular.writing import write_table
 
     settings = {} if noise is None else {"noise": noise}
     points, classes = DATASETS[name].sample_with_labels(count, random_state=seed, **settings)

@@ -40,8 +40,8 @@ def impute(
     import pandas as pd
 
     from pointdiffusion.cli import tables
-    from pointdiffusion.data.reading import read_table
-    from pointdiffusion.data.writing import write_table
+    from pointdiffusion.tabular.reading import read_table
+    from pointdiffusion.tabular.writing import write_table
 
     found, schema = tables.open_model(model, device)
     read = read_table(table, schema=schema, missing="keep", seed=seed)

@@ -13,7 +13,7 @@ from pointdiffusion.cli import runs, terminal
 from pointdiffusion.version import __version__
 
 if TYPE_CHECKING:
-    from pointdiffusion.data.schema import Schema
+    from pointdiffusion.tabular.schema import Schema
 
 EXAMPLES = """\b
 Examples:
@@ -101,7 +101,7 @@ def _columns(payload: dict[str, Any]) -> Iterator[tuple[str, str]]:
 
 def _schema(metadata: dict[str, Any]) -> Schema | str | None:
     """Return the schema of a file, None where there is none, or what is wrong with it."""
-    from pointdiffusion.data.schema import Schema
+    from pointdiffusion.tabular.schema import Schema
 
     if "table" not in metadata:
         return None

@@ -57,8 +57,8 @@ def sample(
         raise ValueError("--nfe and --num-steps both say how long to take; give one of the two")
     terminal.check_table_target(output, force=force)
     from pointdiffusion.cli import tables
-    from pointdiffusion.data.writing import write_table
     from pointdiffusion.sampling.loop import make_solver
+    from pointdiffusion.tabular.writing import write_table
 
     found, schema = tables.open_model(model, device)
     settings: dict[str, Any] = {"nfe": nfe, "num_steps": num_steps}

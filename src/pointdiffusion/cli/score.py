@@ -9,7 +9,7 @@ import typer
 from pointdiffusion.cli import options, terminal
 
 if TYPE_CHECKING:
-    from pointdiffusion.data.schema import Schema
+    from pointdiffusion.tabular.schema import Schema
 
 EXAMPLES = """\b
 Examples:
@@ -55,9 +55,9 @@ def score(
     import pandas as pd
 
     from pointdiffusion.cli import tables
-    from pointdiffusion.data.reading import read_table
-    from pointdiffusion.data.writing import write_table
     from pointdiffusion.evaluation.unusual import unusual
+    from pointdiffusion.tabular.reading import read_table
+    from pointdiffusion.tabular.writing import write_table
 
     found, schema = tables.open_model(model, device)
     if by_label and schema.label is None:

@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from pointdiffusion.data.collecting import Table
-    from pointdiffusion.data.schema import Schema
     from pointdiffusion.model import DiffusionModel
+    from pointdiffusion.tabular.collecting import Table
+    from pointdiffusion.tabular.schema import Schema
 
 
 WAYS: dict[str, Literal["refuse", "drop", "keep"]] = {"refuse": "refuse", "drop": "drop", "mask": "keep"}
@@ -68,7 +68,7 @@ def split_table(table: Table, settings: RunSettings) -> Parts:
     """Return the table of a run, split and dequantised by the run's seed."""
     import numpy as np
 
-    from pointdiffusion.data.splitting import split_rows
+    from pointdiffusion.tabular.splitting import split_rows
 
     whole = np.flatnonzero(np.isfinite(table.values).all(axis=1))
     labels = None if table.labels is None else table.labels[whole]
@@ -80,7 +80,7 @@ def split_table(table: Table, settings: RunSettings) -> Parts:
 
 def read_training_table(settings: RunSettings) -> Table:
     """Read the table that a run is about."""
-    from pointdiffusion.data.reading import read_table
+    from pointdiffusion.tabular.reading import read_table
 
     if settings.table is None:
         raise ValueError("there is no table to train on; give one, or a --config that names one")
@@ -165,7 +165,7 @@ def schema_of(model: DiffusionModel) -> Schema:
     Raises:
         ValueError: If the model file tells nonsense of them.
     """
-    from pointdiffusion.data.schema import Column, Schema
+    from pointdiffusion.tabular.schema import Column, Schema
 
     mapping = model.metadata.get("table")
     if mapping is None:

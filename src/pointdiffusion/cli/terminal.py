@@ -83,7 +83,7 @@ def check_target(target: str, *, force: bool) -> None:
 
 def check_table_target(target: str, *, force: bool) -> None:
     """Refuse a table to be written as `check_target` does, and a name that does not say a format."""
-    from pointdiffusion.data.writing import check_target as check_format
+    from pointdiffusion.tabular.writing import check_target as check_format
 
     check_target(target, force=force)
     check_format(target, force=force)

@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pointdiffusion.data.tables import as_points
 from pointdiffusion.evaluation.unusual import Surprise, unusual
 from pointdiffusion.likelihood import density as likelihood
 from pointdiffusion.model import DiffusionModel
+from pointdiffusion.tabular.points import as_points
 
 Points = NDArray[np.float64]
 

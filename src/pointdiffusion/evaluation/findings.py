@@ -16,12 +16,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pointdiffusion.data.tables import as_points
 from pointdiffusion.evaluation.diagnose import Diagnosis, diagnose
 from pointdiffusion.evaluation.truth import FEWEST_ROWS
 from pointdiffusion.metrics.evaluation import Judgement, judge
 from pointdiffusion.metrics.neighbours import nearest_distances
 from pointdiffusion.model import DiffusionModel
+from pointdiffusion.tabular.points import as_points
 
 Array = NDArray[np.float64]
 Log = dict[str, tuple[Array, Array]]

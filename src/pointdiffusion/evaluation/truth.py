@@ -7,10 +7,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from pointdiffusion.data.tables import Standardiser
 from pointdiffusion.exact.mixtures import GaussianMixture
 from pointdiffusion.exact.optimal import Reference, kernel_optimum, known_optimum, sampled_optimum
 from pointdiffusion.runtime.randomness import DIAGNOSIS, generator_for
+from pointdiffusion.tabular.points import Standardiser
 
 FEWEST_ROWS = 48
 REFERENCE_ROWS, TEST_ROWS, KERNEL_ROWS = 60_000, 1024, 2048

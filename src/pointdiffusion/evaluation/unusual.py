@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pointdiffusion.data.tables import as_points
+from pointdiffusion.tabular.points import as_points
 
 if TYPE_CHECKING:
     from pointdiffusion.model import DiffusionModel

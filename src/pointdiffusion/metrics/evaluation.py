@@ -28,7 +28,6 @@ from typing import Any
 
 import numpy as np
 
-from pointdiffusion.data.tables import as_points, column_names
 from pointdiffusion.metrics import permutation as relabelling
 from pointdiffusion.metrics.distances import Array
 from pointdiffusion.metrics.marginals import spread_of
@@ -36,6 +35,7 @@ from pointdiffusion.metrics.neighbours import copies_test
 from pointdiffusion.metrics.permutation import Labels, p_value
 from pointdiffusion.metrics.registry import METRICS, Metric
 from pointdiffusion.metrics.two_sample import classifier_test, holm
+from pointdiffusion.tabular.points import as_points, column_names
 
 LEVEL = 0.05
 """Significance of a verdict."""

@@ -20,12 +20,12 @@ from numpy.typing import ArrayLike, NDArray
 
 from pointdiffusion.conditions import as_labels
 from pointdiffusion.config import unknown_name
-from pointdiffusion.data.tables import Standardiser, as_points, column_names
 from pointdiffusion.exact.mixtures import GaussianMixture
 from pointdiffusion.model import DiffusionModel
 from pointdiffusion.networks import has_own_parts_only, specification_of
 from pointdiffusion.runtime.files import write_atomic
 from pointdiffusion.sampling.loop import Step
+from pointdiffusion.tabular.points import Standardiser, as_points, column_names
 from pointdiffusion.version import __version__
 from pointdiffusion.web.registry import as_json, registry
 

@@ -17,9 +17,9 @@ from typing import IO, Any
 
 import numpy as np
 
-from pointdiffusion.data.batches import Source
-from pointdiffusion.data.cells import MISSING, is_number
-from pointdiffusion.data.reading import source_of_file
+from pointdiffusion.tabular.batches import Source
+from pointdiffusion.tabular.cells import MISSING, is_number
+from pointdiffusion.tabular.reading import source_of_file
 from pointdiffusion.web.export import evenly
 from pointdiffusion.web.limits import LIMITS
 

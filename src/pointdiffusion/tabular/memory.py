@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pointdiffusion.data.batches import ROWS_AT_ONCE, Batch, Source
-from pointdiffusion.data.cells import Raw, is_missing
-from pointdiffusion.data.schema import FLOATS, INTEGERS
+from pointdiffusion.tabular.batches import ROWS_AT_ONCE, Batch, Source
+from pointdiffusion.tabular.cells import Raw, is_missing
+from pointdiffusion.tabular.schema import FLOATS, INTEGERS
 
 _BOOL8 = "arrow.bool8"
 

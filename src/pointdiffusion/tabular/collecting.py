@@ -16,17 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pointdiffusion.config import unknown_name
-from pointdiffusion.data.batches import Batch, Source
-from pointdiffusion.data.cells import ColumnError, Place, Profile, Raw, no_number, shown, to_numbers, to_texts
-from pointdiffusion.data.classes import Classes
-from pointdiffusion.data.problems import Problems
-from pointdiffusion.data.schema import (
-    MOST_COLUMNS,
-    Column,
-    Points,
-    Schema,
-    default_names,
-)  # fmt: skip
+from pointdiffusion.tabular.batches import Batch, Source
+from pointdiffusion.tabular.cells import ColumnError, Place, Profile, Raw, no_number, shown, to_numbers, to_texts
+from pointdiffusion.tabular.classes import Classes
+from pointdiffusion.tabular.problems import Problems
+from pointdiffusion.tabular.schema import MOST_COLUMNS, Column, Points, Schema, default_names
 
 MISSING_RULES = ("refuse", "drop", "keep")
 SEARCHED_ROWS = 2**20

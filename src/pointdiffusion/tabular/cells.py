@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pointdiffusion.data.schema import FLOATS, LARGEST_INTEGER, Column, Points
+from pointdiffusion.tabular.schema import FLOATS, LARGEST_INTEGER, Column, Points
 
 MISSING = frozenset({"", "na", "n/a", "#n/a", "nan", "-nan", "null", "none", "<na>", "?"})
 """Texts that stand for a missing number, in small letters; of a class, only the empty text does."""

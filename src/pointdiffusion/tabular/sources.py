@@ -18,10 +18,10 @@ from typing import IO, Any
 
 import numpy as np
 
-from pointdiffusion.data.batches import ROWS_AT_ONCE, Batch, Source
-from pointdiffusion.data.cells import shown
-from pointdiffusion.data.memory import array_source, arrow_cells, columns_source
-from pointdiffusion.data.schema import default_names
+from pointdiffusion.tabular.batches import ROWS_AT_ONCE, Batch, Source
+from pointdiffusion.tabular.cells import shown
+from pointdiffusion.tabular.memory import array_source, arrow_cells, columns_source
+from pointdiffusion.tabular.schema import default_names
 
 MOST_UNPACKED = 2**34
 """Bytes that a compressed file may unpack to."""

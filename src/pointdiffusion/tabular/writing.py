@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pointdiffusion.data.cells import guard_formula
-from pointdiffusion.data.memory import is_arrow
-from pointdiffusion.data.schema import FLOATS, INTEGERS
-from pointdiffusion.data.sources import no_pyarrow
 from pointdiffusion.runtime.files import regular_target, write_atomic
+from pointdiffusion.tabular.cells import guard_formula
+from pointdiffusion.tabular.memory import is_arrow
+from pointdiffusion.tabular.schema import FLOATS, INTEGERS
+from pointdiffusion.tabular.sources import no_pyarrow
 
 if TYPE_CHECKING:
     import pandas as pd

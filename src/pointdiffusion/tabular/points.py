@@ -10,9 +10,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pointdiffusion.data.cells import is_missing
-from pointdiffusion.data.memory import is_arrow, memory_source, own_names, tensor_array
-from pointdiffusion.data.schema import default_names
+from pointdiffusion.tabular.cells import is_missing
+from pointdiffusion.tabular.memory import is_arrow, memory_source, own_names, tensor_array
+from pointdiffusion.tabular.schema import default_names
 
 Points = NDArray[np.float64]
 

@@ -20,9 +20,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
 
-from pointdiffusion.data.batches import ROWS_AT_ONCE, Batch, Source
-from pointdiffusion.data.cells import MISSING, Raw, is_number, unguard_formula
-from pointdiffusion.data.sources import check_unpacked
+from pointdiffusion.tabular.batches import ROWS_AT_ONCE, Batch, Source
+from pointdiffusion.tabular.cells import MISSING, Raw, is_number, unguard_formula
+from pointdiffusion.tabular.sources import check_unpacked
 
 LONGEST_LINE = 2**20
 _SNIFFED_LINES = 100

@@ -6,12 +6,12 @@ import os
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from pointdiffusion.data.batches import Source
-from pointdiffusion.data.collecting import Collector, Table, choose_columns
-from pointdiffusion.data.memory import memory_source
-from pointdiffusion.data.schema import Schema
-from pointdiffusion.data.sources import checked_path, npy_source, npz_source, parquet_source
-from pointdiffusion.data.text_files import text_source
+from pointdiffusion.tabular.batches import Source
+from pointdiffusion.tabular.collecting import Collector, Table, choose_columns
+from pointdiffusion.tabular.memory import memory_source
+from pointdiffusion.tabular.schema import Schema
+from pointdiffusion.tabular.sources import checked_path, npy_source, npz_source, parquet_source
+from pointdiffusion.tabular.text_files import text_source
 
 Missing = Literal["refuse", "drop", "keep"]
 

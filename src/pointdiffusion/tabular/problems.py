@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from pointdiffusion.data.cells import OR_LABEL, ColumnError, Place
+from pointdiffusion.tabular.cells import OR_LABEL, ColumnError, Place
 
 _SHOWN_ROWS = 3
 _SHOWN_COLUMNS = 3

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pointdiffusion.data.cells import ColumnError, Place, Raw, plain_cells, shown
-from pointdiffusion.data.schema import LARGEST_INTEGER, MOST_CLASSES, LabelColumn
+from pointdiffusion.tabular.cells import ColumnError, Place, Raw, plain_cells, shown
+from pointdiffusion.tabular.schema import LARGEST_INTEGER, MOST_CLASSES, LabelColumn
 
 
 class Classes:

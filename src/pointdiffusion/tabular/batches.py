@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from pointdiffusion.data.cells import Raw
+from pointdiffusion.tabular.cells import Raw
 
 ROWS_AT_ONCE = 2**16
 

@@ -1,0 +1,1 @@
+"""Columns and files: schema, standardisation, reading, writing, splitting."""
