@@ -13,7 +13,7 @@ from scipy.integrate import quad
 from torch import Tensor
 
 import pointdiffusion as ptd
-from pointdiffusion.conditions import Conditions, as_labels, rows_of
+from pointdiffusion.model.conditions import Conditions, as_labels, rows_of
 
 SHIFT, SCALE = np.array([5.0, -20.0]), np.array([3.0, 0.2])
 MIXTURE = ptd.GaussianMixture(
@@ -424,7 +424,7 @@ def test_a_file_keeps_the_conditions(
 def test_conditions_of_a_file_that_do_not_fit_are_refused(
     by_class: ptd.DiffusionModel, tmp_path: Path, change: str, value: Any
 ) -> None:
-    from pointdiffusion.model_file import read_payload, write_payload
+    from pointdiffusion.model.file import read_payload, write_payload
 
     by_class.save(tmp_path / "model.pt")
     payload = read_payload(tmp_path / "model.pt")

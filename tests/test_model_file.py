@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 import pointdiffusion as ptd
 from pointdiffusion.cli.settings import RunSettings
-from pointdiffusion.model_file import FORMAT
+from pointdiffusion.model.file import FORMAT
 from pointdiffusion.runtime import files
 from pointdiffusion.runtime.files import seal
 from pointdiffusion.version import is_newer

@@ -20,7 +20,7 @@ from PIL import Image
 from test_web_export import POINTS, make_model
 
 import pointdiffusion as ptd
-from pointdiffusion.conditions import Conditions
+from pointdiffusion.model.conditions import Conditions
 from pointdiffusion.networks import default_network
 from pointdiffusion.web.export import export_page
 from pointdiffusion.web.export import page as page_text

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 import pointdiffusion as ptd
-from pointdiffusion.conditions import Conditions
+from pointdiffusion.model.conditions import Conditions
 from pointdiffusion.networks import Part, default_network
 from pointdiffusion.sampling.loop import Step
 from pointdiffusion.web.export import export_page, page

@@ -1,6 +1,5 @@
 # The public names, for type checkers; __init__.py loads them when they are used.
 from pointdiffusion.checkpoints import AtomicCheckpointIO as AtomicCheckpointIO
-from pointdiffusion.conditions import Conditions as Conditions
 from pointdiffusion.config import DivergedError as DivergedError
 from pointdiffusion.config import InferenceConfig as InferenceConfig
 from pointdiffusion.config import TableConfig as TableConfig
@@ -28,7 +27,6 @@ from pointdiffusion.denoisers.observation import OBSERVATIONS as OBSERVATIONS
 from pointdiffusion.denoisers.observation import Observed as Observed
 from pointdiffusion.denoisers.preconditioned import Denoiser as Denoiser
 from pointdiffusion.denoisers.preconditioned import KarrasDenoiser as KarrasDenoiser
-from pointdiffusion.ensembles import ensemble as ensemble
 from pointdiffusion.estimator import DiffusionEstimator as DiffusionEstimator
 from pointdiffusion.evaluation.certificate import Certificate as Certificate
 from pointdiffusion.evaluation.certify import certify as certify
@@ -53,7 +51,6 @@ from pointdiffusion.exact.optimal import OptimumProbe as OptimumProbe
 from pointdiffusion.exact.optimal import known_optimum as known_optimum
 from pointdiffusion.exact.optimal import sampled_optimum as sampled_optimum
 from pointdiffusion.fitting import fit as fit
-from pointdiffusion.flow import Companion as Companion
 from pointdiffusion.likelihood.density import Bandwidth as Bandwidth
 from pointdiffusion.likelihood.density import LogProb as LogProb
 from pointdiffusion.likelihood.density import choose_sigma_min as choose_sigma_min
@@ -91,10 +88,13 @@ from pointdiffusion.metrics.two_sample import classifier_test as classifier_test
 from pointdiffusion.metrics.two_sample import energy_test as energy_test
 from pointdiffusion.metrics.two_sample import holm as holm
 from pointdiffusion.metrics.two_sample import mmd_test as mmd_test
-from pointdiffusion.model import DiffusionModel as DiffusionModel
-from pointdiffusion.model import Imputed as Imputed
-from pointdiffusion.model import load as load
-from pointdiffusion.model import pick_device as pick_device
+from pointdiffusion.model.conditions import Conditions as Conditions
+from pointdiffusion.model.diffusion_model import DiffusionModel as DiffusionModel
+from pointdiffusion.model.diffusion_model import Imputed as Imputed
+from pointdiffusion.model.diffusion_model import load as load
+from pointdiffusion.model.diffusion_model import pick_device as pick_device
+from pointdiffusion.model.ensembles import ensemble as ensemble
+from pointdiffusion.model.flow import Companion as Companion
 from pointdiffusion.networks import NETWORKS as NETWORKS
 from pointdiffusion.networks import Average as Average
 from pointdiffusion.networks import ConditionEmbedding as ConditionEmbedding

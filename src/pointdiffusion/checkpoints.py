@@ -19,7 +19,7 @@ from lightning.fabric.plugins.io.checkpoint_io import CheckpointIO
 from torch import Tensor
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
-from pointdiffusion.model_file import check_pickle
+from pointdiffusion.model.file import check_pickle
 from pointdiffusion.runtime.files import read_sealed, seal, write_atomic
 
 _CALLS = (

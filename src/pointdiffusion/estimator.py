@@ -18,7 +18,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor
 
 from pointdiffusion.config import TableConfig
-from pointdiffusion.model import DiffusionModel
+from pointdiffusion.model.diffusion_model import DiffusionModel
 from pointdiffusion.selection import fit_table
 from pointdiffusion.tabular.points import FEWEST_ROWS
 

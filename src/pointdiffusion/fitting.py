@@ -17,12 +17,12 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
 from pointdiffusion.checkpoints import AtomicCheckpointIO
-from pointdiffusion.conditions import Conditions
 from pointdiffusion.config import InferenceConfig, TrainingConfig
 from pointdiffusion.denoisers.preconditioned import KarrasDenoiser
 from pointdiffusion.exact.mixtures import GaussianMixture
-from pointdiffusion.model import DiffusionModel, make_schedule, pick_device
-from pointdiffusion.model_file import Backbone, make_backbone
+from pointdiffusion.model.conditions import Conditions
+from pointdiffusion.model.diffusion_model import DiffusionModel, make_schedule, pick_device
+from pointdiffusion.model.file import Backbone, make_backbone
 from pointdiffusion.networks import check_forward, default_network
 from pointdiffusion.runtime import progress
 from pointdiffusion.runtime.isolation import TURN, kept_generators, one_at_a_time, seed_global

@@ -29,12 +29,12 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from numpy.typing import NDArray
 
 from pointdiffusion.checkpoints import check_settings
-from pointdiffusion.conditions import in_order
 from pointdiffusion.config import InferenceConfig, TableConfig, TrainingConfig, epochs_of
 from pointdiffusion.exact.fits import fit_gaussian, fit_mixture, joined, student_t
 from pointdiffusion.exact.mixtures import GaussianMixture
 from pointdiffusion.fitting import CHECKPOINT, fit
-from pointdiffusion.model import DiffusionModel, load, pick_device
+from pointdiffusion.model.conditions import in_order
+from pointdiffusion.model.diffusion_model import DiffusionModel, load, pick_device
 from pointdiffusion.networks import FourierFeatures, ResidualMLP, default_network
 from pointdiffusion.runtime.files import write_atomic
 from pointdiffusion.runtime.isolation import ignored_warnings, one_at_a_time

@@ -24,15 +24,15 @@ from typing import Any
 import numpy as np
 import torch
 
-from pointdiffusion.conditions import as_labels
 from pointdiffusion.config import TableConfig
-from pointdiffusion.ensembles import ensemble
 from pointdiffusion.evaluation.noise_range import choose_noise_range
 from pointdiffusion.exact.fits import joined, stacking_weights
 from pointdiffusion.exact.mixtures import GaussianMixture
-from pointdiffusion.flow import Companion
 from pointdiffusion.members import PILOT, SMALL, Fold, Job, Members, Points, Trained, workers
-from pointdiffusion.model import DiffusionModel
+from pointdiffusion.model.conditions import as_labels
+from pointdiffusion.model.diffusion_model import DiffusionModel
+from pointdiffusion.model.ensembles import ensemble
+from pointdiffusion.model.flow import Companion
 from pointdiffusion.runtime import progress
 from pointdiffusion.tabular.points import as_points, column_names
 

@@ -61,7 +61,7 @@ def _environment() -> Iterator[tuple[str, str]]:
 
 
 def _contents(name: str) -> Iterator[tuple[str, str]]:
-    from pointdiffusion.model_file import read_payload
+    from pointdiffusion.model.file import read_payload
 
     path = runs.model_path(name)
     payload = read_payload(path)

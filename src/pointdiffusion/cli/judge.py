@@ -14,7 +14,7 @@ from pointdiffusion.cli import options, runs, terminal
 if TYPE_CHECKING:
     from pointdiffusion.cli.settings import RunSettings
     from pointdiffusion.cli.tables import Parts
-    from pointdiffusion.model import DiffusionModel
+    from pointdiffusion.model.diffusion_model import DiffusionModel
 
 REPORT_EXAMPLES = """\b
 Examples:

@@ -9,7 +9,7 @@ import typer
 from pointdiffusion.cli import options, terminal
 
 if TYPE_CHECKING:
-    from pointdiffusion.model import DiffusionModel
+    from pointdiffusion.model.diffusion_model import DiffusionModel
 
 EXAMPLES = """\b
 Examples:

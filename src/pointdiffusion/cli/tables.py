@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from pointdiffusion.model import DiffusionModel
+    from pointdiffusion.model.diffusion_model import DiffusionModel
     from pointdiffusion.tabular.collecting import Table
     from pointdiffusion.tabular.schema import Schema
 
@@ -100,7 +100,7 @@ def open_run(path: str, table: str | None) -> tuple[DiffusionModel, RunSettings,
     Raises:
         ValueError: If the run is not whole, or the table is gone or holds other rows than it did.
     """
-    from pointdiffusion.model import load
+    from pointdiffusion.model.diffusion_model import load
 
     folder = folder_of(path)
     if Path(path).is_dir() and not (folder / MODEL).exists():
@@ -132,7 +132,7 @@ def open_model(path: str, device: str) -> tuple[DiffusionModel, Schema]:
     Raises:
         ValueError: If the file is missing, damaged, foreign or hostile.
     """
-    from pointdiffusion.model import load, pick_device
+    from pointdiffusion.model.diffusion_model import load, pick_device
 
     model = load(model_path(path)).to(pick_device(device))
     return model, schema_of(model)

@@ -20,7 +20,7 @@ from pointdiffusion.cli.settings import RunSettings
 
 if TYPE_CHECKING:
     from pointdiffusion.cli.tables import Parts
-    from pointdiffusion.model import DiffusionModel
+    from pointdiffusion.model.diffusion_model import DiffusionModel
 
 EXAMPLES = """\b
 Examples:
@@ -126,7 +126,7 @@ def _run(
     """Read, choose, train and write."""
     from pointdiffusion.cli import tables
     from pointdiffusion.config import DivergedError
-    from pointdiffusion.model import pick_device
+    from pointdiffusion.model.diffusion_model import pick_device
 
     start, device = time.perf_counter(), pick_device(device)
     table = tables.read_training_table(settings)

@@ -39,7 +39,7 @@ from pointdiffusion.exact.optimal import Estimate, OptimumProbe, Profile
 from pointdiffusion.metrics.distances import wasserstein2
 from pointdiffusion.metrics.neighbours import Copies, copies_test
 from pointdiffusion.metrics.two_sample import energy_test
-from pointdiffusion.model import DiffusionModel
+from pointdiffusion.model.diffusion_model import DiffusionModel
 from pointdiffusion.runtime.randomness import CHUNK, DIAGNOSIS, SAMPLING, chunks, generator_for
 from pointdiffusion.sampling import loop as sampling
 from pointdiffusion.solvers import AdaptiveRungeKutta

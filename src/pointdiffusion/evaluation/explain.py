@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from pointdiffusion.evaluation.unusual import Surprise, unusual
 from pointdiffusion.likelihood import density as likelihood
-from pointdiffusion.model import DiffusionModel
+from pointdiffusion.model.diffusion_model import DiffusionModel
 from pointdiffusion.tabular.points import as_points
 
 Points = NDArray[np.float64]

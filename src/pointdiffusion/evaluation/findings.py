@@ -20,7 +20,7 @@ from pointdiffusion.evaluation.diagnose import Diagnosis, diagnose
 from pointdiffusion.evaluation.truth import FEWEST_ROWS
 from pointdiffusion.metrics.evaluation import Judgement, judge
 from pointdiffusion.metrics.neighbours import nearest_distances
-from pointdiffusion.model import DiffusionModel
+from pointdiffusion.model.diffusion_model import DiffusionModel
 from pointdiffusion.tabular.points import as_points
 
 Array = NDArray[np.float64]

@@ -20,7 +20,7 @@ from pointdiffusion.evaluation.findings import Array, Findings, Tables, measure,
 from pointdiffusion.evaluation.portraits import classes_section, samples_section
 from pointdiffusion.metrics.comparison import Difference, compare
 from pointdiffusion.metrics.evaluation import CLEAR, COPIES, FEW_ROWS, LIKELIHOOD, SAME, TOO_FEW, Figure, figure_cells
-from pointdiffusion.model import DiffusionModel
+from pointdiffusion.model.diffusion_model import DiffusionModel
 from pointdiffusion.version import __version__
 from pointdiffusion.visuals.inline import DATA_COLOUR, OTHER_COLOUR, SAMPLES_COLOUR, inline_svg
 from pointdiffusion.visuals.page import grid, page, paragraph, picture, sigma_bar, table, text

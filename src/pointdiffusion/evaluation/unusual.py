@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from pointdiffusion.tabular.points import as_points
 
 if TYPE_CHECKING:
-    from pointdiffusion.model import DiffusionModel
+    from pointdiffusion.model.diffusion_model import DiffusionModel
 
 Points = NDArray[np.float64]
 

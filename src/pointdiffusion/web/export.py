@@ -18,10 +18,10 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
-from pointdiffusion.conditions import as_labels
 from pointdiffusion.config import unknown_name
 from pointdiffusion.exact.mixtures import GaussianMixture
-from pointdiffusion.model import DiffusionModel
+from pointdiffusion.model.conditions import as_labels
+from pointdiffusion.model.diffusion_model import DiffusionModel
 from pointdiffusion.networks import has_own_parts_only, specification_of
 from pointdiffusion.runtime.files import write_atomic
 from pointdiffusion.sampling.loop import Step

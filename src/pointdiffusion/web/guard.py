@@ -15,7 +15,7 @@ from urllib.parse import parse_qs
 
 from fastapi.responses import JSONResponse
 
-from pointdiffusion.model import DiffusionModel
+from pointdiffusion.model.diffusion_model import DiffusionModel
 from pointdiffusion.web.limits import LIMITS
 
 Scope = MutableMapping[str, Any]

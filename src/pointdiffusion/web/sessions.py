@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pointdiffusion.model import DiffusionModel, load
+from pointdiffusion.model.diffusion_model import DiffusionModel, load
 from pointdiffusion.web.limits import LIMITS
 from pointdiffusion.web.protocol import HEAD, KEPT, MODEL, TEXT, to_json
 from pointdiffusion.web.turns import Machine, Walker

@@ -22,10 +22,10 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
-from pointdiffusion.conditions import as_labels
 from pointdiffusion.denoisers.preconditioned import Denoiser
 from pointdiffusion.fitting import fit
-from pointdiffusion.model import DiffusionModel
+from pointdiffusion.model.conditions import as_labels
+from pointdiffusion.model.diffusion_model import DiffusionModel
 from pointdiffusion.networks import default_network
 from pointdiffusion.runtime.randomness import generator_for
 from pointdiffusion.sampling import loop as sampling

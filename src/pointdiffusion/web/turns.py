@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from pointdiffusion.denoisers.preconditioned import DenoiserFunction, KarrasDenoiser
-from pointdiffusion.model import DiffusionModel
+from pointdiffusion.model.diffusion_model import DiffusionModel
 from pointdiffusion.web.limits import LIMITS
 from pointdiffusion.web.walks import WalkRequest, walk
 

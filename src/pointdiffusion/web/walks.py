@@ -19,7 +19,7 @@ from torch import Tensor
 from pointdiffusion.config import unknown_name
 from pointdiffusion.denoisers.guidance import Bound, Guided
 from pointdiffusion.denoisers.preconditioned import DenoiserFunction
-from pointdiffusion.model import DiffusionModel
+from pointdiffusion.model.diffusion_model import DiffusionModel
 from pointdiffusion.sampling.loop import trajectory
 from pointdiffusion.solvers import SOLVERS
 from pointdiffusion.web.limits import LIMITS, SIGMA_RANGE, is_number

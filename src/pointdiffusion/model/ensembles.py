@@ -17,7 +17,7 @@ from dataclasses import replace
 import torch
 
 from pointdiffusion.denoisers.preconditioned import KarrasDenoiser
-from pointdiffusion.model import DiffusionModel
+from pointdiffusion.model.diffusion_model import DiffusionModel
 from pointdiffusion.networks import Average
 
 

@@ -16,11 +16,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pointdiffusion.conditions import Conditions, Known, rows_of
 from pointdiffusion.denoisers.guidance import EVERYWHERE, Guided, bind, guided_gaussian
 from pointdiffusion.denoisers.preconditioned import Denoiser, DenoiserFunction
 from pointdiffusion.exact.mixtures import GaussianMixture
 from pointdiffusion.likelihood import density as likelihood
+from pointdiffusion.model.conditions import Conditions, Known, rows_of
 from pointdiffusion.runtime.randomness import LIKELIHOOD, generator_for
 from pointdiffusion.sampling import loop as sampling
 

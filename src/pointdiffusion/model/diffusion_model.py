@@ -14,16 +14,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pointdiffusion.conditions import Conditions, Known, rows_of
 from pointdiffusion.config import InferenceConfig, TrainingConfig, unknown_name
 from pointdiffusion.denoisers.guidance import EVERYWHERE
 from pointdiffusion.denoisers.preconditioned import KarrasDenoiser
 from pointdiffusion.exact.mixtures import GaussianMixture
-from pointdiffusion.flow import NO_GUIDANCE, Companion, Flow, Guidance
 from pointdiffusion.likelihood import density as likelihood
 from pointdiffusion.likelihood.density import Bandwidth
 from pointdiffusion.likelihood.variational import Bound, variational_bound
-from pointdiffusion.model_file import Backbone, about, class_name, network_of, read_payload, write_payload
+from pointdiffusion.model.conditions import Conditions, Known, rows_of
+from pointdiffusion.model.file import Backbone, about, class_name, network_of, read_payload, write_payload
+from pointdiffusion.model.flow import NO_GUIDANCE, Companion, Flow, Guidance
 from pointdiffusion.networks import specification_of
 from pointdiffusion.noise import SCHEDULES, KarrasSchedule, LogLinearSchedule, NoiseSchedule
 from pointdiffusion.runtime.randomness import BOUND, CHUNK, GRIDS, IMPUTATION, SAMPLING, chunks, generator_for

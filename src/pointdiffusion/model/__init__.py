@@ -1,0 +1,1 @@
+"""A trained model of points: its flow under conditions, its file, averages of models."""
