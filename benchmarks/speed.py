@@ -29,9 +29,9 @@ import torch
 from torch.optim.swa_utils import AveragedModel
 
 import pointdiffusion as ptd
-from pointdiffusion.losses import denoising_loss
 from pointdiffusion.networks import default_network
 from pointdiffusion.runtime.randomness import CHUNK, TRAINING, generator_for
+from pointdiffusion.training.losses import denoising_loss
 
 EXAMPLE = Path(__file__).parent.parent / "playground" / "points_2d" / "run_swiss_roll_example.py"
 
@@ -81,7 +81,7 @@ def train_lightning(points: Any, config: ptd.TrainingConfig) -> tuple[float, tor
     """Train through Lightning; return the seconds from the first step to the last, and the denoiser."""
     from lightning.pytorch import Callback, Trainer
 
-    from pointdiffusion.fitting import quiet_lightning
+    from pointdiffusion.training.fitting import quiet_lightning
 
     class Watch(Callback):
         def on_train_start(self, *_: Any) -> None:

@@ -104,7 +104,7 @@ def test_any_target_can_be_trained(prediction: str) -> None:
     """A network that predicts the target of any family trains in our module: its loss falls towards the least."""
     from lightning.pytorch import Trainer
 
-    from pointdiffusion.fitting import quiet_lightning
+    from pointdiffusion.training.fitting import quiet_lightning
 
     class Network(nn.Module):
         def __init__(self) -> None:

@@ -25,7 +25,7 @@ import pointdiffusion as ptd
 from pointdiffusion.cli import runs, terminal
 from pointdiffusion.cli.app import main
 from pointdiffusion.cli.train import seconds
-from pointdiffusion.training import LightningDiffusion
+from pointdiffusion.training.module import LightningDiffusion
 
 COMMANDS = ["datasets", "train", "sample", "score", "explain", "impute", "report", "export", "play"]
 COMMANDS += ["diagnose", "certify", "info"]

@@ -14,7 +14,6 @@ from torch import Tensor
 
 import pointdiffusion as ptd
 from pointdiffusion.evaluation.diagnose import ADVICE, BLOCKS, MEANINGS, Diagnosis, _energies, _from, diagnose
-from pointdiffusion.evaluation.noise_range import choose_noise_range, start_divergence
 from pointdiffusion.exact.optimal import (
     Estimate,
     OptimumProbe,
@@ -24,6 +23,7 @@ from pointdiffusion.exact.optimal import (
     sampled_optimum,
 )
 from pointdiffusion.metrics.distances import energy_distance
+from pointdiffusion.training.noise_range import choose_noise_range, start_divergence
 from pointdiffusion.visuals.diagnosis import plot_parts
 
 EYE = torch.eye(2, dtype=torch.float64)

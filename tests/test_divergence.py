@@ -16,8 +16,8 @@ from torch import nn
 
 import pointdiffusion as ptd
 from pointdiffusion.cli.app import main
-from pointdiffusion.divergence import divergence
 from pointdiffusion.networks import default_network
+from pointdiffusion.training.divergence import divergence
 
 MOONS = ptd.DATASETS["moons"](1024, random_state=0)
 LABELS = (np.arange(1024) % 2).tolist()

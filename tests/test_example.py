@@ -261,7 +261,7 @@ def test_flags_of_training_say_that_they_have_no_effect_on_inference(
 def test_train_only(scripts: Scripts, tmp_path: Path) -> None:
     look = """
 import numpy
-from pointdiffusion import fitting
+from pointdiffusion.training import fitting
 fit = fitting.fit
 def keep(points, *others, **settings):
     numpy.savez("tables.npz", points=points, validation=settings["validation"], population=settings["population"])

@@ -338,7 +338,7 @@ def test_a_limit_on_the_size_of_files(
 def test_too_little_memory(scripts: Scripts, tmp_path: Path) -> None:
     prelude = """
 import torch
-from pointdiffusion import losses, training
+from pointdiffusion.training import losses, module as training
 def greedy(*_):
     torch.empty(2**60)
 training.denoising_loss = greedy

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 import pointdiffusion as ptd
 from pointdiffusion.denoisers.preconditioned import noise_prediction
-from pointdiffusion.losses import LOSSES, WEIGHTINGS, denoising_loss, loss_weight
+from pointdiffusion.training.losses import LOSSES, WEIGHTINGS, denoising_loss, loss_weight
 
 SIGMAS = [0.002, 0.1, 1 / math.sqrt(5), 0.7, 1.0, 3.0, 80.0]
 

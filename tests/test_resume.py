@@ -21,10 +21,11 @@ from example_fixtures import EXAMPLE, PLAYGROUND, TOY, Result, Running, Scripts,
 from lightning.pytorch import Callback, Trainer
 
 import pointdiffusion as ptd
-from pointdiffusion import fitting, training
-from pointdiffusion.checkpoints import check_state
 from pointdiffusion.runtime.files import seal
-from pointdiffusion.training import LightningDiffusion
+from pointdiffusion.training import fitting
+from pointdiffusion.training import module as training
+from pointdiffusion.training.checkpoints import check_state
+from pointdiffusion.training.module import LightningDiffusion
 
 RESULTS = ["model.pt", "samples.csv", "results_comparison.png", "inference.gif"]
 OUTPUT = "swiss_roll_output"
@@ -210,13 +211,13 @@ def test_resumed_by_a_users_own_trainer_from_the_middle_of_an_epoch(tmp_path: Pa
 
 LONG = [*TOY, "--epochs", "6", "--batch-size", "64"]
 QUICK = """
-from pointdiffusion import training
+from pointdiffusion.training import module as training
 training.FIXED_DRAWS = 64
 """
 """Takes the logged losses on fewer draws, which costs most of the time of a run this small, and the weights nothing."""
 SLOW = f"""{QUICK}
 import time
-from pointdiffusion.training import LightningDiffusion as module
+from pointdiffusion.training.module import LightningDiffusion as module
 step = module.training_step
 def slowly(*arguments):
     time.sleep(0.03)

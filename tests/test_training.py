@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import pointdiffusion as ptd
-from pointdiffusion.training import LightningDiffusion
+from pointdiffusion.training.module import LightningDiffusion
 
 POINTS = ptd.DATASETS["moons"](200, random_state=0) * [4.0, 0.25] + [10.0, -3.0]
 FRESH = ptd.DATASETS["moons"](3000, random_state=1) * [4.0, 0.25] + [10.0, -3.0]

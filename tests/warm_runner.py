@@ -21,7 +21,7 @@ from typing import Any
 HEAVY = [
     "lightning.pytorch", "lightning.pytorch.loggers", "tensorboard", "torch.utils.tensorboard", "pandas", "ot",
     "sklearn.datasets", "scipy.optimize", "scipy.spatial", "matplotlib.figure", "matplotlib.backends.backend_agg",
-    "PIL.GifImagePlugin", "PIL.PngImagePlugin", "rich.progress", "pointdiffusion.fitting",
+    "PIL.GifImagePlugin", "PIL.PngImagePlugin", "rich.progress", "pointdiffusion.training.fitting",
     "pointdiffusion.metrics.distances", "pointdiffusion.visuals.animation", "pointdiffusion.data.datasets",
 ]  # fmt: skip
 

@@ -1,5 +1,4 @@
 # The public names, for type checkers; __init__.py loads them when they are used.
-from pointdiffusion.checkpoints import AtomicCheckpointIO as AtomicCheckpointIO
 from pointdiffusion.config import DivergedError as DivergedError
 from pointdiffusion.config import InferenceConfig as InferenceConfig
 from pointdiffusion.config import TableConfig as TableConfig
@@ -35,8 +34,6 @@ from pointdiffusion.evaluation.diagnose import diagnose as diagnose
 from pointdiffusion.evaluation.explain import Explanation as Explanation
 from pointdiffusion.evaluation.explain import Neighbour as Neighbour
 from pointdiffusion.evaluation.explain import explain as explain
-from pointdiffusion.evaluation.noise_range import NoiseRange as NoiseRange
-from pointdiffusion.evaluation.noise_range import choose_noise_range as choose_noise_range
 from pointdiffusion.evaluation.report import report as report
 from pointdiffusion.evaluation.unusual import Surprise as Surprise
 from pointdiffusion.evaluation.unusual import unusual as unusual
@@ -50,7 +47,6 @@ from pointdiffusion.exact.mixtures import GaussianMixture as GaussianMixture
 from pointdiffusion.exact.optimal import OptimumProbe as OptimumProbe
 from pointdiffusion.exact.optimal import known_optimum as known_optimum
 from pointdiffusion.exact.optimal import sampled_optimum as sampled_optimum
-from pointdiffusion.fitting import fit as fit
 from pointdiffusion.likelihood.density import Bandwidth as Bandwidth
 from pointdiffusion.likelihood.density import LogProb as LogProb
 from pointdiffusion.likelihood.density import choose_sigma_min as choose_sigma_min
@@ -58,9 +54,6 @@ from pointdiffusion.likelihood.density import log_prob as log_prob
 from pointdiffusion.likelihood.density import log_prob_with_errors as log_prob_with_errors
 from pointdiffusion.likelihood.variational import Bound as Bound
 from pointdiffusion.likelihood.variational import variational_bound as variational_bound
-from pointdiffusion.losses import LOSSES as LOSSES
-from pointdiffusion.losses import WEIGHTINGS as WEIGHTINGS
-from pointdiffusion.losses import loss_weight as loss_weight
 from pointdiffusion.metrics.comparison import Difference as Difference
 from pointdiffusion.metrics.comparison import compare as compare
 from pointdiffusion.metrics.distances import compare_wasserstein2 as compare_wasserstein2
@@ -161,7 +154,14 @@ from pointdiffusion.tabular.schema import Schema as Schema
 from pointdiffusion.tabular.splitting import split_rows as split_rows
 from pointdiffusion.tabular.writing import check_target as check_target
 from pointdiffusion.tabular.writing import write_table as write_table
-from pointdiffusion.training import LightningDiffusion as LightningDiffusion
+from pointdiffusion.training.checkpoints import AtomicCheckpointIO as AtomicCheckpointIO
+from pointdiffusion.training.fitting import fit as fit
+from pointdiffusion.training.losses import LOSSES as LOSSES
+from pointdiffusion.training.losses import WEIGHTINGS as WEIGHTINGS
+from pointdiffusion.training.losses import loss_weight as loss_weight
+from pointdiffusion.training.module import LightningDiffusion as LightningDiffusion
+from pointdiffusion.training.noise_range import NoiseRange as NoiseRange
+from pointdiffusion.training.noise_range import choose_noise_range as choose_noise_range
 from pointdiffusion.version import __version__ as __version__
 from pointdiffusion.visuals.animation import animate_samples as animate_samples
 from pointdiffusion.visuals.plotting import plot_comparison as plot_comparison

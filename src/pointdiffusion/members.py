@@ -28,11 +28,9 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from numpy.typing import NDArray
 
-from pointdiffusion.checkpoints import check_settings
 from pointdiffusion.config import InferenceConfig, TableConfig, TrainingConfig, epochs_of
 from pointdiffusion.exact.fits import fit_gaussian, fit_mixture, joined, student_t
 from pointdiffusion.exact.mixtures import GaussianMixture
-from pointdiffusion.fitting import CHECKPOINT, fit
 from pointdiffusion.model.conditions import in_order
 from pointdiffusion.model.diffusion_model import DiffusionModel, load, pick_device
 from pointdiffusion.networks import FourierFeatures, ResidualMLP, default_network
@@ -40,6 +38,8 @@ from pointdiffusion.runtime.files import write_atomic
 from pointdiffusion.runtime.isolation import ignored_warnings, one_at_a_time
 from pointdiffusion.runtime.randomness import SELECTION, generator_for
 from pointdiffusion.tabular.points import Standardiser
+from pointdiffusion.training.checkpoints import check_settings
+from pointdiffusion.training.fitting import CHECKPOINT, fit
 from pointdiffusion.version import __version__
 
 Points = NDArray[np.float64]

@@ -25,7 +25,6 @@ import numpy as np
 import torch
 
 from pointdiffusion.config import TableConfig
-from pointdiffusion.evaluation.noise_range import choose_noise_range
 from pointdiffusion.exact.fits import joined, stacking_weights
 from pointdiffusion.exact.mixtures import GaussianMixture
 from pointdiffusion.members import PILOT, SMALL, Fold, Job, Members, Points, Trained, workers
@@ -35,6 +34,7 @@ from pointdiffusion.model.ensembles import ensemble
 from pointdiffusion.model.flow import Companion
 from pointdiffusion.runtime import progress
 from pointdiffusion.tabular.points import as_points, column_names
+from pointdiffusion.training.noise_range import choose_noise_range
 
 FEWEST = 30
 """Rows below which nothing can be chosen on rows left out."""

@@ -228,7 +228,7 @@ def fit_chosen(
 def choose(parts: Parts, settings: RunSettings, *, budget: float | None, steps: int | None) -> RunSettings:
     """Return the settings of one network with what they leave open: the noise levels, and how many steps to train."""
     from pointdiffusion.config import InferenceConfig, TrainingConfig, epochs_of
-    from pointdiffusion.evaluation.noise_range import complete_range
+    from pointdiffusion.training.noise_range import complete_range
 
     known = dict(settings.training)
     given = TrainingConfig.from_mapping(known)
@@ -253,8 +253,8 @@ def choose(parts: Parts, settings: RunSettings, *, budget: float | None, steps: 
 def affordable(parts: Parts, known: dict[str, Any], budget: float) -> int:
     """Return how many steps fit into a time, as a trial of a few tells, which takes at most a tenth of it."""
     from pointdiffusion.config import DivergedError, TrainingConfig
-    from pointdiffusion.fitting import fit as fit_points
     from pointdiffusion.members import StepClock
+    from pointdiffusion.training.fitting import fit as fit_points
 
     rows, labels = parts.rows(parts.training), parts.labels(parts.training)
     trial = TrainingConfig.from_mapping({**known, "epochs": 1, "epoch_steps": TRIAL})
@@ -276,7 +276,7 @@ def fit_one(parts: Parts, settings: RunSettings, folder: Path, *, resume: bool, 
     import pandas as pd
 
     from pointdiffusion.config import InferenceConfig, TrainingConfig
-    from pointdiffusion.fitting import fit as fit_points
+    from pointdiffusion.training.fitting import fit as fit_points
 
     training = TrainingConfig.from_mapping(settings.training)
     rows, labels = parts.rows(parts.training), parts.labels(parts.training)

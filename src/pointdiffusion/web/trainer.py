@@ -23,14 +23,14 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from pointdiffusion.denoisers.preconditioned import Denoiser
-from pointdiffusion.fitting import fit
 from pointdiffusion.model.conditions import as_labels
 from pointdiffusion.model.diffusion_model import DiffusionModel
 from pointdiffusion.networks import default_network
 from pointdiffusion.runtime.randomness import generator_for
 from pointdiffusion.sampling import loop as sampling
 from pointdiffusion.tabular.points import Standardiser
-from pointdiffusion.training import LightningDiffusion
+from pointdiffusion.training.fitting import fit
+from pointdiffusion.training.module import LightningDiffusion
 from pointdiffusion.web.export import network_run
 from pointdiffusion.web.protocol import (
     BINARY,

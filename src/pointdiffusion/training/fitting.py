@@ -16,7 +16,6 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
-from pointdiffusion.checkpoints import AtomicCheckpointIO
 from pointdiffusion.config import InferenceConfig, TrainingConfig
 from pointdiffusion.denoisers.preconditioned import KarrasDenoiser
 from pointdiffusion.exact.mixtures import GaussianMixture
@@ -29,7 +28,8 @@ from pointdiffusion.runtime.isolation import TURN, kept_generators, one_at_a_tim
 from pointdiffusion.runtime.randomness import INITIALISATION, LAYERS, generator_for
 from pointdiffusion.sampling.loop import make_solver
 from pointdiffusion.tabular.points import Standardiser, column_names
-from pointdiffusion.training import LightningDiffusion
+from pointdiffusion.training.checkpoints import AtomicCheckpointIO
+from pointdiffusion.training.module import LightningDiffusion
 
 CHECKPOINT = "last.ckpt"
 """Name of the checkpoint in the folder of a run."""

@@ -35,9 +35,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pointdiffusion.exact.optimal import left_out_mean
-from pointdiffusion.losses import karras_loss
 from pointdiffusion.noise import LogNormalSampler, LogUniformSampler, NoiseSampler
 from pointdiffusion.tabular.points import Standardiser, as_points
+from pointdiffusion.training.losses import karras_loss
 
 PAIR_ROWS, LOSS_ROWS, LEVELS = 1024, 512, 36
 LOWEST, HIGHEST = 1e-3, 100.0

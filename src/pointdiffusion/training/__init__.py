@@ -1,0 +1,1 @@
+"""Losses, noise levels, the LightningModule, checkpoints, and `fit`."""
