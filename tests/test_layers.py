@@ -99,8 +99,8 @@ ORDER = [
     "training.module",
     "training.fitting",
     "model.ensembles",
-    "members",
-    "selection",
+    "table_model.folds",
+    "table_model.search",
     "estimator",
     "web.limits",
     "web.registry",
@@ -133,6 +133,7 @@ ORDER = [
     "__main__",
 ]
 EMPTY_PACKAGES = {
+    "table_model",
     "training",
     "model",
     "tabular",

@@ -17,8 +17,9 @@ import torch
 from sklearn.datasets import load_iris
 
 import pointdiffusion as ptd
-from pointdiffusion import members, selection
 from pointdiffusion.exact.fits import fit_gaussian
+from pointdiffusion.table_model import folds as members
+from pointdiffusion.table_model import search as selection
 
 RNG = np.random.default_rng(2)
 CORRELATED = RNG.normal(size=(80, 4)) @ RNG.normal(size=(4, 4)) + [0, 10, -1000, 0]
@@ -255,7 +256,8 @@ def test_the_processes_of_members_end_with_the_one_that_started_them(tmp_path: P
     script = """
 import os, signal, threading, time
 import numpy as np
-from pointdiffusion import TableConfig, members, selection
+from pointdiffusion import TableConfig
+from pointdiffusion.table_model import folds as members, search as selection
 members.WORTH, members.workers = 0, lambda count: 2
 table = members.Members(np.random.default_rng(0).normal(size=(200, 2)), None, 0, {})
 config = selection._sized(TableConfig(base="gaussian", num_steps=100_000), table)

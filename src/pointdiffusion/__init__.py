@@ -72,7 +72,7 @@ _HOMES = {
     "sampling.smc": ["Particles", "effective_sample_size", "feynman_kac", "systematic_resample", "tilted_gaussian"],
     "runtime.progress": ["show_progress"],
     "sampling.loop": ["FlowSolution", "exact_flow", "make_solver", "sample", "trajectory"],
-    "selection": ["Selection", "fit_table"],
+    "table_model.search": ["Selection", "fit_table"],
     "solvers": [
         "SOLVERS", "AdaptiveRungeKutta", "ChurnSDE", "DDIM", "EulerODE", "HeunODE", "ItoSDE", "LangevinCorrector",
         "Multistep", "RungeKutta", "Singlestep", "Solver",

@@ -130,8 +130,6 @@ from pointdiffusion.sampling.twisted import Imputation as Imputation
 from pointdiffusion.sampling.twisted import Posterior as Posterior
 from pointdiffusion.sampling.twisted import impute as impute
 from pointdiffusion.sampling.twisted import twisted_diffusion as twisted_diffusion
-from pointdiffusion.selection import Selection as Selection
-from pointdiffusion.selection import fit_table as fit_table
 from pointdiffusion.solvers import DDIM as DDIM
 from pointdiffusion.solvers import SOLVERS as SOLVERS
 from pointdiffusion.solvers import AdaptiveRungeKutta as AdaptiveRungeKutta
@@ -144,6 +142,8 @@ from pointdiffusion.solvers import Multistep as Multistep
 from pointdiffusion.solvers import RungeKutta as RungeKutta
 from pointdiffusion.solvers import Singlestep as Singlestep
 from pointdiffusion.solvers import Solver as Solver
+from pointdiffusion.table_model.search import Selection as Selection
+from pointdiffusion.table_model.search import fit_table as fit_table
 from pointdiffusion.tabular.collecting import Table as Table
 from pointdiffusion.tabular.points import Standardiser as Standardiser
 from pointdiffusion.tabular.reading import read_table as read_table

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from pointdiffusion.config import TableConfig
 from pointdiffusion.model.diffusion_model import DiffusionModel
-from pointdiffusion.selection import fit_table
+from pointdiffusion.table_model.search import fit_table
 from pointdiffusion.tabular.points import FEWEST_ROWS
 
 Points = NDArray[np.float64]

@@ -200,7 +200,7 @@ def fit_chosen(
     import pandas as pd
 
     from pointdiffusion.config import TableConfig
-    from pointdiffusion.selection import fit_table
+    from pointdiffusion.table_model.search import fit_table
 
     known = dict(settings.fit)
     if settings.missing == "mask":
@@ -253,7 +253,7 @@ def choose(parts: Parts, settings: RunSettings, *, budget: float | None, steps: 
 def affordable(parts: Parts, known: dict[str, Any], budget: float) -> int:
     """Return how many steps fit into a time, as a trial of a few tells, which takes at most a tenth of it."""
     from pointdiffusion.config import DivergedError, TrainingConfig
-    from pointdiffusion.members import StepClock
+    from pointdiffusion.table_model.folds import StepClock
     from pointdiffusion.training.fitting import fit as fit_points
 
     rows, labels = parts.rows(parts.training), parts.labels(parts.training)

@@ -27,12 +27,12 @@ import torch
 from pointdiffusion.config import TableConfig
 from pointdiffusion.exact.fits import joined, stacking_weights
 from pointdiffusion.exact.mixtures import GaussianMixture
-from pointdiffusion.members import PILOT, SMALL, Fold, Job, Members, Points, Trained, workers
 from pointdiffusion.model.conditions import as_labels
 from pointdiffusion.model.diffusion_model import DiffusionModel
 from pointdiffusion.model.ensembles import ensemble
 from pointdiffusion.model.flow import Companion
 from pointdiffusion.runtime import progress
+from pointdiffusion.table_model.folds import PILOT, SMALL, Fold, Job, Members, Points, Trained, workers
 from pointdiffusion.tabular.points import as_points, column_names
 from pointdiffusion.training.noise_range import choose_noise_range
 

@@ -1,0 +1,1 @@
+"""A trained model of a table: folds, search."""
