@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 import pointdiffusion as ptd
-from pointdiffusion.evaluation.certify import certify, main
+from pointdiffusion.diagnostics.certification import certify, main
 
 
 def broken_midway(denoiser: Any, x: Tensor, sigmas: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 import pointdiffusion as ptd
-from pointdiffusion.evaluation.diagnose import ADVICE, BLOCKS, MEANINGS, Diagnosis, _energies, _from, diagnose
+from pointdiffusion.diagnostics.diagnosis import ADVICE, BLOCKS, MEANINGS, Diagnosis, _energies, _from, diagnose
 from pointdiffusion.exact.optimal import (
     Estimate,
     OptimumProbe,

@@ -15,8 +15,8 @@ import pytest
 import torch
 from diffusers import schedulers
 
-from pointdiffusion.evaluation.certify import Certificate, certify
-from pointdiffusion.evaluation.schedulers import COVERED, REFUSED, SchedulerSampler
+from pointdiffusion.diagnostics.certification import Certificate, certify
+from pointdiffusion.diagnostics.schedulers import COVERED, REFUSED, SchedulerSampler
 
 pytestmark = [
     pytest.mark.filterwarnings(f"ignore:{what}")

@@ -8,7 +8,7 @@ import torch
 from scipy.stats import norm
 
 import pointdiffusion as ptd
-from pointdiffusion.evaluation.unusual import conditionals
+from pointdiffusion.diagnostics.anomaly import conditionals
 
 COVARIANCE = np.array([[1.0, 0.95, 0.3], [0.95, 1.0, 0.2], [0.3, 0.2, 1.0]])
 

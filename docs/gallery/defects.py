@@ -128,7 +128,7 @@ def index_lines(diffusers: Any) -> Lines:
 
 def print_schedulers(diffusers: Any) -> None:
     """Print what a certificate says of every scheduler of the package by default, but for clipping."""
-    from pointdiffusion.evaluation.schedulers import COVERED, REFUSED
+    from pointdiffusion.diagnostics.schedulers import COVERED, REFUSED
 
     print("scheduler | noise levels | measured in 200 steps | verdict")
     print("--- | --- | --- | ---")

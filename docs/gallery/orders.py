@@ -12,7 +12,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 import pointdiffusion as ptd
-from pointdiffusion.evaluation.certify import HIGH, LOW, MIXTURE
+from pointdiffusion.diagnostics.certification import HIGH, LOW, MIXTURE
 from pointdiffusion.runtime.randomness import generator_for
 
 SOLVERS = ["euler", "heun", "dpmpp-2m", "dpmpp-3m-stock", "dpmpp-3m", "unipc-3", "rk4", "angular-4"]

@@ -36,7 +36,7 @@ def explain(
 
     from pointdiffusion.cli import tables
     from pointdiffusion.cli.score import tell_what_it_is
-    from pointdiffusion.evaluation.explain import explain as explain_row
+    from pointdiffusion.diagnostics.explanation import explain as explain_row
     from pointdiffusion.tabular.reading import read_table
 
     found, settings, parts = tables.open_run(model, table)

@@ -127,7 +127,7 @@ def diagnose(
     if picture is not None:
         terminal.check_target(picture, force=force)
     from pointdiffusion.cli import tables
-    from pointdiffusion.evaluation.diagnose import diagnose as find_cause
+    from pointdiffusion.diagnostics.diagnosis import diagnose as find_cause
 
     model, _, parts = tables.open_run(run, table)
     held_out = parts.values[parts.validation]
@@ -149,8 +149,8 @@ def certify(
     seed: options.Seed = 0,
 ) -> None:
     """Measure a sampler where the exact answer is known. Exit code 1 if it is not as it should be."""
-    from pointdiffusion.evaluation.certify import certify as measure
-    from pointdiffusion.evaluation.certify import find
+    from pointdiffusion.diagnostics.certification import certify as measure
+    from pointdiffusion.diagnostics.certification import find
 
     sys.path.insert(0, os.getcwd())  # noqa: PTH109  (as `python -m` does; the sampler is the user's own code)
     try:

@@ -55,7 +55,7 @@ def score(
     import pandas as pd
 
     from pointdiffusion.cli import tables
-    from pointdiffusion.evaluation.unusual import unusual
+    from pointdiffusion.diagnostics.anomaly import unusual
     from pointdiffusion.tabular.reading import read_table
     from pointdiffusion.tabular.writing import write_table
 

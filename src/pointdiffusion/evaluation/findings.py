@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pointdiffusion.evaluation.diagnose import Diagnosis, diagnose
-from pointdiffusion.evaluation.truth import FEWEST_ROWS
+from pointdiffusion.diagnostics.diagnosis import Diagnosis, diagnose
+from pointdiffusion.diagnostics.reference import FEWEST_ROWS
 from pointdiffusion.metrics.evaluation import Judgement, judge
 from pointdiffusion.metrics.neighbours import nearest_distances
 from pointdiffusion.model.diffusion_model import DiffusionModel

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from pointdiffusion.evaluation.diagnose import MEANINGS
+from pointdiffusion.diagnostics.diagnosis import MEANINGS
 from pointdiffusion.evaluation.findings import Array, Findings, Tables, measure, peak_memory, tables_of
 from pointdiffusion.evaluation.portraits import classes_section, samples_section
 from pointdiffusion.metrics.comparison import Difference, compare

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pointdiffusion.evaluation.unusual import Surprise, unusual
+from pointdiffusion.diagnostics.anomaly import Surprise, unusual
 from pointdiffusion.likelihood import density as likelihood
 from pointdiffusion.model.diffusion_model import DiffusionModel
 from pointdiffusion.tabular.points import as_points

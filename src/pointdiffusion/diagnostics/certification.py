@@ -4,7 +4,7 @@
 scheduler of diffusers, and measures it on data of one Gaussian and of a mixture, whose flows are known. Functions run
 on a grid of ours, schedulers on their own. From the shell:
 
-    python -m pointdiffusion.evaluation.certify k_diffusion.sampling:sample_dpmpp_2m --order 2
+    python -m pointdiffusion.diagnostics.certification k_diffusion.sampling:sample_dpmpp_2m --order 2
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pointdiffusion.evaluation.certificate import HIGH, LOW, Certificate
-from pointdiffusion.evaluation.schedulers import SchedulerSampler
+from pointdiffusion.diagnostics.certificate import HIGH, LOW, Certificate
+from pointdiffusion.diagnostics.schedulers import SchedulerSampler
 from pointdiffusion.exact.mixtures import GaussianMixture
 from pointdiffusion.noise import KarrasSchedule
 from pointdiffusion.sampling.loop import exact_flow, make_solver, sample

@@ -34,7 +34,7 @@ from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
 from torch import Tensor
 
-from pointdiffusion.evaluation.truth import FEWEST_ROWS, held_out_rows, known_rows
+from pointdiffusion.diagnostics.reference import FEWEST_ROWS, held_out_rows, known_rows
 from pointdiffusion.exact.optimal import Estimate, OptimumProbe, Profile
 from pointdiffusion.metrics.distances import wasserstein2
 from pointdiffusion.metrics.neighbours import Copies, copies_test

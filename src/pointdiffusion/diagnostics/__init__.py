@@ -1,0 +1,1 @@
+"""Where a model's error comes from, certificates of samplers, odd rows."""
