@@ -16,8 +16,8 @@ import pytest
 from PIL import Image
 
 import pointdiffusion as ptd
-from pointdiffusion.evaluation.findings import read_log
-from pointdiffusion.visuals.inline import inline_svg
+from pointdiffusion.reporting.findings import read_log
+from pointdiffusion.reporting.inline import inline_svg
 
 QUICK: dict[str, Any] = {
     "num_samples": 120, "density_rows": 40, "max_rows": 40, "diagnosis": False, "times": False, "num_steps": 8,

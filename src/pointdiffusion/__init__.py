@@ -49,7 +49,7 @@ _HOMES = {
     ],
     "training.noise_range": ["NoiseRange", "choose_noise_range"],
     "exact.optimal": ["OptimumProbe", "known_optimum", "sampled_optimum"],
-    "evaluation.report": ["report"],
+    "reporting.report": ["report"],
     "metrics.two_sample": ["ClassifierTest", "classifier_test", "energy_test", "holm", "mmd_test"],
     "runtime.files": ["write_atomic"],
     "training.fitting": ["fit"],

@@ -36,7 +36,6 @@ from pointdiffusion.diagnostics.explanation import Explanation as Explanation
 from pointdiffusion.diagnostics.explanation import Neighbour as Neighbour
 from pointdiffusion.diagnostics.explanation import explain as explain
 from pointdiffusion.estimator import DiffusionEstimator as DiffusionEstimator
-from pointdiffusion.evaluation.report import report as report
 from pointdiffusion.exact.empirical import EmpiricalDenoiser as EmpiricalDenoiser
 from pointdiffusion.exact.empirical import posterior_mean as posterior_mean
 from pointdiffusion.exact.fits import fit_gaussian as fit_gaussian
@@ -111,6 +110,7 @@ from pointdiffusion.noise import LogUniformSampler as LogUniformSampler
 from pointdiffusion.noise import NoiseSampler as NoiseSampler
 from pointdiffusion.noise import NoiseSchedule as NoiseSchedule
 from pointdiffusion.noise import RectifiedFlowSchedule as RectifiedFlowSchedule
+from pointdiffusion.reporting.report import report as report
 from pointdiffusion.runtime.files import write_atomic as write_atomic
 from pointdiffusion.runtime.progress import show_progress as show_progress
 from pointdiffusion.sampling.loop import FlowSolution as FlowSolution

@@ -95,7 +95,7 @@ def page_of(
     """
     import numpy as np
 
-    from pointdiffusion.evaluation.report import report as write_page
+    from pointdiffusion.reporting.report import report as write_page
 
     kept = parts.validation
     if other is not None:

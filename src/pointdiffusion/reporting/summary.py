@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pointdiffusion.visuals.inline import DATA_COLOUR, SAMPLES_COLOUR
+from pointdiffusion.reporting.inline import DATA_COLOUR, SAMPLES_COLOUR
 
 Array = NDArray[np.float64]
 

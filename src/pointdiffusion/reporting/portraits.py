@@ -7,14 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from pointdiffusion.evaluation.findings import Array, Findings, Tables
 from pointdiffusion.metrics.evaluation import FEWEST_ROWS, LEVEL, SAME, TOO_FEW
 from pointdiffusion.metrics.marginals import correlations
 from pointdiffusion.metrics.two_sample import energy_test, holm
 from pointdiffusion.model.conditions import as_labels
-from pointdiffusion.visuals.inline import DATA_COLOUR, OTHER_COLOUR, SAMPLES_COLOUR, inline_svg
-from pointdiffusion.visuals.page import grid, paragraph, picture, table
-from pointdiffusion.visuals.summary import limits_of, plot_marginal, plot_pair, short
+from pointdiffusion.reporting.findings import Array, Findings, Tables
+from pointdiffusion.reporting.inline import DATA_COLOUR, OTHER_COLOUR, SAMPLES_COLOUR, inline_svg
+from pointdiffusion.reporting.page import grid, paragraph, picture, table
+from pointdiffusion.reporting.summary import limits_of, plot_marginal, plot_pair, short
 
 MOST_COLUMNS, MOST_PAIRS, WORST_PAIRS, MOST_MARGINALS, MOST_DOTS, MOST_CLASSES = 6, 8, 3, 8, 2000, 12
 

@@ -16,15 +16,15 @@ from typing import Any
 import numpy as np
 
 from pointdiffusion.diagnostics.diagnosis import MEANINGS
-from pointdiffusion.evaluation.findings import Array, Findings, Tables, measure, peak_memory, tables_of
-from pointdiffusion.evaluation.portraits import classes_section, samples_section
 from pointdiffusion.metrics.comparison import Difference, compare
 from pointdiffusion.metrics.evaluation import CLEAR, COPIES, FEW_ROWS, LIKELIHOOD, SAME, TOO_FEW, Figure, figure_cells
 from pointdiffusion.model.diffusion_model import DiffusionModel
+from pointdiffusion.reporting.findings import Array, Findings, Tables, measure, peak_memory, tables_of
+from pointdiffusion.reporting.inline import DATA_COLOUR, OTHER_COLOUR, SAMPLES_COLOUR, inline_svg
+from pointdiffusion.reporting.page import grid, page, paragraph, picture, sigma_bar, table, text
+from pointdiffusion.reporting.portraits import classes_section, samples_section
+from pointdiffusion.reporting.summary import plot_distribution, plot_log
 from pointdiffusion.version import __version__
-from pointdiffusion.visuals.inline import DATA_COLOUR, OTHER_COLOUR, SAMPLES_COLOUR, inline_svg
-from pointdiffusion.visuals.page import grid, page, paragraph, picture, sigma_bar, table, text
-from pointdiffusion.visuals.summary import plot_distribution, plot_log
 
 PACKAGES = ("torch", "lightning", "numpy", "scipy", "scikit-learn", "matplotlib")
 COLOURS = {"held-out rows": DATA_COLOUR, "training rows": OTHER_COLOUR, "samples": SAMPLES_COLOUR}
