@@ -36,10 +36,11 @@ from numpy.typing import NDArray
 from scipy.stats import chisquare
 from torch import Tensor
 
+from pointdiffusion.contract import sigma_rows
 from pointdiffusion.denoisers.observation import Observed
 from pointdiffusion.exact.mixtures import GaussianMixture
 from pointdiffusion.metrics.distances import sliced_wasserstein2
-from pointdiffusion.noise import KarrasSchedule, sigma_rows
+from pointdiffusion.noise import KarrasSchedule
 from pointdiffusion.runtime.randomness import generator_for
 from pointdiffusion.sampling.loop import sample
 from pointdiffusion.sampling.twisted import twisted_diffusion

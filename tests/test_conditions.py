@@ -13,7 +13,8 @@ from scipy.integrate import quad
 from torch import Tensor
 
 import pointdiffusion as ptd
-from pointdiffusion.model.conditions import Conditions, as_labels, rows_of
+from pointdiffusion.model.conditions import Conditions, rows_of
+from pointdiffusion.tabular.labels import as_labels
 
 SHIFT, SCALE = np.array([5.0, -20.0]), np.array([3.0, 0.2])
 MIXTURE = ptd.GaussianMixture(

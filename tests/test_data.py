@@ -18,7 +18,8 @@ from sklearn.datasets import make_swiss_roll
 
 from pointdiffusion import DATASETS, Standardiser
 from pointdiffusion.data.datasets import checkerboard, eight_gaussians, moons, swiss_roll
-from pointdiffusion.tabular.points import FEWEST_ROWS, as_points, column_names
+from pointdiffusion.tabular.points import as_points, column_names
+from pointdiffusion.tabular.standardiser import MIN_TRAINING_ROWS
 
 # ------------------------------------------------------------------------------------------------------- every data set
 
@@ -487,7 +488,7 @@ def test_standardiser_by_hand() -> None:
     scale=st.floats(-30, 30).map(lambda power: 10.0**power),
     offset=st.sampled_from([0.0, 1.0, -100.0, 1e4]),
     seed=st.integers(0, 2**32 - 1),
-    rows=st.integers(FEWEST_ROWS, 60),
+    rows=st.integers(MIN_TRAINING_ROWS, 60),
     columns=st.integers(1, 4),
 )
 def test_standard_units_and_back(scale: float, offset: float, seed: int, rows: int, columns: int) -> None:
@@ -512,7 +513,7 @@ _FLOATS = st.one_of(
 
 
 @settings(deadline=None, max_examples=400, database=None, derandomize=True)
-@given(st.lists(st.tuples(_FLOATS, _FLOATS), min_size=FEWEST_ROWS, max_size=FEWEST_ROWS + 2))
+@given(st.lists(st.tuples(_FLOATS, _FLOATS), min_size=MIN_TRAINING_ROWS, max_size=MIN_TRAINING_ROWS + 2))
 def test_any_table_of_floats_is_standardised_or_refused_in_a_sentence(table: list[tuple[float, float]]) -> None:
     """Whatever numbers a user has: either a finite standardiser comes of it that inverts, or a ValueError."""
     try:
@@ -550,12 +551,12 @@ def test_all_constant_columns_are_named_at_once() -> None:
         Standardiser.fit(np.column_stack([np.ones(20), np.arange(20), np.zeros(20)]))
 
 
-@pytest.mark.parametrize("rows", [1, 2, FEWEST_ROWS - 1])
+@pytest.mark.parametrize("rows", [1, 2, MIN_TRAINING_ROWS - 1])
 def test_too_few_rows_are_refused(rows: int) -> None:
     """Nothing can be learnt from fewer than ten rows; their number and the least are told."""
-    with pytest.raises(ValueError, match=f"too few rows.*{rows}.*{FEWEST_ROWS}"):
+    with pytest.raises(ValueError, match=f"too few rows.*{rows}.*{MIN_TRAINING_ROWS}"):
         Standardiser.fit(_table(rows))
-    Standardiser.fit(_table(FEWEST_ROWS))
+    Standardiser.fit(_table(MIN_TRAINING_ROWS))
 
 
 def test_another_number_of_columns_is_refused() -> None:

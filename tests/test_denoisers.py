@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 import pointdiffusion as ptd
-from pointdiffusion.denoisers.preconditioned import noise_prediction
+from pointdiffusion.contract import noise_prediction
 
 SIGMA_DATA = [0.5, 1.0, 3.0]
 

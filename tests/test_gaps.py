@@ -17,7 +17,7 @@ import pytest
 import torch
 
 from pointdiffusion import TrainingConfig, fit, read_table, table_of, write_table
-from pointdiffusion.model.conditions import as_labels
+from pointdiffusion.tabular.labels import as_labels
 from pointdiffusion.tabular.points import as_points, column_names
 
 X = [1.5, 2.0, 3.0, 4.0]

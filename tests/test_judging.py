@@ -16,8 +16,8 @@ from pointdiffusion.metrics.evaluation import (
     COPIES,
     FEW_FACTOR,
     FEW_ROWS,
-    FEWEST_ROWS,
     LIKELIHOOD,
+    MIN_EVALUATION_ROWS,
     SAME,
     TOO_FEW,
     _judged,
@@ -189,12 +189,12 @@ def test_log_likelihood_beside_own_samples() -> None:
 
 def test_too_few_rows_say_so() -> None:
     """Nothing is claimed of a dozen rows."""
-    samples, held_out, training = draw(7, n=50, m=FEWEST_ROWS - 1)
+    samples, held_out, training = draw(7, n=50, m=MIN_EVALUATION_ROWS - 1)
     found = judge(samples, held_out, training=training)
     assert found["energy distance"].verdict == TOO_FEW
     assert math.isnan(found["energy distance"].floor)
     assert found.verdict.startswith("Too few rows to say")
-    enough = judge(samples, draw(7, m=FEWEST_ROWS)[1])
+    enough = judge(samples, draw(7, m=MIN_EVALUATION_ROWS)[1])
     assert enough["energy distance"].verdict == SAME
     assert enough["precision"].verdict == TOO_FEW  # ten rows have no five neighbours to speak of
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 import pointdiffusion as ptd
-from pointdiffusion.denoisers.preconditioned import noise_prediction
+from pointdiffusion.contract import noise_prediction
 from pointdiffusion.training.losses import LOSSES, WEIGHTINGS, denoising_loss, loss_weight
 
 SIGMAS = [0.002, 0.1, 1 / math.sqrt(5), 0.7, 1.0, 3.0, 80.0]

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 import pointdiffusion as ptd
-from pointdiffusion.noise import NOISE_SAMPLERS, SCHEDULES, KarrasSchedule, LogNormalSampler, NoiseSchedule
+from pointdiffusion.noise import SCHEDULES, KarrasSchedule, NoiseSchedule
+from pointdiffusion.training.noise_levels import NOISE_SAMPLERS, LogNormalSampler
 
 RANGES = [(0.002, 80.0), (0.01, 10.0), (0.5, 0.6), (1e-4, 1e4)]
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 import pointdiffusion as ptd
-from pointdiffusion.noise import sigma_rows
+from pointdiffusion.contract import sigma_rows
 from pointdiffusion.solvers import SOLVERS
 
 SIGMAS = ptd.KarrasSchedule(0.01, 10.0).sigmas(6)

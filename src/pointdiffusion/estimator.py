@@ -19,10 +19,9 @@ from torch import Tensor
 
 from pointdiffusion.config import TableConfig
 from pointdiffusion.model.diffusion_model import DiffusionModel
+from pointdiffusion.runtime.arrays import Array
 from pointdiffusion.table_model.search import fit_table
-from pointdiffusion.tabular.points import FEWEST_ROWS
-
-Points = NDArray[np.float64]
+from pointdiffusion.tabular.standardiser import MIN_TRAINING_ROWS
 
 CONTAINERS = ("default", "pandas", "polars")
 """What `set_output` may ask for."""
@@ -101,7 +100,7 @@ class DiffusionEstimator(DensityMixin, BaseEstimator):
             raise ValueError(f"nfe must be a whole number of at least 1, got {self.nfe!r}")
         rows = _as_array(X)
         whole = _integer_columns(rows)
-        table = self._validated(rows, ensure_min_samples=FEWEST_ROWS)
+        table = self._validated(rows, ensure_min_samples=MIN_TRAINING_ROWS)
         rng = check_random_state(self.random_state)
         seed = int(rng.randint(2**31 - 1))
         self.__dict__.pop("classes_", None)
@@ -149,7 +148,7 @@ class DiffusionEstimator(DensityMixin, BaseEstimator):
         rows[:, self._whole] = np.floor(rows[:, self._whole] + 0.5)
         return self._contained(rows)
 
-    def score_samples(self, X: Any) -> Points:  # noqa: N803
+    def score_samples(self, X: Any) -> Array:  # noqa: N803
         """Return the log-density of rows in nats, shape `(n_samples,)`; of columns that vary in the training rows.
 
         Worked out in float64, so that a row's figure does not depend on the rows beside it.
@@ -162,7 +161,7 @@ class DiffusionEstimator(DensityMixin, BaseEstimator):
         return float(self.score_samples(X).mean())
 
     @available_if(_knows_classes)  # type: ignore[untyped-decorator]
-    def predict_proba(self, X: Any) -> Points:  # noqa: N803
+    def predict_proba(self, X: Any) -> Array:  # noqa: N803
         """Return the probability of each class by Bayes' rule, shape `(n_samples, n_classes)`."""
         from scipy.special import softmax
 
@@ -190,12 +189,12 @@ class DiffusionEstimator(DensityMixin, BaseEstimator):
             self._container = transform
         return self
 
-    def _validated(self, rows: Any, **settings: Any) -> Points:
+    def _validated(self, rows: Any, **settings: Any) -> Array:
         """Return rows as scikit-learn checks them: as an array of NumPy, since what follows computes with such."""
         with config_context(array_api_dispatch=False):
             return np.asarray(validate_data(self, rows, dtype=np.float64, **settings))
 
-    def _scorer_of(self, X: Any) -> tuple[DiffusionModel, Points]:  # noqa: N803
+    def _scorer_of(self, X: Any) -> tuple[DiffusionModel, Array]:  # noqa: N803
         """Return the model in float64, and the columns of a table that it is of."""
         check_is_fitted(self)
         rows = self._validated(_as_array(X), reset=False)
@@ -219,7 +218,7 @@ class DiffusionEstimator(DensityMixin, BaseEstimator):
             raise ValueError(f"unknown class {unknown[0]!r} (known: {', '.join(map(str, self.classes_))})")
         return np.searchsorted(self.classes_, wanted).tolist()
 
-    def _contained(self, rows: Points) -> Any:
+    def _contained(self, rows: Array) -> Any:
         import sklearn
 
         kind = getattr(self, "_container", None) or sklearn.get_config()["transform_output"]

@@ -14,12 +14,13 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from pointdiffusion.data.densities import TAIL, Points, grid_entropy, require_noise
+from pointdiffusion.data.densities import TAIL, grid_entropy, require_noise
+from pointdiffusion.runtime.arrays import Array
 
 Labels = NDArray[np.int64]
 
 
-def unlabelled(points: Points) -> tuple[Points, Labels]:
+def unlabelled(points: Array) -> tuple[Array, Labels]:
     """Return points and the class of each where there is one class."""
     return points, np.zeros(len(points), dtype=np.int64)
 
@@ -60,7 +61,7 @@ class Dataset(ABC):
         """Number of classes; 1 if there are none, and then all labels are 0."""
         return 1
 
-    def __call__(self, n_samples: int, *, random_state: int | None = None, **settings: Any) -> Points:
+    def __call__(self, n_samples: int, *, random_state: int | None = None, **settings: Any) -> Array:
         """Return points, shape `(n_samples, n_dims)`.
 
         Args:
@@ -76,13 +77,13 @@ class Dataset(ABC):
 
     def sample_with_labels(
         self, n_samples: int, *, random_state: int | None = None, **settings: Any
-    ) -> tuple[Points, Labels]:
+    ) -> tuple[Array, Labels]:
         """Return the same points as the call, and the class of each, shape `(n_samples,)`; arguments as there."""
         if n_samples < 1:
             raise ValueError(f"n_samples must be at least 1, got {n_samples}")
         return self.with_settings(**settings)._draw(n_samples, random_state)
 
-    def log_prob(self, points: ArrayLike, **settings: Any) -> Points:
+    def log_prob(self, points: ArrayLike, **settings: Any) -> Array:
         """Return the log-density of points in nats, shape `(B,)`.
 
         Args:
@@ -122,11 +123,11 @@ class Dataset(ABC):
         return replace(self, **settings)
 
     @abstractmethod
-    def _draw(self, n_samples: int, random_state: int | None) -> tuple[Points, Labels]:
+    def _draw(self, n_samples: int, random_state: int | None) -> tuple[Array, Labels]:
         """Return points `(n_samples, n_dims)` and labels `(n_samples,)`."""
 
     @abstractmethod
-    def _log_density(self, points: Points) -> Points:
+    def _log_density(self, points: Array) -> Array:
         """Return the log-density of finite points `(B, n_dims)`, shape `(B,)`."""
 
     @abstractmethod

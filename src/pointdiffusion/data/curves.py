@@ -13,7 +13,6 @@ from pointdiffusion.data.base import Dataset, Labels, unlabelled
 from pointdiffusion.data.densities import (
     TAIL,
     Arc,
-    Points,
     grid_entropy,
     log_arcs,
     log_circles,
@@ -21,6 +20,7 @@ from pointdiffusion.data.densities import (
     require_noise,
     uniform_entropy,
 )
+from pointdiffusion.runtime.arrays import Array
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,10 +54,10 @@ class _Sheet(Dataset):
 
     @property
     @abstractmethod
-    def _corners(self) -> tuple[Points, Points]:
+    def _corners(self) -> tuple[Array, Array]:
         """Return corners of a box around the curve, before scaling and without noise."""
 
-    def _log_density(self, points: Points) -> Points:
+    def _log_density(self, points: Array) -> Array:
         table = points * self.scaling_factor
         log_p = log_arcs(table[:, [0, -1]], self._arcs, self.noise)
         if self.n_dims == 3:
@@ -90,7 +90,7 @@ class SwissRoll(_Sheet):
     _title = "Swiss roll"
     _height = 21.0
 
-    def _draw(self, n_samples: int, random_state: int | None) -> tuple[Points, Labels]:
+    def _draw(self, n_samples: int, random_state: int | None) -> tuple[Array, Labels]:
         from sklearn.datasets import make_swiss_roll
 
         points, _ = make_swiss_roll(n_samples, noise=self.noise, random_state=random_state)
@@ -100,13 +100,13 @@ class SwissRoll(_Sheet):
     def _arcs(self) -> Sequence[Arc]:
         low, high = 1.5 * math.pi, 4.5 * math.pi
 
-        def position(t: Points) -> Points:
+        def position(t: Array) -> Array:
             return t[:, None] * np.stack([np.cos(t), np.sin(t)], axis=1)
 
         return [Arc(low, high, position, math.hypot(high, 1.0), 1 / (high - low))]
 
     @property
-    def _corners(self) -> tuple[Points, Points]:
+    def _corners(self) -> tuple[Array, Array]:
         return np.full(2, -4.5 * math.pi), np.full(2, 4.5 * math.pi)
 
 
@@ -123,7 +123,7 @@ class SCurve(_Sheet):
     _title = "S-curve"
     _height = 2.0
 
-    def _draw(self, n_samples: int, random_state: int | None) -> tuple[Points, Labels]:
+    def _draw(self, n_samples: int, random_state: int | None) -> tuple[Array, Labels]:
         from sklearn.datasets import make_s_curve
 
         points, _ = make_s_curve(n_samples, noise=self.noise, random_state=random_state)
@@ -131,7 +131,7 @@ class SCurve(_Sheet):
 
     @property
     def _arcs(self) -> Sequence[Arc]:
-        def position(t: Points) -> Points:
+        def position(t: Array) -> Array:
             return np.stack([np.sin(t), np.sign(t) * (np.cos(t) - 1)], axis=1)
 
         end = 1.5 * math.pi
@@ -139,7 +139,7 @@ class SCurve(_Sheet):
         return [Arc(-end, 0.0, position, 1.0, 0.5 / end), Arc(0.0, end, position, 1.0, 0.5 / end)]
 
     @property
-    def _corners(self) -> tuple[Points, Points]:
+    def _corners(self) -> tuple[Array, Array]:
         return np.array([-1.0, -2.0]), np.array([1.0, 2.0])
 
 
@@ -151,7 +151,7 @@ class Moons(Dataset):
 
     n_classes = 2
 
-    def _draw(self, n_samples: int, random_state: int | None) -> tuple[Points, Labels]:
+    def _draw(self, n_samples: int, random_state: int | None) -> tuple[Array, Labels]:
         rng = np.random.default_rng(random_state)
         angle = rng.uniform(0, np.pi, n_samples)
         circle = np.stack([np.cos(angle), np.sin(angle)], axis=1)
@@ -159,11 +159,11 @@ class Moons(Dataset):
         points = np.where(lower, [1.0, 0.5] - circle, circle) + self.noise * rng.normal(size=(n_samples, 2))
         return points, lower[:, 0]
 
-    def _log_density(self, points: Points) -> Points:
-        def upper(t: Points) -> Points:
+    def _log_density(self, points: Array) -> Array:
+        def upper(t: Array) -> Array:
             return np.stack([np.cos(t), np.sin(t)], axis=1)
 
-        def lower(t: Points) -> Points:
+        def lower(t: Array) -> Array:
             return np.array([1.0, 0.5]) - upper(t)
 
         return log_arcs(points, [Arc(0.0, np.pi, each, 1.0, 0.5 / np.pi) for each in (upper, lower)], self.noise)
@@ -183,7 +183,7 @@ class Spirals(Dataset):
 
     n_classes = 2
 
-    def _draw(self, n_samples: int, random_state: int | None) -> tuple[Points, Labels]:
+    def _draw(self, n_samples: int, random_state: int | None) -> tuple[Array, Labels]:
         rng = np.random.default_rng(random_state)
         t = 3 * np.pi * np.sqrt(rng.uniform(size=n_samples))
         arm = rng.integers(2, size=n_samples)
@@ -191,10 +191,10 @@ class Spirals(Dataset):
         return points + self.noise * rng.normal(size=(n_samples, 2)), arm
 
     @staticmethod
-    def _position(t: Points) -> Points:
+    def _position(t: Array) -> Array:
         return t[:, None] * np.stack([np.cos(t), np.sin(t)], axis=1) / 3
 
-    def _log_density(self, points: Points) -> Points:
+    def _log_density(self, points: Array) -> Array:
         end = 3 * np.pi
         speed = math.hypot(end, 1.0) / 3
         arms = (self._position, lambda t: -self._position(t))
@@ -226,14 +226,14 @@ class Circles(Dataset):
         """Number of circles."""
         return len(self.radii)
 
-    def _draw(self, n_samples: int, random_state: int | None) -> tuple[Points, Labels]:
+    def _draw(self, n_samples: int, random_state: int | None) -> tuple[Array, Labels]:
         rng = np.random.default_rng(random_state)
         angle = rng.uniform(0, 2 * np.pi, n_samples)
         circle = rng.integers(len(self.radii), size=n_samples)
         points = np.array(self.radii)[circle, None] * np.stack([np.cos(angle), np.sin(angle)], axis=1)
         return points + self.noise * rng.normal(size=(n_samples, 2)), circle
 
-    def _log_density(self, points: Points) -> Points:
+    def _log_density(self, points: Array) -> Array:
         return log_circles(points, np.array(self.radii), self.noise)
 
     def _entropy(self) -> float:

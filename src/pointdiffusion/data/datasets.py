@@ -15,7 +15,8 @@ import numpy as np
 
 from pointdiffusion.data.base import Dataset, Labels, unlabelled
 from pointdiffusion.data.curves import Circles, Moons, SCurve, Spirals, SwissRoll
-from pointdiffusion.data.densities import TAIL, Points, by_rows, log_sum_exp, log_uniform
+from pointdiffusion.data.densities import TAIL, by_rows, log_sum_exp, log_uniform
+from pointdiffusion.runtime.arrays import Array
 
 if TYPE_CHECKING:
     from pointdiffusion.exact.mixtures import GaussianMixture
@@ -25,15 +26,15 @@ if TYPE_CHECKING:
 class Checkerboard(Dataset):
     """Uniform on the eight dark squares of side 1 of a 4 x 4 board around the origin."""
 
-    def _draw(self, n_samples: int, random_state: int | None) -> tuple[Points, Labels]:
+    def _draw(self, n_samples: int, random_state: int | None) -> tuple[Array, Labels]:
         rng = np.random.default_rng(random_state)
         column, pair = rng.integers(4, size=n_samples), rng.integers(2, size=n_samples)
         corner = np.stack([column, 2 * pair + column % 2], axis=1) - 2.0
         points = corner + rng.uniform(size=(n_samples, 2)) + self.noise * rng.normal(size=(n_samples, 2))
         return unlabelled(points)
 
-    def _log_density(self, points: Points) -> Points:
-        def rows(some: Points) -> Points:
+    def _log_density(self, points: Array) -> Array:
+        def rows(some: Array) -> Array:
             corners = [(column - 2.0, 2 * pair + column % 2 - 2.0) for column in range(4) for pair in range(2)]
             x, y = some.T
             each = [log_uniform(x, a, a + 1, self.noise) + log_uniform(y, b, b + 1, self.noise) for a, b in corners]
@@ -57,23 +58,23 @@ class Pinwheel(Dataset):
     n_classes = 5
 
     @staticmethod
-    def _turned(points: Points, angle: Points) -> Points:
+    def _turned(points: Array, angle: Array) -> Array:
         cos, sin = np.cos(angle), np.sin(angle)
         x, y = points.T
         return np.stack([cos * x - sin * y, sin * x + cos * y], axis=1)
 
     @staticmethod
-    def _twist(points: Points) -> Points:
+    def _twist(points: Array) -> Array:
         return np.exp(np.linalg.norm(points, axis=1) / 2) / 4
 
-    def _draw(self, n_samples: int, random_state: int | None) -> tuple[Points, Labels]:
+    def _draw(self, n_samples: int, random_state: int | None) -> tuple[Array, Labels]:
         rng = np.random.default_rng(random_state)
         straight = np.array([2.0, 0.0]) + np.array([0.6, 0.2]) * rng.normal(size=(n_samples, 2))
         arm = rng.integers(5, size=n_samples)
         points = self._turned(straight, 2 * np.pi * arm / 5 + self._twist(straight))
         return points + self.noise * rng.normal(size=(n_samples, 2)), arm
 
-    def _log_density(self, points: Points) -> Points:
+    def _log_density(self, points: Array) -> Array:
         if self.noise > 0:
             raise ValueError("the pinwheel has a density in closed form only without noise; ask for noise=0")
         twist = self._twist(points)
@@ -109,7 +110,7 @@ class _Gaussians(Dataset):
         noise = chosen.noise**2 * torch.eye(clean.n_dims, dtype=torch.float64)
         return GaussianMixture(clean.weights, clean.means, clean.covariances + noise)
 
-    def _log_density(self, points: Points) -> Points:
+    def _log_density(self, points: Array) -> Array:
         import torch
 
         return np.asarray(self.mixture().log_prob(torch.from_numpy(points)).numpy())
@@ -137,7 +138,7 @@ class Dots(_Gaussians):
         count = len(self.centres)
         return GaussianMixture(np.full(count, 1 / count), np.array(self.centres), np.zeros((count, 2, 2)))
 
-    def _draw(self, n_samples: int, random_state: int | None) -> tuple[Points, Labels]:
+    def _draw(self, n_samples: int, random_state: int | None) -> tuple[Array, Labels]:
         rng = np.random.default_rng(random_state)
         dot = rng.integers(len(self.centres), size=n_samples)
         return np.array(self.centres)[dot] + self.noise * rng.normal(size=(n_samples, 2)), dot
@@ -191,7 +192,7 @@ class RandomMixture(_Gaussians):
         axes, _ = np.linalg.qr(rng.normal(size=(self.n_components, self.n_dims, self.n_dims)))
         return GaussianMixture(weights, means, np.einsum("kij,kj,klj->kil", axes, stds**2, axes))
 
-    def _draw(self, n_samples: int, random_state: int | None) -> tuple[Points, Labels]:
+    def _draw(self, n_samples: int, random_state: int | None) -> tuple[Array, Labels]:
         rng = np.random.default_rng(random_state)
         clean = self._clean()
         component = rng.choice(self.n_components, size=n_samples, p=clean.weights.numpy())

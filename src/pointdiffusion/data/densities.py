@@ -19,9 +19,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-Points = NDArray[np.float64]
+from pointdiffusion.runtime.arrays import Array
 
 PAIRS = 2**22
 """Points times nodes that are held in memory at once."""
@@ -39,14 +38,14 @@ def require_noise(noise: float) -> None:
         raise ValueError("without noise the points lie on a set of area 0, so there is no density; ask for noise > 0")
 
 
-def by_rows(function: Callable[[Points], Points], points: Points, width: int) -> Points:
+def by_rows(function: Callable[[Array], Array], points: Array, width: int) -> Array:
     """Return `function(points)`, shape `(B,)`, worked out for as many rows at once as `width` numbers a row allow."""
     rows = max(1, PAIRS // width)
     parts = [function(points[start : start + rows]) for start in range(0, len(points), rows)]
     return np.concatenate(parts) if parts else np.zeros(0)
 
 
-def log_sum_exp(exponents: Points) -> Points:
+def log_sum_exp(exponents: Array) -> Array:
     """Return the logarithm of the sum of exponentials along the last axis; minus infinity where all are."""
     top = exponents.max(axis=-1, keepdims=True)
     top = np.where(np.isfinite(top), top, 0.0)
@@ -54,7 +53,7 @@ def log_sum_exp(exponents: Points) -> Points:
         return np.log(np.exp(exponents - top).sum(axis=-1)) + top[..., 0]
 
 
-def log_uniform(x: Points, low: float, high: float, noise: float) -> Points:
+def log_uniform(x: Array, low: float, high: float, noise: float) -> Array:
     """Return the log-density of a uniform number between `low` and `high` plus Gaussian noise, in the shape of `x`."""
     from scipy.special import log_ndtr
 
@@ -66,7 +65,7 @@ def log_uniform(x: Points, low: float, high: float, noise: float) -> Points:
     return above + np.log(-np.expm1(below - above)) - math.log(high - low)
 
 
-def log_circles(points: Points, radii: Points, noise: float) -> Points:
+def log_circles(points: Array, radii: Array, noise: float) -> Array:
     """Return the log-density of equal shares on circles around 0, uniform on each, plus noise, shape `(B,)`.
 
     Args:
@@ -103,17 +102,17 @@ class Arc:
 
     start: float
     stop: float
-    position: Callable[[Points], Points]
+    position: Callable[[Array], Array]
     speed: float
-    weight: float | Callable[[Points], Points]
+    weight: float | Callable[[Array], Array]
 
-    def nodes(self, noise: float) -> tuple[Points, Points]:
+    def nodes(self, noise: float) -> tuple[Array, Array]:
         """Return nodes `(M, 2)` and weights `(M,)` with which the density under `noise` is a sum of Gaussians."""
         at, weights = panel_rule(self.start, self.stop, min(2 * noise / self.speed, 0.5))
         return self.position(at), weights * (self.weight(at) if callable(self.weight) else self.weight)
 
 
-def panel_rule(start: float, stop: float, longest: float) -> tuple[Points, Points]:
+def panel_rule(start: float, stop: float, longest: float) -> tuple[Array, Array]:
     """Return nodes and weights of a Gauss-Legendre rule with 16 nodes on each of equal panels, shapes `(M,)`."""
     nodes, weights = np.polynomial.legendre.leggauss(16)
     edges = np.linspace(start, stop, math.ceil((stop - start) / longest) + 1)
@@ -121,7 +120,7 @@ def panel_rule(start: float, stop: float, longest: float) -> tuple[Points, Point
     return (edges[:-1, None] + half * (1 + nodes)).ravel(), (half * weights).ravel()
 
 
-def log_arcs(points: Points, arcs: Sequence[Arc], noise: float) -> Points:
+def log_arcs(points: Array, arcs: Sequence[Arc], noise: float) -> Array:
     """Return the log-density of points on arcs plus noise, shape `(B,)`; the module says how exactly.
 
     Args:
@@ -134,7 +133,7 @@ def log_arcs(points: Points, arcs: Sequence[Arc], noise: float) -> Points:
     centres, log_weights = np.concatenate([part[0] for part in parts]), np.log(np.concatenate([p[1] for p in parts]))
     scaled = centres / noise
 
-    def rows(some: Points) -> Points:
+    def rows(some: Array) -> Array:
         x, y = (some / noise).T[..., None]  # (B, 1)
         squares = (x - scaled[:, 0]) ** 2 + (y - scaled[:, 1]) ** 2  # (B, M)
         return log_sum_exp(log_weights - squares / 2)
@@ -142,7 +141,7 @@ def log_arcs(points: Points, arcs: Sequence[Arc], noise: float) -> Points:
     return by_rows(rows, points, len(centres)) - math.log(2 * math.pi * noise**2)
 
 
-def grid_entropy(log_density: Callable[[Points], Points], low: Points, high: Points, width: float) -> float:
+def grid_entropy(log_density: Callable[[Array], Array], low: Array, high: Array, width: float) -> float:
     """Return the entropy of a density by the trapezoid rule, in nats.
 
     The rule converges exponentially on a smooth function that vanishes at the border. Its step is half of `width`.

@@ -27,8 +27,9 @@ from typing import Any
 from torch import Tensor, nn
 
 from pointdiffusion.config import unknown_name
-from pointdiffusion.denoisers.preconditioned import Denoiser, DenoiserFunction
-from pointdiffusion.noise import FamilySchedule, NoiseSchedule, RectifiedFlowSchedule, sigma_rows
+from pointdiffusion.contract import DenoiserFunction, sigma_rows
+from pointdiffusion.denoisers.preconditioned import Denoiser
+from pointdiffusion.noise import FamilySchedule, NoiseSchedule, RectifiedFlowSchedule
 
 Model = Callable[..., Tensor]
 """A model of another family: `model(x_t, t, **condition)` with `t` of shape `(B,)`."""

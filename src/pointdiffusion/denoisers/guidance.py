@@ -37,8 +37,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pointdiffusion.denoisers.preconditioned import DenoiserFunction
-from pointdiffusion.noise import sigma_rows
+from pointdiffusion.contract import DenoiserFunction, sigma_rows
 
 EVERYWHERE = (0.0, math.inf)
 """The interval of all noise levels."""

@@ -36,9 +36,9 @@ import torch
 from torch import Tensor
 
 from pointdiffusion.config import unknown_name
-from pointdiffusion.denoisers.preconditioned import DenoiserFunction
+from pointdiffusion.contract import DenoiserFunction, sigma_rows
 from pointdiffusion.exact.mixtures import check_observation
-from pointdiffusion.noise import LinearBetaSchedule, sigma_rows
+from pointdiffusion.noise import LinearBetaSchedule
 
 OBSERVATIONS = ("dps", "pigdm", "mmps")
 """Guesses at the likelihood of noisy points."""

@@ -12,44 +12,14 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
+from pointdiffusion.contract import sigma_rows
 from pointdiffusion.exact.mixtures import GaussianMixture
 from pointdiffusion.networks import Average, check_forward
-from pointdiffusion.noise import sigma_rows
-
-
-class DenoiserFunction(Protocol):
-    """What solvers, losses and samplers ask of a denoiser."""
-
-    def __call__(self, x: Tensor, sigma: Tensor, **condition: Any) -> Tensor:
-        """Return the expected clean points, of the shape of `x`."""
-        ...
-
-
-def call_denoiser(denoiser: DenoiserFunction, x: Tensor, sigma: Tensor, **condition: Any) -> Tensor:
-    """Return the denoised points.
-
-    Raises:
-        ValueError: If the weights of the denoiser are of another type than the points.
-    """
-    try:
-        return denoiser(x, sigma, **condition)
-    except RuntimeError as error:
-        if "dtype" not in str(error):
-            raise
-        raise ValueError(
-            f"the denoiser does not compute in the type of the points, {x.dtype} ({error}); convert either: "
-            "x.float() and denoiser.float() for float32, x.double() and denoiser.double() for float64"
-        ) from error
-
-
-def noise_prediction(denoiser: DenoiserFunction, x: Tensor, sigma: Tensor) -> Tensor:
-    r"""Return :math:`\hat\epsilon = (x - D) / \sigma`, which is also the slope of the probability flow in sigma."""
-    return (x - denoiser(x, sigma)) / sigma_rows(sigma, x)
 
 
 class Denoiser(nn.Module, ABC):

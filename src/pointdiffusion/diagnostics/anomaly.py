@@ -17,14 +17,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from pointdiffusion.runtime.arrays import Array
 from pointdiffusion.tabular.points import as_points
 
 if TYPE_CHECKING:
     from pointdiffusion.model.diffusion_model import DiffusionModel
-
-Points = NDArray[np.float64]
 
 REACH = 4.0
 """Standard deviations on each side of the mean that a line covers at least."""
@@ -74,7 +72,7 @@ def unusual(model: DiffusionModel, rows: Any, *, labels: Any = None) -> list[lis
     z = scale.transform(points)
     each = None if labels is None else np.repeat(np.broadcast_to(np.asarray(labels), len(points)), model.n_dims)
 
-    def log_density(lines: Points) -> Points:
+    def log_density(lines: Array) -> Array:
         """Return log-densities along lines of points in standard units, shape `(L, M, D)` to `(L, M)`."""
         given = None if each is None else np.repeat(each, lines.shape[1])
         table = scale.inverse(lines.reshape(-1, model.n_dims))
@@ -104,13 +102,13 @@ class Conditionals:
         p_values: Two-sided tail probability of the own value, shape `(N, D)`.
     """
 
-    modes: Points
-    quantiles: Points
-    gains: Points
-    p_values: Points
+    modes: Array
+    quantiles: Array
+    gains: Array
+    p_values: Array
 
 
-def conditionals(log_density: Callable[[Points], Points], z: Points) -> Conditionals:
+def conditionals(log_density: Callable[[Array], Array], z: Array) -> Conditionals:
     """Return the distribution of each column of rows given the others, from a density alone.
 
     Args:
@@ -142,7 +140,7 @@ def conditionals(log_density: Callable[[Points], Points], z: Points) -> Conditio
     )
 
 
-def _lines(z: Points, nodes: Points) -> Points:
+def _lines(z: Array, nodes: Array) -> Array:
     """Return rows with one column at a time put to the nodes, shape `(N * D, M, D)`."""
     n, d = z.shape
     lines = np.repeat(z, d, axis=0)[:, None, :].repeat(nodes.shape[1], axis=1)
@@ -150,16 +148,16 @@ def _lines(z: Points, nodes: Points) -> Points:
     return lines
 
 
-def _sorted(nodes: Points, values: Points) -> tuple[Points, Points]:
+def _sorted(nodes: Array, values: Array) -> tuple[Array, Array]:
     order = nodes.argsort(axis=1, kind="stable")
     return np.take_along_axis(nodes, order, axis=1), np.take_along_axis(values, order, axis=1)
 
 
-def _cdf(nodes: Points, values: Points) -> Points:
+def _cdf(nodes: Array, values: Array) -> Array:
     density = np.exp(values - values.max())
     mass = np.concatenate([[0.0], np.cumsum(np.diff(nodes) * (density[1:] + density[:-1]) / 2)])
     return mass / max(mass[-1], 1e-300)
 
 
-def _quantile(nodes: Points, values: Points, targets: Points) -> Points:
+def _quantile(nodes: Array, values: Array, targets: Array) -> Array:
     return np.interp(targets, _cdf(nodes, values), nodes)

@@ -30,24 +30,22 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
 from torch import Tensor
 
-from pointdiffusion.diagnostics.reference import FEWEST_ROWS, held_out_rows, known_rows
+from pointdiffusion.diagnostics.reference import MIN_DIAGNOSIS_ROWS, held_out_rows, known_rows
 from pointdiffusion.exact.optimal import Estimate, OptimumProbe, Profile
 from pointdiffusion.metrics.distances import wasserstein2
 from pointdiffusion.metrics.neighbours import Copies, copies_test
 from pointdiffusion.metrics.two_sample import energy_test
 from pointdiffusion.model.diffusion_model import DiffusionModel
+from pointdiffusion.runtime.arrays import Array
 from pointdiffusion.runtime.randomness import CHUNK, DIAGNOSIS, SAMPLING, chunks, generator_for
 from pointdiffusion.sampling import loop as sampling
 from pointdiffusion.solvers import AdaptiveRungeKutta
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-Points = NDArray[np.float64]
 
 LEVEL = 0.01
 """Significance at which a part counts."""
@@ -153,7 +151,7 @@ class Diagnosis:
         return figure
 
 
-def _from(model: DiffusionModel, clean: Tensor, seed: int, settings: dict[str, Any]) -> Points:
+def _from(model: DiffusionModel, clean: Tensor, seed: int, settings: dict[str, Any]) -> Array:
     """Return the model's samples from noisy rows in place of its own start, with the same noise, in standard units."""
     config, how = model._how(dict(settings), cost=1)
     like, parts = next(model.denoiser.parameters()), []
@@ -168,7 +166,7 @@ def _from(model: DiffusionModel, clean: Tensor, seed: int, settings: dict[str, A
     return torch.cat(parts).double().cpu().numpy()
 
 
-def _stages(model: DiffusionModel, fresh: Tensor, seed: int, settings: dict[str, Any]) -> dict[str, Points]:
+def _stages(model: DiffusionModel, fresh: Tensor, seed: int, settings: dict[str, Any]) -> dict[str, Array]:
     """Return the five sets of samples of the table above, each in standard units."""
     exact = {name: value for name, value in settings.items() if name not in ("nfe", "num_steps", "solver")}
     exact |= {"solver": AdaptiveRungeKutta(rtol=1e-4, atol=1e-4), "num_steps": 2}  # sigma_max, sigma_min, 0
@@ -186,12 +184,12 @@ def _stages(model: DiffusionModel, fresh: Tensor, seed: int, settings: dict[str,
     }
 
 
-def _energies(samples: dict[str, Points], fresh: Points) -> tuple[dict[str, float], dict[str, Points]]:
+def _energies(samples: dict[str, Array], fresh: Array) -> tuple[dict[str, float], dict[str, Array]]:
     """Return the squared energy distance of each set to the fresh rows, and what it is without each block of draws."""
     block = np.arange(len(fresh)) * BLOCKS // len(fresh)
     edges = np.searchsorted(block, np.arange(BLOCKS))
 
-    def sums(a: Points, b: Points) -> Points:  # over pairs of different draws, by pairs of blocks
+    def sums(a: Array, b: Array) -> Array:  # over pairs of different draws, by pairs of blocks
         total = np.zeros((BLOCKS, BLOCKS))
         for k in range(BLOCKS):
             rows = np.flatnonzero(block == k)
@@ -212,7 +210,7 @@ def _energies(samples: dict[str, Points], fresh: Points) -> tuple[dict[str, floa
     return values, without
 
 
-def _wasserstein(own: Points, fresh: Points, seed: int) -> tuple[Estimate, Estimate]:
+def _wasserstein(own: Array, fresh: Array, seed: int) -> tuple[Estimate, Estimate]:
     """Return the mean W2 of samples and of fresh rows to fresh rows, over random parts."""
     n, rng = min(512, len(fresh) // 4), np.random.default_rng(seed)
     found = []
@@ -281,9 +279,10 @@ def diagnose(
         raise ValueError(
             "exactly one of population and held_out must be given: what the rows come from, or rows kept from training"
         )
-    if num_points < FEWEST_ROWS or num_levels < 2:
+    if num_points < MIN_DIAGNOSIS_ROWS or num_levels < 2:
         raise ValueError(
-            f"num_points must be at least {FEWEST_ROWS} and num_levels at least 2, got {num_points} and {num_levels}"
+            f"num_points must be at least {MIN_DIAGNOSIS_ROWS} and num_levels at least 2, "
+            f"got {num_points} and {num_levels}"
         )
     scale = model.standardiser
     seen = torch.from_numpy(scale.transform(training))
@@ -318,7 +317,7 @@ def diagnose(
     return Diagnosis(cause, advice, distance, floor, total, parts, p_values, copies, profile, len(fresh), rows.known)
 
 
-def _parts(values: dict[str, float], without: dict[str, Points]) -> tuple[dict[str, Estimate], dict[str, float]]:
+def _parts(values: dict[str, float], without: dict[str, Array]) -> tuple[dict[str, Estimate], dict[str, float]]:
     """Return the parts, and the probability of each if it were nothing."""
     from scipy.stats import t
 

@@ -8,14 +8,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from pointdiffusion.diagnostics.anomaly import Surprise, unusual
 from pointdiffusion.likelihood import density as likelihood
 from pointdiffusion.model.diffusion_model import DiffusionModel
+from pointdiffusion.runtime.arrays import Array
 from pointdiffusion.tabular.points import as_points
-
-Points = NDArray[np.float64]
 
 COMPARED = 512
 """Training rows at most whose likelihood a row's is compared with."""
@@ -29,7 +27,7 @@ class Neighbour(NamedTuple):
 
     place: int
     distance: float
-    values: Points
+    values: Array
 
 
 @dataclass(frozen=True)
@@ -51,13 +49,13 @@ class Explanation:
     """
 
     columns: list[str]
-    values: Points
+    values: Array
     log_prob: float
     error: float
     less_likely: float | None
-    latent: Points
+    latent: Array
     latent_p_value: float
-    path: list[tuple[float, Points]]
+    path: list[tuple[float, Array]]
     neighbours: list[Neighbour]
     unusual: list[Surprise]
 

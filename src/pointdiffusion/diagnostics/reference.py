@@ -10,9 +10,9 @@ from torch import Tensor
 from pointdiffusion.exact.mixtures import GaussianMixture
 from pointdiffusion.exact.optimal import Reference, kernel_optimum, known_optimum, sampled_optimum
 from pointdiffusion.runtime.randomness import DIAGNOSIS, generator_for
-from pointdiffusion.tabular.points import Standardiser
+from pointdiffusion.tabular.standardiser import Standardiser
 
-FEWEST_ROWS = 48
+MIN_DIAGNOSIS_ROWS = 48
 REFERENCE_ROWS, TEST_ROWS, KERNEL_ROWS = 60_000, 1024, 2048
 
 
@@ -51,8 +51,8 @@ def known_rows(population: Any, scale: Standardiser, count: int, seed: int) -> R
 def held_out_rows(held_out: Any, training: Tensor, scale: Standardiser, count: int, seed: int) -> Rows:
     """Return a user's held-out rows, and the kernel density of the training rows, in random order, as optimum."""
     x = torch.from_numpy(scale.transform(held_out))
-    if len(x) < FEWEST_ROWS:
-        raise ValueError(f"held_out needs {FEWEST_ROWS} rows or more to measure anything, got {len(x)}")
+    if len(x) < MIN_DIAGNOSIS_ROWS:
+        raise ValueError(f"held_out needs {MIN_DIAGNOSIS_ROWS} rows or more to measure anything, got {len(x)}")
     generator = generator_for(seed, DIAGNOSIS, 0)
     fresh = x[torch.randperm(len(x), generator=generator)[:count]]
     return Rows(fresh, x, kernel_optimum(training[:KERNEL_ROWS]), known=False)

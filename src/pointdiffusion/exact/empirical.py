@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pointdiffusion.noise import sigma_rows
+from pointdiffusion.contract import sigma_rows
 
 _BLOCK = 2**21
 """Entries of one block of distances, 16 MiB in float64: bounds the memory and still fits a processor's cache."""

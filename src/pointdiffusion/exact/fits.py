@@ -17,12 +17,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from pointdiffusion.exact.mixtures import GaussianMixture
+from pointdiffusion.runtime.arrays import Array
 from pointdiffusion.runtime.isolation import ignored_warnings
-
-Points = NDArray[np.float64]
 
 MOST_ROWS = 20_000
 """Rows that a mixture is fitted to, at most; more tell it nothing new."""
@@ -32,7 +30,7 @@ _FLOOR = 1e-4
 """Variance that is added along every axis, in units of the data: a component on one row would have none."""
 
 
-def fit_gaussian(rows: Points) -> GaussianMixture:
+def fit_gaussian(rows: Array) -> GaussianMixture:
     """Return the Gaussian of rows, with the covariance shrunk towards a sphere as Ledoit and Wolf (2004) do.
 
     Args:
@@ -44,7 +42,7 @@ def fit_gaussian(rows: Points) -> GaussianMixture:
     return GaussianMixture([1.0], rows.mean(axis=0)[None], covariance[None] + _FLOOR * np.eye(rows.shape[1]))
 
 
-def fit_mixture(rows: Points, random_state: int = 0) -> GaussianMixture:
+def fit_mixture(rows: Array, random_state: int = 0) -> GaussianMixture:
     """Return the Gaussian mixture of rows that the Bayesian information criterion prefers.
 
     Components are as many, and of full, common or (beyond three dimensions) diagonal covariance, as it says; their
@@ -83,7 +81,7 @@ def fit_mixture(rows: Points, random_state: int = 0) -> GaussianMixture:
     return GaussianMixture.from_sklearn(best[1])
 
 
-def student_t(mean: Points, covariance: Points, degrees: float = 2.0, widest: float = 64.0) -> GaussianMixture:
+def student_t(mean: Array, covariance: Array, degrees: float = 2.0, widest: float = 64.0) -> GaussianMixture:
     r"""Return a Student t as a sum of Gaussians: :math:`N(\mu, s^2 C)` over the law of :math:`s^2 = \nu / \chi^2_\nu`.
 
     Args:
@@ -104,7 +102,7 @@ def student_t(mean: Points, covariance: Points, degrees: float = 2.0, widest: fl
     return GaussianMixture(weights, np.tile(mean, (len(scales), 1)), scales[:, None, None] ** 2 * covariance)
 
 
-def joined(parts: list[GaussianMixture], weights: Points, labels: list[int] | None = None) -> GaussianMixture:
+def joined(parts: list[GaussianMixture], weights: Array, labels: list[int] | None = None) -> GaussianMixture:
     """Return the sum of mixtures, as one mixture; parts of no weight are left out.
 
     Args:
@@ -121,7 +119,7 @@ def joined(parts: list[GaussianMixture], weights: Points, labels: list[int] | No
     )
 
 
-def stacking_weights(log_probs: Points, *, steps: int = 500) -> Points:
+def stacking_weights(log_probs: Array, *, steps: int = 500) -> Array:
     r"""Return the weights of densities whose sum makes rows most likely, by expectation maximisation, shape `(K,)`.
 
     Each weight starts even and carries one row of prior evidence, so none is zero by chance alone.

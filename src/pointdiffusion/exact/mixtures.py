@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pointdiffusion.noise import sigma_rows
+from pointdiffusion.contract import sigma_rows
 
 
 class GaussianMixture:

@@ -29,9 +29,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pointdiffusion.denoisers.preconditioned import DenoiserFunction
+from pointdiffusion.contract import DenoiserFunction, sigma_rows
 from pointdiffusion.exact.empirical import EmpiricalDenoiser
-from pointdiffusion.noise import sigma_rows
 
 Reference = Callable[[Tensor, Tensor, Tensor | None], tuple[Tensor, Tensor]]
 """From noisy points, noise levels and the training row that each came from, if any, to two estimates of the optimum."""

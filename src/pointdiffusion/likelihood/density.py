@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pointdiffusion.config import unknown_name
-from pointdiffusion.denoisers.preconditioned import DenoiserFunction, call_denoiser
+from pointdiffusion.contract import DenoiserFunction, call_denoiser
 from pointdiffusion.sampling.loop import exact_flow, make_solver
 from pointdiffusion.solvers import AdaptiveRungeKutta, Multistep, Solver
 

@@ -20,8 +20,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from pointdiffusion.denoisers.preconditioned import DenoiserFunction
-from pointdiffusion.noise import LikelihoodSampler
+from pointdiffusion.contract import DenoiserFunction
 
 
 class Bound(NamedTuple):
@@ -42,6 +41,22 @@ class Bound(NamedTuple):
     mean_error: float
     edges: Tensor
     shares: Tensor
+
+
+def importance_levels(u: Tensor, sigma_min: float, sigma_max: float) -> Tensor:
+    r"""Return quantiles of the density :math:`d \log \sigma / (1 + \sigma^2)` on a range of noise levels.
+
+    Args:
+        u: Shares between 0 and 1, any shape.
+        sigma_min: Lowest noise level, in standard deviations of the data.
+        sigma_max: Highest noise level, in standard deviations of the data.
+
+    Returns:
+        Noise levels, shape of `u`.
+    """
+    low, high = (-0.5 * math.log1p(1 / level**2) for level in (sigma_min, sigma_max))
+    level = torch.expm1(-2 * (low + u * (high - low))).rsqrt()
+    return level.clamp(sigma_min, sigma_max)  # rounding must not lead out of the range
 
 
 @torch.no_grad()
@@ -76,7 +91,6 @@ def variational_bound(
     if num_draws < 4 or num_draws % 2 or num_ranges < 1:
         raise ValueError(f"num_draws must be even and at least 4, num_ranges at least 1, got {num_draws}, {num_ranges}")
     count, n_dims = x.shape
-    levels = LikelihoodSampler(sigma_min / sigma_data, sigma_max / sigma_data)
     edges = torch.logspace(math.log10(sigma_min), math.log10(sigma_max), num_ranges + 1, dtype=torch.float64)
     # The levels have density 1 / (1 + sigma^2) over log sigma, up to the width of the range in that measure.
     width = 0.5 * math.log1p((sigma_data / sigma_min) ** 2) - 0.5 * math.log1p((sigma_data / sigma_max) ** 2)
@@ -86,7 +100,7 @@ def variational_bound(
         pair = []
         for _ in range(2):
             u = (k + torch.rand(count, generator=generator, dtype=torch.float64)) / slices
-            sigma = sigma_data * levels.quantile(u)  # (B,)
+            sigma = sigma_data * importance_levels(u, sigma_min / sigma_data, sigma_max / sigma_data)  # (B,)
             noise = torch.randn(count, n_dims, generator=generator, dtype=torch.float64)
             y = x + (sigma[:, None] * noise).to(x)
             error = (denoiser(y, sigma.to(x)) - x).double().square().sum(dim=1).cpu()

@@ -15,10 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from pointdiffusion.metrics.distances import Array
-from pointdiffusion.metrics.evaluation import FEWEST_ROWS, LIKELIHOOD, in_one_scale
+from pointdiffusion.metrics.evaluation import LIKELIHOOD, MIN_EVALUATION_ROWS, in_one_scale
 from pointdiffusion.metrics.permutation import Pool
 from pointdiffusion.metrics.registry import METRICS, Metric
+from pointdiffusion.runtime.arrays import Array
 
 BLOCKS = 20
 
@@ -69,8 +69,8 @@ def compare(
     """
     tables, _ = in_one_scale({"samples": samples, "other": other, "held_out": held_out}, training)
     n = min(*(len(table) for table in tables[:3]), max_rows)
-    if n < FEWEST_ROWS:
-        raise ValueError(f"samples of both and held-out rows are needed, {FEWEST_ROWS} of each, got {n}")
+    if n < MIN_EVALUATION_ROWS:
+        raise ValueError(f"samples of both and held-out rows are needed, {MIN_EVALUATION_ROWS} of each, got {n}")
     found = []
     if log_prob is not None and other_log_prob is not None:
         found.append(_by_row(np.asarray(log_prob, dtype=np.float64), np.asarray(other_log_prob, dtype=np.float64)))

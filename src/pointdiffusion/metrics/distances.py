@@ -10,11 +10,11 @@ import warnings
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy.optimize import linear_sum_assignment
 from scipy.spatial.distance import cdist, pdist
 
-Array = NDArray[np.float64]
+from pointdiffusion.runtime.arrays import Array
 
 BANDWIDTH_FACTORS = (0.25, 0.5, 1.0, 2.0)
 """Bandwidths of the kernels of `mmd`, in units of the median distance; the narrow ones see fine structure."""

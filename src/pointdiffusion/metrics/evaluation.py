@@ -29,18 +29,18 @@ from typing import Any
 import numpy as np
 
 from pointdiffusion.metrics import permutation as relabelling
-from pointdiffusion.metrics.distances import Array
 from pointdiffusion.metrics.marginals import spread_of
 from pointdiffusion.metrics.neighbours import copies_test
 from pointdiffusion.metrics.permutation import Labels, p_value
 from pointdiffusion.metrics.registry import METRICS, Metric
 from pointdiffusion.metrics.two_sample import classifier_test, holm
+from pointdiffusion.runtime.arrays import Array
 from pointdiffusion.tabular.points import as_points, column_names
 
 LEVEL = 0.05
 """Significance of a verdict."""
 
-FEWEST_ROWS = 20
+MIN_EVALUATION_ROWS = 20
 """Held-out rows below which nothing can be said: a floor needs two parts of them."""
 
 FEW_ROWS, CLEAR = 100, 3.0
@@ -156,9 +156,10 @@ def judge(
         >>> judge(narrow, fresh)["energy distance"].p_value < 0.05
         True
     """
-    if max_rows < FEWEST_ROWS or permutations < 299:  # of fewer, no p-value is small enough for the correction
+    if max_rows < MIN_EVALUATION_ROWS or permutations < 299:  # of fewer, no p-value is small enough for the correction
         raise ValueError(
-            f"max_rows must be at least {FEWEST_ROWS} and permutations at least 299, got {max_rows} and {permutations}"
+            f"max_rows must be at least {MIN_EVALUATION_ROWS} and permutations at least 299, "
+            f"got {max_rows} and {permutations}"
         )
     tables, names = in_one_scale({"samples": samples, "held_out": held_out}, training)
     names = names if columns is None else list(columns)
@@ -166,7 +167,7 @@ def judge(
     own, fresh = (rng.permutation(table) for table in tables[:2])
     n_test, n = min(len(own), len(fresh), max_rows), min(len(own), len(fresh) // 2, max_rows)
     figures, by_column, by_pair = [], [], []
-    if n >= FEWEST_ROWS // 2:
+    if n >= MIN_EVALUATION_ROWS // 2:
         rows = np.concatenate([own[:n_test], fresh[: max(n_test, 2 * n)]])
         labels = Labels(rows, n_test, n, permutations, rng, random_state)
         figures = [_figure(name, metric, labels) for name, metric in METRICS.items() if metric.columns <= rows.shape[1]]
@@ -252,7 +253,7 @@ def _likelihood(log_prob: Any, own_log_prob: Any, permutations: int, rng: np.ran
     own = np.asarray([] if own_log_prob is None else own_log_prob, dtype=np.float64)
     if not (np.isfinite(told).all() and np.isfinite(own).all()):
         raise ValueError("log-densities must be finite, but some are NaN or infinite; leave those rows out")
-    if min(len(told), len(own)) < FEWEST_ROWS // 2:
+    if min(len(told), len(own)) < MIN_EVALUATION_ROWS // 2:
         error = float(told.std(ddof=1) / math.sqrt(len(told))) if len(told) > 1 else math.nan
         return Figure(
             LIKELIHOOD,
@@ -320,7 +321,7 @@ def _judged(figures: list[Figure], columns: list[Figure], pairs: list[Figure], n
             f"{'fails' if len(failed) == 1 else 'fail'} after Holm's correction ({', '.join(failed)})."
         )
     elif not columns:
-        verdict = f"Too few rows to say: a floor needs {FEWEST_ROWS} held-out rows and half as many samples."
+        verdict = f"Too few rows to say: a floor needs {MIN_EVALUATION_ROWS} held-out rows and half as many samples."
     elif few:
         verdict = (
             f"Too few rows to say: by {n_test} rows each, a shift of one column below about "

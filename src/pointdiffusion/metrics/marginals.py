@@ -7,7 +7,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from pointdiffusion.metrics.distances import Array, two_tables
+from pointdiffusion.metrics.distances import two_tables
+from pointdiffusion.runtime.arrays import Array
 
 
 class MarginalErrors(NamedTuple):

@@ -10,7 +10,8 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.spatial import KDTree
 from scipy.spatial.distance import cdist
 
-from pointdiffusion.metrics.distances import Array, two_tables
+from pointdiffusion.metrics.distances import two_tables
+from pointdiffusion.runtime.arrays import Array
 
 NEIGHBOURS = 5
 """Neighbours that span the manifold of `precision_recall`."""

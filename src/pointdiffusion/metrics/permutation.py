@@ -15,9 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
 
-from pointdiffusion.metrics.distances import Array, gaussian_kernel, median_bandwidths, unit_vectors, wasserstein2
+from pointdiffusion.metrics.distances import gaussian_kernel, median_bandwidths, unit_vectors, wasserstein2
 from pointdiffusion.metrics.marginals import correlations, spread_of
 from pointdiffusion.metrics.neighbours import Manifold, manifold
+from pointdiffusion.runtime.arrays import Array
 
 Signs = NDArray[np.int8]
 

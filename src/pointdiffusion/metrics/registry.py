@@ -9,9 +9,10 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from pointdiffusion.metrics import permutation as relabelling
-from pointdiffusion.metrics.distances import Array, two_tables
+from pointdiffusion.metrics.distances import two_tables
 from pointdiffusion.metrics.marginals import spread_of
 from pointdiffusion.metrics.permutation import Pool, Signs, per_relabelling
+from pointdiffusion.runtime.arrays import Array
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,8 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.spatial.distance import cdist
 
 from pointdiffusion.metrics import permutation as relabelling
-from pointdiffusion.metrics.distances import Array, two_tables
+from pointdiffusion.metrics.distances import two_tables
+from pointdiffusion.runtime.arrays import Array
 
 
 def energy_test(a: ArrayLike, b: ArrayLike, *, permutations: int = 999, random_state: int = 0) -> float:

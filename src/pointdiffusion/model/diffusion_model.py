@@ -26,15 +26,15 @@ from pointdiffusion.model.file import Backbone, about, class_name, network_of, r
 from pointdiffusion.model.flow import NO_GUIDANCE, Companion, Flow, Guidance
 from pointdiffusion.networks import specification_of
 from pointdiffusion.noise import SCHEDULES, KarrasSchedule, LogLinearSchedule, NoiseSchedule
+from pointdiffusion.runtime.arrays import Array
 from pointdiffusion.runtime.randomness import BOUND, CHUNK, GRIDS, IMPUTATION, SAMPLING, chunks, generator_for
 from pointdiffusion.sampling import loop as sampling
 from pointdiffusion.sampling import twisted
 from pointdiffusion.sampling.plans import candidate, plans
 from pointdiffusion.sampling.tuning import Case, Plan, case_of, choose_plan, optimise_plan
-from pointdiffusion.tabular.points import Standardiser, as_points
+from pointdiffusion.tabular.points import as_points
+from pointdiffusion.tabular.standardiser import Standardiser
 from pointdiffusion.version import __version__
-
-Points = NDArray[np.float64]
 
 TRIAL_POINTS = 64
 """Points on which a model tries the plans for a budget."""
@@ -277,14 +277,14 @@ class DiffusionModel:
         self.grids[nfe], self.grid_solvers[nfe] = found.sigmas.tolist(), found.name
         return found.sigmas
 
-    def _points(self, parts: list[Tensor], num_samples: int) -> Points:
+    def _points(self, parts: list[Tensor], num_samples: int) -> Array:
         """Return chunks as one table in the user's own units."""
         x = torch.cat(parts)[:num_samples]
         if not bool(x.isfinite().all()):
             raise ValueError("the model draws numbers that are not finite; train it again at a lower learning rate")
         return self.standardiser.inverse(x)
 
-    def trajectory(self, num_samples: int, *, seed: int = 0, **settings: Any) -> Iterator[sampling.Step[Points]]:
+    def trajectory(self, num_samples: int, *, seed: int = 0, **settings: Any) -> Iterator[sampling.Step[Array]]:
         """Yield the points at every noise level, from pure noise to samples, in the user's own units.
 
         Rows do not depend on how many are asked for: the work goes in chunks of fixed size, each with a stream of its
@@ -315,7 +315,7 @@ class DiffusionModel:
             denoised = self._points(parts, num_samples) if parts else None
             yield sampling.Step(x, steps[0].sigma, denoised, steps[0].nfe)
 
-    def sample(self, num_samples: int, *, seed: int = 0, **settings: Any) -> Points:
+    def sample(self, num_samples: int, *, seed: int = 0, **settings: Any) -> Array:
         """Return points that the model draws, shape `(num_samples, D)`, in the user's own units; see `trajectory`."""
         # One table from the start: small tensors kept among large freed ones hold a gigabyte of gaps by a million rows
         for index, walk in enumerate(self._walks(num_samples, seed, settings)):
@@ -329,7 +329,7 @@ class DiffusionModel:
         self, data: Any, *, sigma_min: float | None = None, labels: Any = None, context: Any = None,
         guidance: float = 1.0, guidance_interval: tuple[float, float] = EVERYWHERE,
         guide: DiffusionModel | None = None, seed: int = 0, **settings: Any,
-    ) -> Points:  # fmt: skip
+    ) -> Array:  # fmt: skip
         """Return the log-density of a table's rows, in nats and for the user's own units, shape `(N,)`.
 
         It is the density of the data blurred by `sigma_min`: a choice like the bandwidth of a kernel density, see
@@ -398,7 +398,7 @@ class DiffusionModel:
         self, data: Any, *, labels: Any = None, context: Any = None, guidance: float = 1.0,
         guidance_interval: tuple[float, float] = EVERYWHERE, guide: DiffusionModel | None = None,
         tolerance: float = 1e-8,
-    ) -> Points:  # fmt: skip
+    ) -> Array:  # fmt: skip
         """Return where the flow takes a table's rows, as standard normal numbers, shape `(N, D)`.
 
         Solved in float64 from `sigma_min` to `sigma_max`, and scaled by mean and covariance of noisy points there.
@@ -424,7 +424,7 @@ class DiffusionModel:
         self, latent: Any, *, labels: Any = None, context: Any = None, guidance: float = 1.0,
         guidance_interval: tuple[float, float] = EVERYWHERE, guide: DiffusionModel | None = None,
         tolerance: float = 1e-8,
-    ) -> Points:  # fmt: skip
+    ) -> Array:  # fmt: skip
         """Return the rows that `latent` takes to these numbers, shape `(N, D)`, in the user's own units.
 
         The arguments are those of `latent`.
@@ -482,7 +482,7 @@ class DiffusionModel:
 
     def _twisted(
         self, x: Tensor, num_draws: int, seed: int, num_particles: int, settings: dict[str, Any]
-    ) -> tuple[Points, list[str]]:
+    ) -> tuple[Array, list[str]]:
         """Return gaps filled by twisted diffusion, in the user's own units, and how each row was made."""
         flow, (config, _) = self.flow, self._how(settings, cost=1)
         found = twisted.impute(

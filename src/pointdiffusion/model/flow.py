@@ -16,8 +16,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pointdiffusion.contract import DenoiserFunction
 from pointdiffusion.denoisers.guidance import EVERYWHERE, Guided, bind, guided_gaussian
-from pointdiffusion.denoisers.preconditioned import Denoiser, DenoiserFunction
+from pointdiffusion.denoisers.preconditioned import Denoiser
 from pointdiffusion.exact.mixtures import GaussianMixture
 from pointdiffusion.likelihood import density as likelihood
 from pointdiffusion.model.conditions import Conditions, Known, rows_of

@@ -14,16 +14,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pointdiffusion.diagnostics.diagnosis import Diagnosis, diagnose
-from pointdiffusion.diagnostics.reference import FEWEST_ROWS
+from pointdiffusion.diagnostics.reference import MIN_DIAGNOSIS_ROWS
 from pointdiffusion.metrics.evaluation import Judgement, judge
 from pointdiffusion.metrics.neighbours import nearest_distances
 from pointdiffusion.model.diffusion_model import DiffusionModel
+from pointdiffusion.runtime.arrays import Array
 from pointdiffusion.tabular.points import as_points
 
-Array = NDArray[np.float64]
 Log = dict[str, tuple[Array, Array]]
 """Epochs, from 0, and values by name."""
 
@@ -96,7 +95,7 @@ def measure(
     near = {what: nearest_distances(transform(rows), transform(training)) for what, rows in sets.items()}
     del near["training rows"]
     found = None
-    if diagnosis and len(held_out) >= FEWEST_ROWS:
+    if diagnosis and len(held_out) >= MIN_DIAGNOSIS_ROWS:
         with _timed(seconds, "finding where the error comes from"):
             found = diagnose(model, training, held_out=held_out, seed=seed, **dict(settings or {}))
     log = {} if log_folder is None else read_log(log_folder)

@@ -7,14 +7,15 @@ from typing import Any
 
 import numpy as np
 
-from pointdiffusion.metrics.evaluation import FEWEST_ROWS, LEVEL, SAME, TOO_FEW
+from pointdiffusion.metrics.evaluation import LEVEL, MIN_EVALUATION_ROWS, SAME, TOO_FEW
 from pointdiffusion.metrics.marginals import correlations
 from pointdiffusion.metrics.two_sample import energy_test, holm
-from pointdiffusion.model.conditions import as_labels
-from pointdiffusion.reporting.findings import Array, Findings, Tables
+from pointdiffusion.reporting.findings import Findings, Tables
 from pointdiffusion.reporting.inline import DATA_COLOUR, OTHER_COLOUR, SAMPLES_COLOUR, inline_svg
 from pointdiffusion.reporting.page import grid, paragraph, picture, table
 from pointdiffusion.reporting.summary import limits_of, plot_marginal, plot_pair, short
+from pointdiffusion.runtime.arrays import Array
+from pointdiffusion.tabular.labels import as_labels
 
 MOST_COLUMNS, MOST_PAIRS, WORST_PAIRS, MOST_MARGINALS, MOST_DOTS, MOST_CLASSES = 6, 8, 3, 8, 2000, 12
 
@@ -104,7 +105,7 @@ def classes_section(
         held = None if fresh is None else tables.held_out[[label == value for label in fresh]]
         count = max(200, 0 if held is None else min(len(held), 1000))
         drawn = found.model.sample(count, seed=seed, **{**settings, "labels": value})
-        enough = held is not None and len(held) >= FEWEST_ROWS
+        enough = held is not None and len(held) >= MIN_EVALUATION_ROWS
         p_values.append(_energy_p(found, drawn, held[:1000], seed) if enough and held is not None else None)
         rows.append([str(value), len(own), "" if held is None else len(held)])
         if pairs and len(own):

@@ -19,11 +19,12 @@ from pointdiffusion.diagnostics.diagnosis import MEANINGS
 from pointdiffusion.metrics.comparison import Difference, compare
 from pointdiffusion.metrics.evaluation import CLEAR, COPIES, FEW_ROWS, LIKELIHOOD, SAME, TOO_FEW, Figure, figure_cells
 from pointdiffusion.model.diffusion_model import DiffusionModel
-from pointdiffusion.reporting.findings import Array, Findings, Tables, measure, peak_memory, tables_of
+from pointdiffusion.reporting.findings import Findings, Tables, measure, peak_memory, tables_of
 from pointdiffusion.reporting.inline import DATA_COLOUR, OTHER_COLOUR, SAMPLES_COLOUR, inline_svg
 from pointdiffusion.reporting.page import grid, page, paragraph, picture, sigma_bar, table, text
 from pointdiffusion.reporting.portraits import classes_section, samples_section
 from pointdiffusion.reporting.summary import plot_distribution, plot_log
+from pointdiffusion.runtime.arrays import Array
 from pointdiffusion.version import __version__
 
 PACKAGES = ("torch", "lightning", "numpy", "scipy", "scikit-learn", "matplotlib")

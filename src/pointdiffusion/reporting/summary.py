@@ -6,11 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pointdiffusion.reporting.inline import DATA_COLOUR, SAMPLES_COLOUR
-
-Array = NDArray[np.float64]
+from pointdiffusion.runtime.arrays import Array
 
 ABOVE: dict[str, Any] = {
     "frameon": False, "fontsize": "small", "loc": "lower left", "bbox_to_anchor": (0, 1), "ncols": 2,

@@ -14,15 +14,15 @@ import torch
 from torch import Tensor
 
 from pointdiffusion.config import unknown_name
-from pointdiffusion.denoisers.preconditioned import DenoiserFunction, call_denoiser
+from pointdiffusion.contract import DenoiserFunction, call_denoiser
 from pointdiffusion.sampling.plans import plan
 from pointdiffusion.solvers import SOLVERS, AdaptiveRungeKutta, Solver
 
-Array = TypeVar("Array")
+PointsLike = TypeVar("PointsLike")
 
 
 @dataclass(frozen=True)
-class Step(Generic[Array]):
+class Step(Generic[PointsLike]):
     """One state of a trajectory.
 
     Args:
@@ -32,9 +32,9 @@ class Step(Generic[Array]):
         nfe: Calls of the denoiser so far.
     """
 
-    x: Array
+    x: PointsLike
     sigma: float
-    denoised: Array | None
+    denoised: PointsLike | None
     nfe: int
 
 

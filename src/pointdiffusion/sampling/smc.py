@@ -40,7 +40,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from pointdiffusion.denoisers.preconditioned import DenoiserFunction
+from pointdiffusion.contract import DenoiserFunction
 
 
 def effective_sample_size(log_weights: Tensor) -> float:

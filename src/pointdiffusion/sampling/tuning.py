@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from pointdiffusion.config import unknown_name
-from pointdiffusion.denoisers.preconditioned import DenoiserFunction
+from pointdiffusion.contract import DenoiserFunction
 from pointdiffusion.noise import KarrasSchedule
 from pointdiffusion.sampling.loop import exact_flow, make_solver, trajectory
 from pointdiffusion.sampling.plans import CANDIDATES, candidate, plan, plans

@@ -33,8 +33,8 @@ import torch
 from torch import Tensor
 
 from pointdiffusion.config import unknown_name
+from pointdiffusion.contract import DenoiserFunction
 from pointdiffusion.denoisers.observation import Observed, Twist, traced
-from pointdiffusion.denoisers.preconditioned import DenoiserFunction
 from pointdiffusion.exact.mixtures import check_observation
 from pointdiffusion.runtime.randomness import generator_for
 from pointdiffusion.sampling.smc import effective_sample_sizes, systematic_resample

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from pointdiffusion.config import unknown_name
-from pointdiffusion.denoisers.preconditioned import DenoiserFunction
+from pointdiffusion.contract import DenoiserFunction
 from pointdiffusion.solvers.base import Solver
 
 

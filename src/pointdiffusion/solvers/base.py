@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 
 from pointdiffusion.config import unknown_name
-from pointdiffusion.denoisers.preconditioned import DenoiserFunction
+from pointdiffusion.contract import DenoiserFunction
 
 FINALS = ("denoise", "half", "local")
 """Ways of ending at noise level 0."""

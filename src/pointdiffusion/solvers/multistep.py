@@ -15,7 +15,7 @@ from typing import Any
 from torch import Tensor
 
 from pointdiffusion.config import unknown_name
-from pointdiffusion.denoisers.preconditioned import DenoiserFunction
+from pointdiffusion.contract import DenoiserFunction
 from pointdiffusion.solvers.base import Solver, land_locally, noises_of
 from pointdiffusion.solvers.quadrature import QUANTITIES, RULES, VARIABLES, Form, combine
 from pointdiffusion.solvers.runge_kutta import TABLEAUS, runge_kutta

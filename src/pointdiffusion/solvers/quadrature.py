@@ -30,15 +30,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from torch import Tensor
 
-Numbers = NDArray[np.float64]
+from pointdiffusion.runtime.arrays import Array
 
 QUANTITIES = ("eps", "denoised", "velocity", "F")
 """What may be interpolated."""
 
-VARIABLES: dict[str, Callable[[Numbers, float, float], Numbers]] = {
+VARIABLES: dict[str, Callable[[Array, float, float], Array]] = {
     "log-sigma": lambda s, _sigma_data, _rho: np.log(s),
     "sigma": lambda s, _sigma_data, _rho: s,
     "atan": lambda s, sigma_data, _rho: np.arctan(s / sigma_data),
@@ -91,7 +90,7 @@ class Form:
             "eps": 1.0, "denoised": sigma ** (1 + self.eta), "velocity": d + sigma, "F": math.hypot(sigma, d),
         }[self.quantity]  # fmt: skip
 
-    def _density(self, s: Numbers, sigma_next: float) -> Numbers:
+    def _density(self, s: Array, sigma_next: float) -> Array:
         """Return r' times d tau / d log s."""
         d = self.sigma_data
         if self.quantity == "denoised":
@@ -128,7 +127,7 @@ class Form:
             weights.append(float(mass @ basis))
         return self.scale(sigma_next) / self.scale(sigma), tuple(weights)
 
-    def _variable(self, s: Numbers) -> Numbers:
+    def _variable(self, s: Array) -> Array:
         """Return the polynomial's variable at noise levels."""
         return VARIABLES[self.variable](s, self.sigma_data, self.rho)
 

@@ -16,7 +16,7 @@ from typing import Any
 from torch import Tensor
 
 from pointdiffusion.config import unknown_name
-from pointdiffusion.denoisers.preconditioned import DenoiserFunction
+from pointdiffusion.contract import DenoiserFunction
 from pointdiffusion.solvers.base import Solver
 from pointdiffusion.solvers.quadrature import Form, combine
 

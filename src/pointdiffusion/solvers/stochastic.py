@@ -14,7 +14,7 @@ from typing import Any
 
 from torch import Tensor
 
-from pointdiffusion.denoisers.preconditioned import DenoiserFunction
+from pointdiffusion.contract import DenoiserFunction
 from pointdiffusion.solvers.base import Solver, noises_of
 from pointdiffusion.solvers.runge_kutta import TABLEAUS, runge_kutta
 

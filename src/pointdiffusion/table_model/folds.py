@@ -31,18 +31,17 @@ from numpy.typing import NDArray
 from pointdiffusion.config import InferenceConfig, TableConfig, TrainingConfig, epochs_of
 from pointdiffusion.exact.fits import fit_gaussian, fit_mixture, joined, student_t
 from pointdiffusion.exact.mixtures import GaussianMixture
-from pointdiffusion.model.conditions import in_order
 from pointdiffusion.model.diffusion_model import DiffusionModel, load, pick_device
 from pointdiffusion.networks import FourierFeatures, ResidualMLP, default_network
+from pointdiffusion.runtime.arrays import Array
 from pointdiffusion.runtime.files import write_atomic
 from pointdiffusion.runtime.isolation import ignored_warnings, one_at_a_time
 from pointdiffusion.runtime.randomness import SELECTION, generator_for
-from pointdiffusion.tabular.points import Standardiser
+from pointdiffusion.tabular.labels import in_order
+from pointdiffusion.tabular.standardiser import Standardiser
 from pointdiffusion.training.checkpoints import check_settings
 from pointdiffusion.training.fitting import CHECKPOINT, fit
 from pointdiffusion.version import __version__
-
-Points = NDArray[np.float64]
 
 SMALL = 2000
 """Rows below which five folds are made, and above which a tenth of the rows is left out three times."""
@@ -95,7 +94,7 @@ class Trained(NamedTuple):
     """A member, log-densities of the rows of its fold at some blurs, shape `(N, K)`, and the seconds of a step."""
 
     model: DiffusionModel
-    values: Points
+    values: Array
     pace: float
 
 
@@ -125,7 +124,7 @@ class Members:
     """The rows of a fit, what is known of them, and how members are made."""
 
     def __init__(
-        self, points: Points, labels: list[Any] | None, seed: int, metadata: dict[str, Any],
+        self, points: Array, labels: list[Any] | None, seed: int, metadata: dict[str, Any],
         folder: Path | None = None, resume: bool = False, device: str = "auto",
     ) -> None:  # fmt: skip
         self.points, self.labels, self.seed, self.metadata = points, labels, seed, metadata
@@ -272,7 +271,7 @@ class Members:
             model.save(kept)
         return model
 
-    def several(self, jobs: Sequence[Job], levels: Points) -> Iterator[Trained]:
+    def several(self, jobs: Sequence[Job], levels: Array) -> Iterator[Trained]:
         """Train and judge members, in order; at once, in processes of their own, where that is worth their start."""
         work = sum(job.config.num_steps or PILOT for job in jobs)
         alone = multiprocessing.parent_process() is None and not multiprocessing.current_process().daemon
@@ -286,7 +285,7 @@ class Members:
         yield from parallel(delayed(_in_a_process)(os.getpid(), self, job, levels) for job in jobs)
 
     @one_at_a_time  # the number of threads is that of the process
-    def one(self, job: Job, levels: Points) -> Trained:
+    def one(self, job: Job, levels: Array) -> Trained:
         """Train and judge one member, by one thread."""
         clock, threads = StepClock(), torch.get_num_threads()
         torch.set_num_threads(1)
@@ -296,7 +295,7 @@ class Members:
         finally:
             torch.set_num_threads(threads)
 
-    def judge(self, model: DiffusionModel, fold: Fold, levels: Points, num_steps: int = 16) -> Points:
+    def judge(self, model: DiffusionModel, fold: Fold, levels: Array, num_steps: int = 16) -> Array:
         """Return log-densities of a fold's rows in standard units at some blurs, shape `(N, K)`."""
         rows, settings = self.points[fold.outside], dict[str, Any]()
         if self.labels is not None:
@@ -322,7 +321,7 @@ def _read_settings(file: Path) -> dict[str, Any]:
     return found
 
 
-def _broad(gaussian: GaussianMixture, x: Points) -> GaussianMixture:
+def _broad(gaussian: GaussianMixture, x: Array) -> GaussianMixture:
     """Return a Student t about a Gaussian, at most twice as wide as what the farthest row asks for.
 
     Wider parts would only let samples stray to where no row ever was.
@@ -333,7 +332,7 @@ def _broad(gaussian: GaussianMixture, x: Points) -> GaussianMixture:
     return student_t(mean, covariance, widest=max(4.0, 2 * farthest))
 
 
-def _in_a_process(parent: int, members: Members, job: Job, levels: Points) -> Trained:
+def _in_a_process(parent: int, members: Members, job: Job, levels: Array) -> Trained:
     """Train and judge one member where nothing else is done."""
     _settle(parent)
     return members.one(job, levels)

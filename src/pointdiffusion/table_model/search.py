@@ -27,16 +27,17 @@ import torch
 from pointdiffusion.config import TableConfig
 from pointdiffusion.exact.fits import joined, stacking_weights
 from pointdiffusion.exact.mixtures import GaussianMixture
-from pointdiffusion.model.conditions import as_labels
 from pointdiffusion.model.diffusion_model import DiffusionModel
 from pointdiffusion.model.ensembles import ensemble
 from pointdiffusion.model.flow import Companion
 from pointdiffusion.runtime import progress
-from pointdiffusion.table_model.folds import PILOT, SMALL, Fold, Job, Members, Points, Trained, workers
+from pointdiffusion.runtime.arrays import Array
+from pointdiffusion.table_model.folds import PILOT, SMALL, Fold, Job, Members, Trained, workers
+from pointdiffusion.tabular.labels import as_labels
 from pointdiffusion.tabular.points import as_points, column_names
 from pointdiffusion.training.noise_range import choose_noise_range
 
-FEWEST = 30
+MIN_FOLD_ROWS = 30
 """Rows below which nothing can be chosen on rows left out."""
 
 LADDER = (400, 1600, 6400)
@@ -102,10 +103,10 @@ class _Candidate:
 
     config: TableConfig
     members: list[DiffusionModel]
-    values: list[Points]  # of each fold, shape (N, K): one column a blur
+    values: list[Array]  # of each fold, shape (N, K): one column a blur
     seconds: float
 
-    def score(self, floors: list[Points]) -> Points:
+    def score(self, floors: list[Array]) -> Array:
         """Return the mean at each blur, shape `(K,)`, over a little of a broad density: no single row decides."""
         pairs = zip(self.values, floors, strict=False)
         held = [np.logaddexp(value + np.log(0.98), floor[:, None] + np.log(0.02)) for value, floor in pairs]
@@ -115,7 +116,7 @@ class _Candidate:
 class _Race:
     """Candidates on the same folds, the best of them, and the time that is left."""
 
-    def __init__(self, table: Members, folds: list[Fold], levels: Points, deadline: float, show: Any) -> None:
+    def __init__(self, table: Members, folds: list[Fold], levels: Array, deadline: float, show: Any) -> None:
         self.table, self.folds, self.levels, self.deadline, self.show = table, folds, levels, deadline, show
         start = time.monotonic()
         self.held = [self._closed(fold, table.closed_forms(fold.inside)) for fold in folds]
@@ -124,14 +125,14 @@ class _Race:
         self._best: _Candidate | None = None
         self._trained: dict[tuple[TableConfig, int], Trained] = {}
 
-    def _closed(self, fold: Fold, forms: list[GaussianMixture]) -> Points:
+    def _closed(self, fold: Fold, forms: list[GaussianMixture]) -> Array:
         """Return log-densities of a fold's rows under what is in closed form, shape `(N, 2)`."""
         x = torch.from_numpy(self.table.x[fold.outside])
         labels = None if self.table.places is None else torch.from_numpy(self.table.places[fold.outside])
         return np.stack([form.log_prob(x, labels=labels).numpy() for form in forms], axis=1)
 
     @property
-    def floors(self) -> list[Points]:
+    def floors(self) -> list[Array]:
         """Log-densities of the rows under the broad Student t, by fold."""
         return [held[:, 1] for held in self.held]
 
@@ -226,7 +227,7 @@ def _sized(config: TableConfig, table: Members) -> TableConfig:
     """Return settings with what follows from the size of a table filled in."""
     count, n_dims = table.x.shape
     if config.num_members is None:
-        config = replace(config, num_members=0 if count < FEWEST else 5 if count < SMALL else 3)
+        config = replace(config, num_members=0 if count < MIN_FOLD_ROWS else 5 if count < SMALL else 3)
     if config.hidden_dim is None:
         config = replace(config, hidden_dim=96 if count < SMALL else 256)
     if config.batch_size is None:

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pointdiffusion.tabular.schema import FLOATS, LARGEST_INTEGER, Column, Points
+from pointdiffusion.runtime.arrays import Array
+from pointdiffusion.tabular.schema import FLOATS, LARGEST_INTEGER, Column
 
 MISSING = frozenset({"", "na", "n/a", "#n/a", "nan", "-nan", "null", "none", "<na>", "?"})
 """Texts that stand for a missing number, in small letters; of a class, only the empty text does."""
@@ -70,7 +71,7 @@ class Numbers:
         text: That text; its cells count as 0.
     """
 
-    values: Points
+    values: Array
     dtype: str
     text: str = ""
 
@@ -177,7 +178,7 @@ def is_missing(value: Any) -> bool:
     return isinstance(value, (float, Decimal)) and value != value
 
 
-def _parse(texts: list[str], comma: bool) -> tuple[Points, bool]:
+def _parse(texts: list[str], comma: bool) -> tuple[Array, bool]:
     """Return texts as numbers, and whether all are written as integers.
 
     Raises:
@@ -245,7 +246,7 @@ class Profile:
     decimals: int = 0
     seen: bool = False
 
-    def numbers(self, raw: Raw, place: Place) -> Points:
+    def numbers(self, raw: Raw, place: Place) -> Array:
         """Return the next cells of the column as numbers.
 
         Raises:
@@ -278,7 +279,7 @@ class Profile:
         self.seen = True
         self.dtype = cells.dtype if self.dtype in ("", cells.dtype) else "float64"
 
-    def add(self, values: Points) -> None:
+    def add(self, values: Array) -> None:
         """Take in the numbers of some rows, NaN where one is missing."""
         values = values[~np.isnan(values)]
         if len(values):

@@ -16,11 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pointdiffusion.config import unknown_name
+from pointdiffusion.runtime.arrays import Array
 from pointdiffusion.tabular.batches import Batch, Source
 from pointdiffusion.tabular.cells import ColumnError, Place, Profile, Raw, no_number, shown, to_numbers, to_texts
 from pointdiffusion.tabular.classes import Classes
 from pointdiffusion.tabular.problems import Problems
-from pointdiffusion.tabular.schema import MOST_COLUMNS, Column, Points, Schema, default_names
+from pointdiffusion.tabular.schema import MOST_COLUMNS, Column, Schema, default_names
 
 MISSING_RULES = ("refuse", "drop", "keep")
 SEARCHED_ROWS = 2**20
@@ -42,7 +43,7 @@ class Table:
             shape `(N,)`; None without a given schema.
     """
 
-    values: Points
+    values: Array
     labels: NDArray[Any] | None
     schema: Schema
     rows: NDArray[np.int64]
@@ -295,7 +296,7 @@ class Collector:
         except ColumnError as error:
             self._problems.note(name, error)
 
-    def _numbers(self, index: int, raw: Raw, place: Place) -> Points:
+    def _numbers(self, index: int, raw: Raw, place: Place) -> Array:
         """Return the cells of a modelled column as numbers, zeros where it cannot be read anyway."""
         profile = self._profiles[index]
         if profile.name in self._problems.columns:

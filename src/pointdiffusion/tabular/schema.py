@@ -18,12 +18,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
+
+from pointdiffusion.runtime.arrays import Array
 
 if TYPE_CHECKING:
     import pandas as pd
-
-Points = NDArray[np.float64]
 
 MOST_COLUMNS = 64
 """More columns than this are beyond what is called low-dimensional here."""
@@ -198,7 +197,7 @@ class Schema:
             label = LabelColumn(**{**label, "classes": tuple(label["classes"])})
         return cls(columns, label)
 
-    def dequantise(self, values: Points, random_state: Any) -> Points:
+    def dequantise(self, values: Array, random_state: Any) -> Array:
         """Return points that have a density: integers and booleans plus uniform noise in [-1/2, 1/2).
 
         Args:
@@ -255,7 +254,7 @@ class Schema:
         return rows
 
 
-def _typed(column: Column, values: Points, within_bounds: bool, rounding: bool) -> Any:
+def _typed(column: Column, values: Array, within_bounds: bool, rounding: bool) -> Any:
     """Return the values of a column in its own type, as far as they fit into it."""
     import pandas as pd
 

@@ -19,7 +19,7 @@ from typing import Any
 
 from torch import Tensor
 
-from pointdiffusion.denoisers.preconditioned import DenoiserFunction
+from pointdiffusion.contract import DenoiserFunction
 
 DIVERGED = 2.0
 """Training has diverged where its loss ends so many times above that of a network that predicts the mean.

@@ -27,7 +27,8 @@ from pointdiffusion.runtime import progress
 from pointdiffusion.runtime.isolation import TURN, kept_generators, one_at_a_time, seed_global
 from pointdiffusion.runtime.randomness import INITIALISATION, LAYERS, generator_for
 from pointdiffusion.sampling.loop import make_solver
-from pointdiffusion.tabular.points import Standardiser, column_names
+from pointdiffusion.tabular.points import column_names
+from pointdiffusion.tabular.standardiser import Standardiser
 from pointdiffusion.training.checkpoints import AtomicCheckpointIO
 from pointdiffusion.training.module import LightningDiffusion
 

@@ -21,18 +21,20 @@ from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 
 from pointdiffusion.config import DivergedError, InferenceConfig, TrainingConfig, unknown_name
-from pointdiffusion.denoisers.preconditioned import Denoiser, DenoiserFunction, KarrasDenoiser
+from pointdiffusion.contract import DenoiserFunction
+from pointdiffusion.denoisers.preconditioned import Denoiser, KarrasDenoiser
 from pointdiffusion.exact.empirical import EmpiricalDenoiser, posterior_mean
 from pointdiffusion.model.conditions import Conditions, Known, rows_of
 from pointdiffusion.model.diffusion_model import DiffusionModel
 from pointdiffusion.model.file import class_name
 from pointdiffusion.networks import specification_of
-from pointdiffusion.noise import NOISE_SAMPLERS
 from pointdiffusion.runtime.randomness import TRAINING, VALIDATION, generator_for
-from pointdiffusion.tabular.points import Standardiser, as_points, column_names
+from pointdiffusion.tabular.points import as_points, column_names
+from pointdiffusion.tabular.standardiser import Standardiser
 from pointdiffusion.training.checkpoints import check_settings, check_state
 from pointdiffusion.training.divergence import divergence, mean_denoiser
 from pointdiffusion.training.losses import denoising_loss, loss_weight
+from pointdiffusion.training.noise_levels import NOISE_SAMPLERS
 from pointdiffusion.training.noise_range import complete_range
 
 FIXED_DRAWS = 1024

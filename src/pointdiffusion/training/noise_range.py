@@ -35,9 +35,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pointdiffusion.exact.optimal import left_out_mean
-from pointdiffusion.noise import LogNormalSampler, LogUniformSampler, NoiseSampler
-from pointdiffusion.tabular.points import Standardiser, as_points
+from pointdiffusion.tabular.points import as_points
+from pointdiffusion.tabular.standardiser import Standardiser
 from pointdiffusion.training.losses import karras_loss
+from pointdiffusion.training.noise_levels import LogNormalSampler, LogUniformSampler, NoiseSampler
 
 PAIR_ROWS, LOSS_ROWS, LEVELS = 1024, 512, 36
 LOWEST, HIGHEST = 1e-3, 100.0

@@ -20,12 +20,14 @@ from numpy.typing import ArrayLike, NDArray
 
 from pointdiffusion.config import unknown_name
 from pointdiffusion.exact.mixtures import GaussianMixture
-from pointdiffusion.model.conditions import as_labels
 from pointdiffusion.model.diffusion_model import DiffusionModel
 from pointdiffusion.networks import has_own_parts_only, specification_of
+from pointdiffusion.runtime.arrays import Array
 from pointdiffusion.runtime.files import write_atomic
 from pointdiffusion.sampling.loop import Step
-from pointdiffusion.tabular.points import Standardiser, as_points, column_names
+from pointdiffusion.tabular.labels import as_labels
+from pointdiffusion.tabular.points import as_points, column_names
+from pointdiffusion.tabular.standardiser import Standardiser
 from pointdiffusion.version import __version__
 from pointdiffusion.web.registry import as_json, registry
 
@@ -34,8 +36,6 @@ MOST_FRAMES = 101
 """Noise levels of a trajectory that are kept, the first and the last among them."""
 MOST_ROWS = 2000
 """Rows of data that are embedded; of more, evenly chosen ones."""
-
-Floats = NDArray[np.float64]
 
 
 def page() -> str:
@@ -189,7 +189,7 @@ def _thinned(steps: Iterable[Step[Any]]) -> list[Step[Any]]:
     return kept if last is None or kept[-1] is last else [*kept, last]
 
 
-def _standardiser(table: Floats | None, steps: list[Step[Any]]) -> Standardiser:
+def _standardiser(table: Array | None, steps: list[Step[Any]]) -> Standardiser:
     if table is not None:
         return Standardiser.fit(table)
     end = as_points(steps[-1].x)
@@ -254,7 +254,7 @@ def evenly(count: int, most: int) -> NDArray[np.int64]:
     return np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(int))
 
 
-def quantised(points: Floats) -> tuple[list[float], list[float], NDArray[np.uint16]]:
+def quantised(points: Array) -> tuple[list[float], list[float], NDArray[np.uint16]]:
     """Return lowest and highest value of each column, and where between them each number lies, in 65535 steps."""
     low, high = points.min(axis=0), points.max(axis=0)
     width = np.where(high > low, high - low, 1.0)
@@ -271,7 +271,7 @@ def _recorded(steps: list[Step[Any]], standardiser: Standardiser, nfe: int | Non
     }  # fmt: skip
 
 
-def _data(table: Floats | None, labels: Any, standardiser: Standardiser, classes: list[str]) -> dict[str, Any]:
+def _data(table: Array | None, labels: Any, standardiser: Standardiser, classes: list[str]) -> dict[str, Any]:
     """Return the embedded rows, with the class of each as a place in the list of the model's classes, or their own."""
     assert table is not None  # noqa: S101 (checked by the caller)
     places = None

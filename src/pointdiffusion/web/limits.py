@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from pointdiffusion.config import TrainingConfig, epochs_of, unknown_name
-from pointdiffusion.noise import NOISE_SAMPLERS
 from pointdiffusion.training.losses import LOSSES, WEIGHTINGS
+from pointdiffusion.training.noise_levels import NOISE_SAMPLERS
 
 LIMITS: dict[str, int] = {
     "upload_bytes": 20 * 2**20, "unpacked_bytes": 100 * 2**20, "uploads_bytes": 320 * 2**20,

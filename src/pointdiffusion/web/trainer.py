@@ -23,12 +23,12 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from pointdiffusion.denoisers.preconditioned import Denoiser
-from pointdiffusion.model.conditions import as_labels
 from pointdiffusion.model.diffusion_model import DiffusionModel
 from pointdiffusion.networks import default_network
 from pointdiffusion.runtime.randomness import generator_for
 from pointdiffusion.sampling import loop as sampling
-from pointdiffusion.tabular.points import Standardiser
+from pointdiffusion.tabular.labels import as_labels
+from pointdiffusion.tabular.standardiser import Standardiser
 from pointdiffusion.training.fitting import fit
 from pointdiffusion.training.module import LightningDiffusion
 from pointdiffusion.web.export import network_run

@@ -17,7 +17,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pointdiffusion.denoisers.preconditioned import DenoiserFunction, KarrasDenoiser
+from pointdiffusion.contract import DenoiserFunction
+from pointdiffusion.denoisers.preconditioned import KarrasDenoiser
 from pointdiffusion.model.diffusion_model import DiffusionModel
 from pointdiffusion.web.limits import LIMITS
 from pointdiffusion.web.walks import WalkRequest, walk

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pointdiffusion.config import unknown_name
+from pointdiffusion.contract import DenoiserFunction
 from pointdiffusion.denoisers.guidance import Bound, Guided
-from pointdiffusion.denoisers.preconditioned import DenoiserFunction
 from pointdiffusion.model.diffusion_model import DiffusionModel
 from pointdiffusion.sampling.loop import trajectory
 from pointdiffusion.solvers import SOLVERS

@@ -1,0 +1,102 @@
+"""The standardisation that a model is trained under: mean 0 and variance 1 in each column."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pointdiffusion.runtime.arrays import Array
+from pointdiffusion.tabular.points import as_points, column_names
+
+_SHOWN = 5
+"""Columns at most that a message names."""
+
+MIN_TRAINING_ROWS = 10
+"""Fewer rows than this are no sample of anything."""
+
+
+LEAST_SCALE = 1e-150
+"""Least standard deviation of a column: the squares of smaller numbers lose their digits in float64, or are 0."""
+
+
+@dataclass(frozen=True)
+class Standardiser:
+    """Shift and scale of each column, so that the network sees mean 0 and variance 1.
+
+    Args:
+        mean: Means of the columns, shape `(D,)`.
+        scale: Their standard deviations, shape `(D,)`, positive.
+
+    Raises:
+        ValueError: If the two do not fit or a scale is not positive.
+    """
+
+    mean: Array
+    scale: Array
+
+    def __post_init__(self) -> None:
+        if self.mean.ndim != 1 or self.mean.shape != self.scale.shape:
+            raise ValueError(f"mean and scale must be lists of one length, got {self.mean.shape}, {self.scale.shape}")
+        if not (np.isfinite(self.mean).all() and np.isfinite(self.scale).all() and (self.scale > 0).all()):
+            raise ValueError("mean and scale must be finite and the scale positive")
+
+    @classmethod
+    def fit(cls, data: Any) -> Standardiser:
+        """Return the standardiser of a table.
+
+        Raises:
+            ValueError: If there are fewer than ten rows, or a column is constant, or too large or too small for its
+                squares; as `as_points` besides.
+        """
+        points = as_points(data)
+        columns = column_names(data, points.shape[1])
+        if len(points) < MIN_TRAINING_ROWS:
+            raise ValueError(f"too few rows to learn from: {len(points)}, give at least {MIN_TRAINING_ROWS}")
+        with np.errstate(over="ignore", invalid="ignore"):
+            mean, scale = points.mean(axis=0), points.std(axis=0)
+        constant = np.flatnonzero(points.min(axis=0) == points.max(axis=0))
+        if len(constant) == 1:
+            name, value = columns[constant[0]], points[0, constant[0]]
+            raise ValueError(f"column {name!r} is constant ({value}), so there is nothing to learn; leave it out")
+        if len(constant):
+            some = ", ".join(f"{columns[index]!r}" for index in constant[:_SHOWN])
+            some += f" and {len(constant) - _SHOWN} more" if len(constant) > _SHOWN else ""
+            raise ValueError(f"columns {some} are constant, so there is nothing to learn from them; leave them out")
+        for name, spread in zip(columns, scale, strict=True):
+            if not np.isfinite(spread):
+                raise ValueError(f"column {name!r} is too large for float64; divide it by a power of ten")
+            if spread < LEAST_SCALE:
+                raise ValueError(f"column {name!r} is too small for float64; multiply it by a power of ten")
+        return cls(mean, scale)
+
+    def equals(self, other: Standardiser) -> bool:
+        """Return whether the other does the same, to rounding."""
+        return self.mean.shape == other.mean.shape and bool(
+            np.allclose(self.mean, other.mean) and np.allclose(self.scale, other.scale)
+        )
+
+    @property
+    def log_scale(self) -> float:
+        """Sum of the logarithms of the scales: what a log-density in standard units loses in those of the table."""
+        return float(np.log(self.scale).sum())
+
+    def transform(self, data: Any, *, missing: bool = False) -> Array:
+        """Return a table in standard units, shape `(N, D)`; NaN may stand for what is missing if `missing` says so.
+
+        Raises:
+            ValueError: If it has another number of columns; as `as_points` besides.
+        """
+        points = as_points(data, missing=missing)
+        if points.shape[1] != len(self.mean):
+            raise ValueError(f"expected {len(self.mean)} columns, got {points.shape[1]}")
+        return (points - self.mean) / self.scale
+
+    def inverse(self, points: Any) -> Array:
+        """Return points in standard units in the units of the table, shape `(N, D)`."""
+        if isinstance(points, Tensor):
+            points = points.detach().to("cpu", torch.float64).numpy()
+        return np.asarray(points, dtype=np.float64) * self.scale + self.mean
