@@ -306,7 +306,8 @@ def _pandas_array(values: Any, native: NativeType | None) -> Any:
     if native.name == "category":
         return pd.Categorical(_cells(values, native), categories=list(native.categories or ()), ordered=native.ordered)
     if native.name.startswith("string:"):
-        return pd.array(_cells(values, native), dtype=pd.StringDtype(native.name.removeprefix("string:")))
+        storage: Any = native.name.removeprefix("string:")
+        return pd.array(_cells(values, native), dtype=pd.StringDtype(storage))
     if native.name in _MASKED:
-        return pd.array(values).astype(native.name)  # type: ignore[call-overload]
+        return pd.array(values).astype(native.name)
     return pd.Series(_cells(values, native), dtype=object).array

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pointdiffusion.runtime.arrays import Array
 from pointdiffusion.tabular.columns import (
@@ -46,9 +47,10 @@ class Schema:
         require(len(set(every)) == len(every), "a schema names each of its columns once")
         require(1 <= len(self.names) <= LARGEST_TABLE, f"a schema models 1 to {LARGEST_TABLE} columns")
         require(self.container in CONTAINERS, f"a table cannot be a frame of {self.container!r}")
-        for column in (*self.columns, *([self.label] if self.label else [])):
-            known = column.native is None or fits(column.native, self.container)
-            require(known, f"column {column.name!r} has a type that {self.container} does not know")
+        natives = [(column.name, column.native) for column in self.columns]
+        for name, native in [*natives, *([(self.label.name, self.label.native)] if self.label else [])]:
+            known = native is None or fits(native, self.container)
+            require(known, f"column {name!r} has a type that {self.container} does not know")
         place = self.label.position if self.label else 0
         require(place <= len(self.columns), f"the label cannot be column {place} of {len(self.columns)} others")
 
@@ -94,11 +96,14 @@ class Schema:
         if label is not None:
             label = _column_parts(label, LabelColumn, "a label column")
             require(isinstance(label["classes"], list), "the classes of a label column must be a list")
-            require(
-                all(isinstance(each, (str, int)) for each in label["classes"]), "classes must be texts or integers"
-            )
+            require(all(isinstance(each, (str, int)) for each in label["classes"]), "classes must be texts or integers")
             label = LabelColumn(**{**label, "classes": tuple(label["classes"])})
         return cls(columns, label, parts["container"])
+
+    def plain(self) -> Schema:
+        """Return the schema without the types of a library, for rows that are written to a file: a frame of pandas."""
+        label = None if self.label is None else replace(self.label, native=None)
+        return Schema(tuple(replace(column, native=None) for column in self.columns), label)
 
     def dequantise(self, values: Array, random_state: Any) -> Array:
         """Return points that have a density: integers and booleans plus uniform noise in [-1/2, 1/2).
@@ -115,9 +120,7 @@ class Schema:
         parts = [encoding.encode(table[:, k], generator) for k, encoding in enumerate(self.encodings)]
         return np.concatenate(parts, axis=1)
 
-    def decode(
-        self, points: Any, labels: Any = None, *, within_bounds: bool = False, rounding: bool = True
-    ) -> Any:
+    def decode(self, points: Any, labels: Any = None, *, within_bounds: bool = False, rounding: bool = True) -> Any:
         """Return points as rows of the table: its columns, order, types and container, constant columns put back.
 
         Args:
@@ -133,6 +136,42 @@ class Schema:
         Raises:
             ValueError: If the points do not fit the columns, hold an infinite value, or a label is no class.
         """
+        return build_frame(self.cells(points, labels, within_bounds=within_bounds, rounding=rounding), self.container)
+
+    def decode_array(self, points: Any) -> Array:
+        """Return points as rows of a table of numbers, shape `(N, number of columns)`, float64.
+
+        Integers are rounded, constant columns put back; real columns keep all their digits.
+
+        Args:
+            points: Points `(N, D)` of the modelled columns.
+
+        Raises:
+            ValueError: If the points do not fit the columns, or a constant column holds a string.
+        """
+        cells = self.cells(points, exact=np.ones(np.shape(points), dtype=bool))
+        return np.column_stack([np.asarray(values, dtype=np.float64) for values, _ in cells.values()])
+
+    def varying(self, rows: Array) -> Array:
+        """Return the modelled columns of rows that have all columns but the label, shape `(N, D)`."""
+        return rows[:, [place for place, column in enumerate(self.columns) if column.kind != "constant"]]
+
+    def cells(
+        self, points: Any, labels: Any = None, *, within_bounds: bool = False, rounding: bool = True,
+        exact: NDArray[np.bool_] | None = None,
+    ) -> dict[str, tuple[Any, NativeType | None]]:  # fmt: skip
+        """Return what `decode` makes a frame of: the values of each column in NumPy's type, and its own type.
+
+        Args:
+            points: Points `(N, D)` of the modelled columns.
+            labels: Class of each row, `(N,)`.
+            within_bounds: As in `decode`.
+            rounding: As in `decode`.
+            exact: Which coordinates of real columns are given back as they are, shape `(N, D)`.
+
+        Raises:
+            ValueError: As `decode`.
+        """
         table = np.asarray(points, dtype=np.float64)
         if table.ndim != 2 or table.shape[1] != len(self.names):
             raise ValueError(f"expected points in {len(self.names)} columns, got an array of shape {table.shape}")
@@ -145,6 +184,8 @@ class Schema:
             own = table[:, start : start + encoding.width]
             start += encoding.width
             values = encoding.decode(own, within_bounds=within_bounds, rounding=rounding)
+            if exact is not None and column.kind == "real":
+                values = np.where(exact[:, start - 1], own[:, 0].astype(column.dtype), values)
             # Unrounded numbers may be none of the own type.
             cells[column.name] = values, column.native if rounding or not encoding.width else None
         if labels is not None:
@@ -154,7 +195,7 @@ class Schema:
             own_label = _label_values(self.label, labels, len(table)), self.label.native
             every.insert(self.label.position, (self.label.name, own_label))
             cells = dict(every)
-        return build_frame(cells, self.container)
+        return cells
 
 
 def _label_values(label: LabelColumn, labels: Any, n_rows: int) -> Any:
@@ -167,9 +208,6 @@ def _label_values(label: LabelColumn, labels: Any, n_rows: int) -> Any:
         shown = ", ".join(map(repr, label.classes[:10])) + (", ..." if len(label.classes) > 10 else "")
         raise ValueError(f"{unknown.pop()!r} is no class of column {label.name!r}; its classes are {shown}")
     return np.array(given, dtype=object if label.dtype == "str" else label.dtype)
-
-
-
 
 
 def _plain(column: Column | LabelColumn) -> dict[str, Any]:
