@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -302,6 +303,15 @@ class LightningDiffusion(LightningModule):
     def optimizer_step(self, *args: Any, **settings: Any) -> None:
         """Step, and average the weights at once: any checkpoint that follows holds both."""
         super().optimizer_step(*args, **settings)
+        self._update_average()
+        steps = int(self.averaged.n_averaged)
+        if steps & (steps - 1) == 0 and self._rows["points"] is not None:  # 1, 2, 4, ...: an epoch may be long
+            self._note_loss(self._loss_given_conditions())
+
+    def _note_loss(self, loss: float) -> None:
+        self._highest_loss = max(self._highest_loss, loss if math.isfinite(loss) else sys.float_info.max)
+
+    def _update_average(self) -> None:
         if self.averaged.n_averaged == 0:
             self.averaged.update_parameters(self.denoiser)  # copies them, and the buffers
             return
@@ -424,7 +434,7 @@ class LightningDiffusion(LightningModule):
             given = self._loss_given_conditions() if self._known else values["train_loss"]
             if not all(map(math.isfinite, [given, *values.values()])):
                 raise self._diverged("its loss is no longer finite")
-            self._highest_loss = max(self._highest_loss, given)
+            self._note_loss(given)
             if self.trainer.optimizers:
                 values["lr"] = self.trainer.optimizers[0].param_groups[0]["lr"] / self._rate_multiplier
             self.log_dict(values, batch_size=FIXED_DRAWS)
