@@ -31,7 +31,8 @@ class Parts:
 
     Args:
         table: The table as it was read.
-        values: Its rows with integers dequantised, shape `(N, D)`; NaN where values are missing.
+        values: Its rows with integers dequantised, shape `(N, D)`; NaN where values are missing. Those of the table
+            itself where it has no integers; not to be written to.
         training: Places of the rows to train on, all of them whole.
         validation: Places of whole rows that are kept from training.
         gaps: Places of the rows with missing values, which a run with masks trains on as well.
@@ -47,7 +48,7 @@ class Parts:
         """Return some of the rows as a frame with the names of the columns."""
         import pandas as pd
 
-        return pd.DataFrame(self.values[places], columns=self.table.schema.names)
+        return pd.DataFrame(self.values[places], columns=self.table.schema.names, copy=False)  # indexing has copied
 
     def labels(self, places: NDArray[np.int64]) -> list[Any] | None:
         """Return the classes of some of the rows as plain values; None where there are none."""
@@ -60,7 +61,7 @@ def content_hash(table: Table) -> str:
 
     labels = None if table.labels is None else table.labels.tolist()
     known = hashlib.sha256(repr((table.schema.names, labels)).encode())
-    known.update(np.ascontiguousarray(table.values, dtype="<f8").tobytes())
+    known.update(np.ascontiguousarray(table.values, dtype="<f8").data)
     return known.hexdigest()
 
 
@@ -74,7 +75,9 @@ def split_table(table: Table, settings: RunSettings) -> Parts:
     labels = None if table.labels is None else table.labels[whole]
     training, validation = split_rows(len(whole), settings.validation, seed=settings.seed, labels=labels)
     gaps = np.setdiff1d(np.arange(len(table.values)), whole)
-    values = table.schema.dequantise(table.values, settings.seed)
+    values = table.values  # noqa: PD011  (an array, no frame)
+    if table.schema.discrete:
+        values = table.schema.dequantise(values, settings.seed)
     return Parts(table, values, whole[training], whole[validation], gaps)
 
 

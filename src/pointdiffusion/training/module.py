@@ -129,8 +129,10 @@ class LightningDiffusion(LightningModule):
             self.conditions = Conditions.fit(rows, labels, context, masked=config.mask > 0)
             self._known = self.conditions.known(len(rows), labels, context)
         content = [] if rows is None else [rows, *self._known.values()]
-        digest = hashlib.sha256(b"".join(each.numpy().tobytes() for each in content)).hexdigest()[:16]
-        self._rows_hash = None if rows is None else digest
+        digest = hashlib.sha256()
+        for each in content:
+            digest.update(np.ascontiguousarray(each.numpy()).data)
+        self._rows_hash = None if rows is None else digest.hexdigest()[:16]
         if config.noise_sampler not in NOISE_SAMPLERS:
             raise unknown_name("noise sampler", config.noise_sampler, NOISE_SAMPLERS)
         self.noise_sampler = NOISE_SAMPLERS[config.noise_sampler](*levels)
