@@ -89,6 +89,7 @@ ORDER = [
     "evaluation.findings",
     "evaluation.portraits",
     "evaluation.report",
+    "evaluation.conditioning",
     "checkpoints",
     "training",
     "fitting",

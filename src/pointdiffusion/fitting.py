@@ -91,6 +91,25 @@ def _run(trainer: Trainer, module: LightningDiffusion, checkpoint: Path | None) 
         raise
 
 
+def _warn_if_ignored(module: LightningDiffusion) -> None:
+    """Warn if what the network draws does not depend on the conditions that it was trained with."""
+    use = module.condition_use()
+    if use is None or not use.ignored:
+        return
+    names = " and ".join(name for name, there in (
+        ("labels", module.conditions and module.conditions.classes),
+        ("context", module.conditions and module.conditions.num_context),
+    ) if there)  # fmt: skip
+    rate, multiplier = module.training_config.learning_rate, getattr(module.denoiser.backbone, "rate_multiplier", 1.0)
+    warnings.warn(
+        f"the network ignores its {names}: shuffled among the rows, they raise its loss by {use.gain:.3f}, where not "
+        f"knowing them costs Gaussians {use.expected:.3f}. What it draws for them cannot be trusted. Lower "
+        f"learning_rate ({rate:g}, which the network's rate_multiplier of {multiplier:g} makes {rate * multiplier:g}), "
+        "or train longer with more epochs",
+        stacklevel=3,
+    )
+
+
 def fit(
     points: Any, training: TrainingConfig | None = None, *, inference: InferenceConfig | None = None,
     labels: Any = None, context: Any = None, validation: Any = None, population: Any = None,
@@ -124,6 +143,9 @@ def fit(
     Raises:
         ValueError: If the data or the settings are unusable, or do not fit the checkpoint.
         KeyboardInterrupt: On Ctrl-C; the last checkpoint stays.
+
+    Warns:
+        UserWarning: If labels or context matter, by the moments of the rows, and the network ignores them.
     """
     training, metadata = training or TrainingConfig(), metadata or {}
     standardiser = standardiser or Standardiser.fit(points)
@@ -161,4 +183,5 @@ def fit(
             enable_model_summary=False, num_sanity_val_steps=0, use_distributed_sampler=False,
         )  # fmt: skip
         _run(trainer, module, checkpoint if resume else None)
+    _warn_if_ignored(module)
     return module.model(columns=column_names(points, n_dims))

@@ -26,6 +26,7 @@ from pointdiffusion.config import InferenceConfig, TrainingConfig, unknown_name
 from pointdiffusion.data.tables import Standardiser, as_points, column_names
 from pointdiffusion.denoisers import Denoiser, DenoiserFunction, KarrasDenoiser
 from pointdiffusion.empirical import EmpiricalDenoiser, posterior_mean
+from pointdiffusion.evaluation.conditioning import ConditionUse, condition_use
 from pointdiffusion.evaluation.noise_range import complete_range
 from pointdiffusion.losses import denoising_loss, loss_weight
 from pointdiffusion.model import DiffusionModel
@@ -339,6 +340,26 @@ class LightningDiffusion(LightningModule):
             if draws is not None:
                 losses[name] = float(self._fixed_loss(self.averaged, draws))
         return losses
+
+    def condition_use(self) -> ConditionUse | None:
+        """Return what labels and context do for the averaged weights; None where there are none."""
+        rows, conditions = self._rows["points"], self.conditions
+        if rows is None or conditions is None or not self._known:
+            return None
+        generator = generator_for(self.seed, VALIDATION, 2)
+        chosen = torch.randint(len(rows), (FIXED_DRAWS,), generator=generator)
+        x_0, known = rows[chosen.to(rows.device)], rows_of(self._known, chosen)
+        sigma, eps = self._noise(x_0, generator)
+        known = {name: value.to(x_0.device) for name, value in known.items()}
+        order = torch.randperm(FIXED_DRAWS, generator=generator)
+        denoiser = self.averaged.module
+        training = denoiser.training
+        try:
+            return condition_use(
+                denoiser.eval(), conditions, x_0, known, sigma, eps, order, sigma_data=self.denoiser.sigma_data
+            )
+        finally:
+            denoiser.train(training)
 
     def on_fit_start(self) -> None:
         """Take the constants that go beside the losses, and the weights in the order in which they are averaged."""
