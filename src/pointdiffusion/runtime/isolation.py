@@ -35,10 +35,13 @@ def one_at_a_time(function: Callable[_P, _R]) -> Callable[_P, _R]:
 
 
 @contextmanager
-def ignored_warnings(category: type[Warning]) -> Iterator[None]:
-    """Ignore warnings of a category; filters are global, so that two threads could restore them in the wrong order."""
+def ignored_warnings(category: type[Warning], message: str = "") -> Iterator[None]:
+    """Ignore warnings of a category whose text begins like the pattern `message`.
+
+    Filters are global, so that two threads could restore them in the wrong order.
+    """
     with TURN, warnings.catch_warnings():
-        warnings.simplefilter("ignore", category)
+        warnings.filterwarnings("ignore", message, category)
         yield
 
 

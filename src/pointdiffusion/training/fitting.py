@@ -135,6 +135,25 @@ def _run(trainer: Trainer, module: LightningDiffusion, checkpoint: Path | None) 
         raise
 
 
+def _warn_if_ignored(module: LightningDiffusion) -> None:
+    """Warn if what the network draws does not depend on the conditions that it was trained with."""
+    use = module.condition_use()
+    if use is None or not use.ignored:
+        return
+    names = " and ".join(name for name, there in (
+        ("labels", module.conditions and module.conditions.classes),
+        ("context", module.conditions and module.conditions.num_context),
+    ) if there)  # fmt: skip
+    rate, multiplier = module.training_config.learning_rate, getattr(module.denoiser.backbone, "rate_multiplier", 1.0)
+    warnings.warn(
+        f"the network ignores its {names}: shuffled among the rows, they raise its loss by {use.gain:.3f}, where not "
+        f"knowing them costs Gaussians {use.expected:.3f}. What it draws for them cannot be trusted. Lower "
+        f"learning_rate ({rate:g}, which the network's rate_multiplier of {multiplier:g} makes {rate * multiplier:g}), "
+        "or train longer with more epochs",
+        stacklevel=4,  # of whoever called fit, which waits for its turn in a frame of its own
+    )
+
+
 @one_at_a_time
 def fit(
     points: Any, training: TrainingConfig | None = None, *, inference: InferenceConfig | None = None,
@@ -175,6 +194,9 @@ def fit(
         DivergedError: If training diverged, as with too high a learning rate: its loss is no longer finite, or higher
             than that of a network that predicts the mean. The model is then `model` of the error.
         KeyboardInterrupt: On Ctrl-C; the last checkpoint stays.
+
+    Warns:
+        UserWarning: If labels or context matter, by the moments of the rows, and the network ignores them.
     """
     training, metadata, device = training or TrainingConfig(), metadata or {}, pick_device(device)
     if inference is not None:  # wrong names are told now, not when the finished model is asked for samples
@@ -224,4 +246,5 @@ def fit(
         _run(trainer, module, checkpoint if resume else None)
     model = module.model(columns=column_names(points, n_dims))
     module.check_convergence(model)
+    _warn_if_ignored(module)
     return model

@@ -33,6 +33,7 @@ from pointdiffusion.runtime.randomness import TRAINING, VALIDATION, generator_fo
 from pointdiffusion.tabular.points import as_points, column_names
 from pointdiffusion.tabular.standardiser import Standardiser
 from pointdiffusion.training.checkpoints import check_settings, check_state
+from pointdiffusion.training.conditioning import ConditionUse, condition_use
 from pointdiffusion.training.divergence import divergence, mean_denoiser
 from pointdiffusion.training.losses import denoising_loss, loss_weight
 from pointdiffusion.training.noise_levels import NOISE_SAMPLERS
@@ -420,6 +421,26 @@ class LightningDiffusion(LightningModule):
     def _diverged(self, how: str, model: DiffusionModel | None = None) -> DivergedError:
         rate = self.training_config.learning_rate
         return DivergedError(f"training diverged: {how}; lower the learning rate ({rate:g})", model)
+
+    def condition_use(self) -> ConditionUse | None:
+        """Return what labels and context do for the averaged weights; None where there are none."""
+        rows, conditions = self._rows["points"], self.conditions
+        if rows is None or conditions is None or not self._known:
+            return None
+        generator = generator_for(self.seed, VALIDATION, 2)
+        chosen = torch.randint(len(rows), (FIXED_DRAWS,), generator=generator)
+        x_0, known = rows[chosen.to(rows.device)], rows_of(self._known, chosen)
+        sigma, eps = self._noise(x_0, generator)
+        known = {name: value.to(x_0.device) for name, value in known.items()}
+        order = torch.randperm(FIXED_DRAWS, generator=generator)
+        denoiser = self.averaged.module
+        training = denoiser.training
+        try:
+            return condition_use(
+                denoiser.eval(), conditions, x_0, known, sigma, eps, order, sigma_data=self.denoiser.sigma_data
+            )
+        finally:
+            denoiser.train(training)
 
     def on_fit_start(self) -> None:
         """Take the constants that go beside the losses, and the weights in the order in which they are averaged."""
