@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 import pointdiffusion as ptd
-from pointdiffusion.conditions import Conditions
-from pointdiffusion.evaluation.conditioning import ConditionUse, condition_use
+from pointdiffusion.model.conditions import Conditions
+from pointdiffusion.training.conditioning import ConditionUse, condition_use
 
 MIXTURE = ptd.GaussianMixture([0.5, 0.5], [[-1.0, 0.0], [1.0, 0.5]], (0.1 * torch.eye(2)).expand(2, 2, 2))
 COUNT = 2000

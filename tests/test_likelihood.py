@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 import pointdiffusion as ptd
-from pointdiffusion import likelihood
+from pointdiffusion.likelihood import density as likelihood
 
 MIXTURE = ptd.GaussianMixture(
     [0.3, 0.7], [[0.0, 1.0], [1.0, -1.0]], [[[0.3, 0.1], [0.1, 0.2]], [[0.1, 0.0], [0.0, 0.4]]]
