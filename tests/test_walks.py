@@ -35,7 +35,7 @@ def walked(model: ptd.DiffusionModel, x: Any, nfe: int, label: int = -1, guidanc
     points = model.standardiser.transform(x).astype("<f4")
     steps = nfe // 2 if guidance not in (0.0, 1.0) else nfe
     sigmas = np.linspace(model.inference.sigma_max, 0, steps + 1)
-    frame = walk(model, WalkRequest(1, 0, True, points, "auto", sigmas, label, guidance, 0))
+    frame = walk(model, WalkRequest(1, 0, True, points, "auto", sigmas, label, guidance, 0), lambda denoiser: denoiser)
     assert frame is not None
     _, _, dims, _, count, levels, calls, _ = HEAD.unpack_from(frame)
     end = np.frombuffer(frame, "<f4", levels * count * dims, HEAD.size + 4 * levels).reshape(levels, count, dims)[-1]
