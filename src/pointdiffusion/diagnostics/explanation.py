@@ -12,6 +12,7 @@ import torch
 from pointdiffusion.diagnostics.anomaly import Surprise, unusual
 from pointdiffusion.likelihood import density as likelihood
 from pointdiffusion.model.diffusion_model import DiffusionModel
+from pointdiffusion.model.flow import NO_GUIDANCE
 from pointdiffusion.runtime.arrays import Array
 from pointdiffusion.tabular.points import as_points
 
@@ -126,4 +127,6 @@ def explain(
 
 def _at(flow: Any, x: Any, known: Any, sigma: float) -> Any:
     """Return where the row is at a noise level of the flow."""
-    return x if math.isclose(sigma, flow.sigma_min) else flow._carried(x, known, flow.sigma_min, sigma, 1e-6)
+    if math.isclose(sigma, flow.sigma_min):
+        return x
+    return flow._carried(x, known, NO_GUIDANCE, flow.sigma_min, sigma, 1e-6)
