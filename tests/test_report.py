@@ -16,8 +16,8 @@ import pytest
 from PIL import Image
 
 import pointdiffusion as ptd
-from pointdiffusion.reporting.findings import read_log
-from pointdiffusion.reporting.inline import inline_svg
+from pointdiffusion.reporting.measurements import read_log
+from pointdiffusion.reporting.svg import inline_svg
 
 QUICK: dict[str, Any] = {
     "num_samples": 120, "density_rows": 40, "max_rows": 40, "diagnosis": False, "times": False, "num_steps": 8,
@@ -109,7 +109,7 @@ def test_the_page_needs_nothing_but_itself(full_page: str) -> None:
 
 
 def test_the_page_tells_everything(full_page: str, plain: Any) -> None:
-    """Each part is there, in the table of contents, too; figures are those of `judge` and of the model."""
+    """Each part is there, in the table of contents, too; values are those of `evaluate` and of the model."""
     text = Reader(full_page).text
     for title in (
         "What was trained", "Samples against data", "Quality", "Two runs", "Training", "Likelihood", "Memorisation",
@@ -122,8 +122,8 @@ def test_the_page_tells_everything(full_page: str, plain: Any) -> None:
     assert f"{samples[:, 0].mean():.4g}" in text
     rows = held_out[np.random.default_rng(0).permutation(80)[:40]]
     assert f"{model.log_prob(rows).mean():.4f}" in text
-    judgement = ptd.judge(samples, held_out, training=training, max_rows=40)
-    assert f"{judgement['W2'].floor:.3g}" in text
+    evaluation = ptd.evaluate(samples, held_out, training=training, max_rows=40)
+    assert f"{evaluation['W2'].floor:.3g}" in text
     for word in (ptd.__version__, "pointdiffusion ...", "training3 s", "MiB", "epochs: 2"):
         assert word in text
 

@@ -42,8 +42,8 @@ def main() -> None:
     axes = figure.subplots(2, 2)
     parts = {"total": few.total, **few.parts}
     plot_parts(axes[0, 0], parts, MEANINGS, title="where the distance comes from, 8 Euler steps")
-    plot_losses(axes[0, 1], found.profile, known=True)
-    plot_distances(axes[1, 0], found.profile, known=True)
+    plot_losses(axes[0, 1], found.profile, exact=True)
+    plot_distances(axes[1, 0], found.profile, exact=True)
     plot_noise_range(axes[1, 1], chosen)
     figure.savefig(args.output, dpi=90)
 

@@ -26,8 +26,8 @@ from pointdiffusion.denoisers.observation import OBSERVATIONS as OBSERVATIONS
 from pointdiffusion.denoisers.observation import Observed as Observed
 from pointdiffusion.denoisers.preconditioned import Denoiser as Denoiser
 from pointdiffusion.denoisers.preconditioned import KarrasDenoiser as KarrasDenoiser
-from pointdiffusion.diagnostics.anomaly import Surprise as Surprise
-from pointdiffusion.diagnostics.anomaly import unusual as unusual
+from pointdiffusion.diagnostics.anomaly import Anomaly as Anomaly
+from pointdiffusion.diagnostics.anomaly import anomalies as anomalies
 from pointdiffusion.diagnostics.certificate import Certificate as Certificate
 from pointdiffusion.diagnostics.certification import certify as certify
 from pointdiffusion.diagnostics.diagnosis import Diagnosis as Diagnosis
@@ -60,9 +60,9 @@ from pointdiffusion.metrics.distances import energy_distance as energy_distance
 from pointdiffusion.metrics.distances import mmd as mmd
 from pointdiffusion.metrics.distances import sliced_wasserstein2 as sliced_wasserstein2
 from pointdiffusion.metrics.distances import wasserstein2 as wasserstein2
-from pointdiffusion.metrics.evaluation import Figure as Figure
-from pointdiffusion.metrics.evaluation import Judgement as Judgement
-from pointdiffusion.metrics.evaluation import judge as judge
+from pointdiffusion.metrics.evaluation import Evaluation as Evaluation
+from pointdiffusion.metrics.evaluation import MetricResult as MetricResult
+from pointdiffusion.metrics.evaluation import evaluate as evaluate
 from pointdiffusion.metrics.marginals import MarginalErrors as MarginalErrors
 from pointdiffusion.metrics.marginals import PairwiseErrors as PairwiseErrors
 from pointdiffusion.metrics.marginals import marginal_errors as marginal_errors
@@ -168,3 +168,10 @@ from pointdiffusion.visuals.plotting import plot_comparison as plot_comparison
 from pointdiffusion.visuals.plotting import plot_points as plot_points
 from pointdiffusion.visuals.plotting import png_bytes as png_bytes
 from pointdiffusion.web.export import export_page as export_page
+
+# Old names, which warn when they are used.
+Figure = MetricResult
+Judgement = Evaluation
+Surprise = Anomaly
+judge = evaluate
+unusual = anomalies

@@ -53,7 +53,7 @@ def explain(
     training = parts.values[parts.training]
     explanation = explain_row(found, values[places[0]], training=training, num_neighbours=neighbours)
     numbers = parts.table.rows[parts.training] + 1
-    moved = [each._replace(place=int(numbers[each.place])) for each in explanation.neighbours]
+    moved = [each._replace(row=int(numbers[each.row])) for each in explanation.neighbours]
     tell_what_it_is(schema)
     from dataclasses import replace
 

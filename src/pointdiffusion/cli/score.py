@@ -55,7 +55,7 @@ def score(
     import pandas as pd
 
     from pointdiffusion.cli import tables
-    from pointdiffusion.diagnostics.anomaly import unusual
+    from pointdiffusion.diagnostics.anomaly import anomalies as find_anomalies
     from pointdiffusion.tabular.reading import read_table
     from pointdiffusion.tabular.writing import write_table
 
@@ -81,7 +81,7 @@ def score(
     if anomalies is not None:
         places = np.argsort(log_prob, kind="stable")[:anomalies]
         some: Any = None if labels is None else [labels[place] for place in places]
-        why = ["; ".join(map(str, each[:NAMED])) for each in unusual(found, values[places], labels=some)]
+        why = ["; ".join(map(str, each[:NAMED])) for each in find_anomalies(found, values[places], labels=some)]
         frame = frame.iloc[places].assign(unusual=why)
     write_table(frame, output, force=force)
 

@@ -1,4 +1,4 @@
-"""What a report tells, measured: samples, their judgement, densities, diagnosis, the log of training, time."""
+"""Measurements of a report: samples, their evaluation, densities, diagnosis, the log of training, time."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ import numpy as np
 
 from pointdiffusion.diagnostics.diagnosis import Diagnosis, diagnose
 from pointdiffusion.diagnostics.reference import MIN_DIAGNOSIS_ROWS
-from pointdiffusion.metrics.evaluation import Judgement, judge
+from pointdiffusion.metrics.evaluation import evaluate
 from pointdiffusion.metrics.neighbours import nearest_distances
+from pointdiffusion.metrics.results import Evaluation
 from pointdiffusion.model.diffusion_model import DiffusionModel
 from pointdiffusion.runtime.arrays import Array
 from pointdiffusion.tabular.points import as_points
@@ -43,25 +44,25 @@ class Tables:
 
 
 @dataclass(frozen=True)
-class Findings:
+class Measurements:
     """What was measured about one model.
 
     Args:
-        name: What the run is called.
+        name: Name of the run.
         model: The model.
-        samples: Rows that it drew, shape `(N, D)`.
-        judgement: Of them.
+        samples: Samples of it, shape `(N, D)`, in the user's own units.
+        evaluation: Their evaluation.
         densities: Log-densities in nats of some held-out rows, training rows and samples, by name.
         nearest: Distances to the nearest training row of held-out rows and of samples, by name, in standard deviations.
-        diagnosis: Where the error comes from; None if there were too few rows to say, or it was not asked for.
+        diagnosis: Where the error comes from; None with too few rows, or if it was not requested.
         log: Losses of training; empty without a log.
-        seconds: What took how long.
+        seconds: Wall-clock time by step.
     """
 
     name: str
     model: DiffusionModel
     samples: Array
-    judgement: Judgement
+    evaluation: Evaluation
     densities: dict[str, Array]
     nearest: dict[str, Array]
     diagnosis: Diagnosis | None
@@ -73,8 +74,8 @@ def measure(
     model: DiffusionModel, tables: Tables, *, name: str = "this run", log_folder: str | os.PathLike[str] | None = None,
     num_samples: int | None = None, density_rows: int = 500, max_rows: int = 1000, diagnosis: bool = True,
     seed: int = 0, settings: Mapping[str, Any] | None = None,
-) -> Findings:  # fmt: skip
-    """Draw from a model and measure what the report tells; arguments as `report`."""
+) -> Measurements:  # fmt: skip
+    """Draw from a model and measure what the report states; arguments as `report`."""
     training, held_out = tables.training, tables.held_out
     seconds: dict[str, float] = {}
     count = max(1000, min(len(held_out), 4 * max_rows)) if num_samples is None else num_samples
@@ -87,26 +88,26 @@ def measure(
     with _timed(seconds, f"the likelihood of {total} rows"):
         densities = {what: model.log_prob(rows) for what, rows in chosen.items()}
     with _timed(seconds, "judging the samples"):
-        judgement = judge(
+        evaluation = evaluate(
             samples, held_out, training=training, log_prob=densities["held-out rows"],
             own_log_prob=densities["samples"], columns=tables.columns, random_state=seed, max_rows=max_rows,
         )  # fmt: skip
     transform = model.standardiser.transform
-    near = {what: nearest_distances(transform(rows), transform(training)) for what, rows in sets.items()}
-    del near["training rows"]
-    found = None
+    nearest = {what: nearest_distances(transform(rows), transform(training)) for what, rows in sets.items()}
+    del nearest["training rows"]
+    cause = None
     if diagnosis and len(held_out) >= MIN_DIAGNOSIS_ROWS:
         with _timed(seconds, "finding where the error comes from"):
-            found = diagnose(model, training, held_out=held_out, seed=seed, **dict(settings or {}))
+            cause = diagnose(model, training, held_out=held_out, seed=seed, **dict(settings or {}))
     log = {} if log_folder is None else read_log(log_folder)
-    return Findings(name, model, samples, judgement, densities, near, found, log, seconds)
+    return Measurements(name, model, samples, evaluation, densities, nearest, cause, log, seconds)
 
 
 def tables_of(model: DiffusionModel, training: Any, held_out: Any) -> Tables:
-    """Return the tables, once they are known to fit the model.
+    """Return the tables, checked to fit the model.
 
     Raises:
-        ValueError: If a table does not have the columns of the model, or holds what is no number.
+        ValueError: If a table does not have the columns of the model, or holds values that are no numbers.
     """
     given = {"training": training, "held_out": held_out}
     for name, table in given.items():
@@ -129,8 +130,8 @@ def read_log(folder: str | os.PathLike[str]) -> Log:
     Raises:
         ValueError: If a log cannot be read.
     """
-    place = Path(folder)
-    paths = [place / "metrics.csv"] if (place / "metrics.csv").exists() else list(place.glob("**/metrics.csv"))
+    path = Path(folder)
+    paths = [path / "metrics.csv"] if (path / "metrics.csv").exists() else list(path.glob("**/metrics.csv"))
     values: dict[str, dict[float, float]] = {}
     for path in sorted(paths, key=_version):
         try:
@@ -162,7 +163,7 @@ def _timed(seconds: dict[str, float], what: str) -> Iterator[None]:
 
 
 def peak_memory() -> float | None:
-    """Return the most memory that this process has held, in mebibytes, where the system tells."""
+    """Return the peak memory of this process in mebibytes, or None where the system does not report it."""
     try:
         import resource
     except ImportError:  # Windows
