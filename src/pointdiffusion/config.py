@@ -168,8 +168,9 @@ class TrainingConfig(_Config):
         epoch_steps: Steps of an epoch, if another number; 0 for as many as batches fill the data.
         batch_size: Rows a step.
         noise_draws: Noise levels and draws for each row of a batch.
-        learning_rate: Peak rate of AdamW, which a network's own `rate_multiplier` multiplies; annealed along a cosine
-            to 0 over the whole run.
+        learning_rate: Learning rate before the network's own multiplier: AdamW gets `learning_rate * rate_multiplier`,
+            20 times it for the default network and once it for a network that names none; annealed along a cosine to 0
+            over the whole run. `optimizer_lr` in the logs is what AdamW gets.
         weight_decay: Decoupled weight decay of AdamW.
         noise_sampler: How noise levels are drawn, a name of `NOISE_SAMPLERS`.
         sigma_min: Lowest noise level, in standard deviations of the data; None to choose it from the points, as
@@ -283,7 +284,7 @@ class TableConfig(_Config):
         num_layers: Residual blocks of a network.
         batch_size: Rows a step.
         noise_draws: Noise levels and draws for each row of a batch.
-        learning_rate: Peak rate, as in `TrainingConfig`.
+        learning_rate: Learning rate before the network's `rate_multiplier` of 20, as in `TrainingConfig`.
         companion: Whether the density is weighed against a mixture and a broad Student t, and mixed with them.
         mask: Share of rows that are shown some of their own coordinates, as in `TrainingConfig`; companions and bases
             are then left out.

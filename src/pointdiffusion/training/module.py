@@ -282,16 +282,27 @@ class LightningDiffusion(LightningModule):
         wide = (share < self.training_config.tail_share) & (sigma > 0.5)
         return torch.where(wide, 1 + width, 1.0)[:, None]
 
+    @property
+    def peak_learning_rate(self) -> float:
+        """Highest learning rate that AdamW gets: `learning_rate` times the network's own `rate_multiplier`, 1 if none.
+
+        What it gets at the end of each epoch is logged as `optimizer_lr`.
+        """
+        return self.training_config.learning_rate * self._rate_multiplier
+
     def configure_optimizers(self) -> Any:
-        """Return AdamW, at the rate times the network's own multiplier, and a cosine to 0 over the whole run."""
+        """Return AdamW, starting at `peak_learning_rate`, and its annealing along a cosine to 0 over the whole run.
+
+        Returns:
+            The optimiser and its scheduler, as Lightning takes them.
+        """
         schedule = self._schedule(int(self.trainer.estimated_stepping_batches))
         return {"optimizer": schedule.optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def _schedule(self, steps: int) -> torch.optim.lr_scheduler.CosineAnnealingLR:
         config = self.training_config
-        rate = config.learning_rate * self._rate_multiplier
         weights = self.denoiser.parameters()
-        optimizer = torch.optim.AdamW(weights, lr=rate, weight_decay=config.weight_decay, fused=True)
+        optimizer = torch.optim.AdamW(weights, lr=self.peak_learning_rate, weight_decay=config.weight_decay, fused=True)
         return torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(1, steps))
 
     def _average(self, averaged: Any, current: Any, num_averaged: Any) -> None:
@@ -406,8 +417,11 @@ class LightningDiffusion(LightningModule):
             raise self._diverged(found, model)
 
     def _diverged(self, how: str, model: DiffusionModel | None = None) -> DivergedError:
-        rate = self.training_config.learning_rate
-        return DivergedError(f"training diverged: {how}; lower the learning rate ({rate:g})", model)
+        rate, multiplier = self.training_config.learning_rate, self._rate_multiplier
+        advice = f"lower the learning rate ({rate:g})"
+        if multiplier != 1:
+            advice += f"; AdamW got rate_multiplier = {multiplier:g} times that, {self.peak_learning_rate:g}"
+        return DivergedError(f"training diverged: {how}; {advice}", model)
 
     def on_fit_start(self) -> None:
         """Take the constants that go beside the losses, and the weights in the order in which they are averaged."""
@@ -426,7 +440,7 @@ class LightningDiffusion(LightningModule):
                 raise self._diverged("its loss is no longer finite")
             self._highest_loss = max(self._highest_loss, given)
             if self.trainer.optimizers:
-                values["lr"] = self.trainer.optimizers[0].param_groups[0]["lr"] / self._rate_multiplier
+                values["optimizer_lr"] = self.trainer.optimizers[0].param_groups[0]["lr"]
             self.log_dict(values, batch_size=FIXED_DRAWS)
         else:
             x_0 = self._rows_of(batch)
