@@ -265,9 +265,9 @@ class NoiseEmbedding(Part):
 class ConditionEmbedding(Part):
     r"""Adds the conditions of a point to the embedding of its noise level: a class, and context values.
 
-    Any of them may be missing: a class of -1, a value of NaN. Each value comes with a flag of whether it is observed, and
-    passes through its own random Fourier features of 1 radian; features of missing values are zeros. (One projection of
-    all values would give a value of 0 and a missing one the same features, but for the flag.)
+    Any of them may be missing: a class of -1, a value of NaN. Each value comes with a flag that is 1 where it is
+    observed, and passes through its own random Fourier features of 1 radian; features of missing values are zeros. (One
+    projection of all values would give a value of 0 and a missing one the same features, but for the flag.)
 
     Args:
         num_features: Width of the embedding.
@@ -335,14 +335,14 @@ class ConditionEmbedding(Part):
         if labels is None:
             return embedding.new_zeros(len(embedding), self.num_classes)
         if labels.shape != embedding.shape[:1] or labels.is_floating_point():
-            raise ValueError(f"labels must be {len(embedding)} integers, one for each point, got {tuple(labels.shape)} {labels.dtype}")
+            raise ValueError(f"labels must be {len(embedding)} integers, one for each point, got {labels.dtype}")
         if labels.device.type == "cpu" and not -1 <= int(labels.min()) <= int(labels.max()) < self.num_classes:
             raise ValueError(f"labels must lie in -1..{self.num_classes - 1}, -1 for unknown; check their range")
         return (labels[:, None] == torch.arange(self.num_classes, device=labels.device)).to(embedding)
 
 
 class ResidualBlock(Part):
-    r"""A residual block whose hidden layer the embedding scales and shifts: :math:`h + W_2\,\phi((1 + s) W_1 \bar h + b)`.
+    r"""A residual block, :math:`h + W_2\,\phi((1 + s) W_1 \bar h + b)`, that the embedding scales and shifts.
 
     :math:`\bar h` is h divided by its root mean square, :math:`\phi` SiLU, and s and b are linear in the embedding. The
     scale is what lets the output grow as 1/sigma at low noise levels.

@@ -43,7 +43,9 @@ def _check(prediction: str, schedule: NoiseSchedule, time_scale: float) -> None:
     if prediction not in PREDICTIONS:
         raise unknown_name("prediction", prediction, PREDICTIONS)
     if prediction == "velocity" and not isinstance(schedule, RectifiedFlowSchedule):
-        raise ValueError("prediction 'velocity' requires a RectifiedFlowSchedule: a velocity is a derivative with respect to its time")
+        raise ValueError(
+            "prediction 'velocity' requires a RectifiedFlowSchedule: a velocity is the derivative in its time"
+        )
     if not time_scale > 0:
         raise ValueError(f"time_scale must be positive, got {time_scale}")
 

@@ -21,8 +21,9 @@ from the papers:
   times the gradient of :math:`|r|^2` after each of 1000 steps of DDPM, whatever s is. :math:`\beta(\sigma)`, the
   variance of such a step, makes that a function of the noise level for any grid. `zeta=None` is the derived one;
 - Pi-GDM reweights its gradient at each noise level; here it enters Bayes' rule unweighted;
-- MMPS inverts the covariance by a few conjugate gradients; here M is small, and it is diagonalised. The derivative of a network
-  need not be a covariance: its symmetric part is taken, and directions in which it is negative are left alone.
+- MMPS inverts the covariance by a few conjugate gradients; here M is small, and it is diagonalised. The derivative
+  of a network need not be a covariance: its symmetric part is taken, and directions in which it is negative are left
+  alone.
 
 The derivative of the covariance itself is neglected, here as in the papers.
 """
@@ -163,9 +164,7 @@ class Observed:
             )
         rows = {len(part) for part, single in ((self.matrix, 2), (self.y, 1)) if part.ndim > single}
         if rows - {len(x)}:
-            raise ValueError(
-                f"got observations of {max(rows)} rows, but {len(x)} points; give one for each point"
-            )
+            raise ValueError(f"got observations of {max(rows)} rows, but {len(x)} points; give one for each point")
 
     def _one_pass(self, matrix: Tensor, off: Tensor, level: Tensor) -> tuple[Tensor, Tensor]:
         """Return the slope of the log-likelihood in A D, and itself, of the methods that need no derivative for it."""

@@ -105,7 +105,7 @@ class GaussianMixture:
             ValueError: If shapes do not fit, a covariance is singular and `sigma` is 0, or a label has no component.
         """
         if bool((self._variances.min() == 0) & (torch.as_tensor(sigma) == 0).any()):
-            raise ValueError("a covariance is singular, so there is no density at sigma 0; ask for sigma > 0")
+            raise ValueError("a covariance is singular, so there is no density at sigma 0; pass sigma > 0")
         log_joint = self._components(x, sigma)[0]
         if labels is None:
             return log_joint.logsumexp(dim=1)
