@@ -71,6 +71,7 @@ def test_too_high_a_rate_is_a_sentence(steps: int, epoch: int, rate: float) -> N
     """Also where the network no longer depends on its input at the end, and its loss is that of the mean again."""
     with pytest.raises(ptd.DivergedError, match=rf"training diverged.*lower the learning rate \({rate:g}\)") as caught:
         ptd.fit(MOONS, training(steps, rate, epoch), seed=0)
+    assert str(caught.value).endswith(f"; AdamW got rate_multiplier = 20 times that, {20 * rate:g}")
     model = caught.value.model
     assert (model is None) == ("finite" in str(caught.value))
     if model is not None:

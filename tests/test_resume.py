@@ -563,7 +563,7 @@ def test_each_part_that_is_gone_or_nonsense_is_refused(tmp_path: Path, monkeypat
             try:
                 check_state(changed, *expected)
             except ValueError as error:
-                assert "last.ckpt cannot be continued" in str(error)  # noqa: PT017
+                assert "last.ckpt cannot be resumed" in str(error)  # noqa: PT017
             else:
                 same = not gone and type(what) is type(value) and what == value
                 if not same and not any(str(key).startswith(UNUSED) for key in path):

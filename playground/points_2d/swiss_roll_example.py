@@ -369,7 +369,8 @@ def make_parser(defaults: dict[str, Any]) -> argparse.ArgumentParser:
     training = parser.add_argument_group("training")
     add(training, "--epochs", whole(1, 10**6), "passes over the training data")
     add(training, "--batch-size", whole(1, 2**20), "points in one step")
-    add(training, "--lr", real(0, 10, above=True), "peak learning rate of AdamW", "RATE")
+    rate = "learning rate; AdamW gets it times the network's rate_multiplier, 20 for the network of model.py"
+    add(training, "--lr", real(0, 10, above=True), rate, "RATE")
     add(training, "--hidden-dim", whole(1, 8192), "width of the network")
     add(training, "--num-layers", whole(0, 100), "residual blocks of the network")
     training.add_argument(
