@@ -105,3 +105,18 @@ def test_the_page_is_built_from_what_is_here(tmp_path: Path) -> None:
 
 def test_the_style_of_the_code() -> None:
     run(NODE or "", "node_modules/@biomejs/biome/bin/biome", "check", ".")
+
+
+ORDER = ["math", "texts", "files", "compute", "server", "app", "views", "main.ts"]
+"""Folders of the page's source; each imports only from those before it, and from itself."""
+
+
+def test_folders_of_the_page_import_from_those_before_them_only() -> None:
+    """As for the rooms of the library: an order, types included."""
+    source = WEB / "src"
+    files = sorted(path.relative_to(source) for path in source.rglob("*.ts"))
+    assert {file.parts[0] for file in files} == set(ORDER)
+    for file in files:
+        for target in re.findall(r"from '(\.[^']+)'", (source / file).read_text(encoding="utf-8")):
+            other = (source / file.parent / target).resolve().relative_to(source)
+            assert ORDER.index(other.parts[0]) <= ORDER.index(file.parts[0]), f"{file} imports {other}"
