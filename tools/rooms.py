@@ -114,7 +114,7 @@ class Plan:
 
     def _evenly(self) -> dict[str, float]:
         """Return the horizontal middle of each room and bend, as close as they may be, each floor centred about 0."""
-        middles = {}
+        middles: dict[str, float] = {}
         for row in self.rows:
             x = [0.0, *accumulate(self._apart(*pair) for pair in pairwise(row))]
             middles |= {place: value - x[-1] / 2 for place, value in zip(row, x, strict=True)}

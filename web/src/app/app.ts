@@ -179,8 +179,6 @@ export class App implements Held {
     this.tell('picture');
   }
 
-  // ------------------------------------------------------------------------------------------------------- training
-
   /** Samples of the network in training, where they are to be seen. */
   get live(): Live | null {
     const { live } = this.trainer;
@@ -245,8 +243,6 @@ export class App implements Held {
   get strange(): boolean {
     return this.run?.recipe !== undefined && this.run.recipe.print !== this.print;
   }
-
-  // -------------------------------------------------------------------------------------------------- what is shown
 
   get busy(): boolean {
     return this.jobs.busy;
