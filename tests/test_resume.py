@@ -399,7 +399,7 @@ def test_killed_while_a_file_is_written(
 def run_main(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Result]:
     """Return a function that calls the command line in this process."""
     monkeypatch.syspath_prepend(str(PLAYGROUND))
-    for name in ("data", "model", "swiss_roll_example"):
+    for name in ("data", "model", "command_line", "swiss_roll_example"):
         monkeypatch.delitem(sys.modules, name, raising=False)
     import swiss_roll_example
 

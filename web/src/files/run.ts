@@ -1,7 +1,7 @@
 /** A run that `pointdiffusion.web.export` wrote into the page. */
 
-import { type Base, type Member, membersFrom } from './math/bases.ts';
-import { halfToNumber, type PartSpec, type Weights } from './math/network.ts';
+import { type Base, type Member, membersFrom } from '../math/bases.ts';
+import { halfToNumber, type PartSpec, type Weights } from '../math/network.ts';
 import { bytesOf } from './packed.ts';
 
 export interface RunFile {

@@ -1,8 +1,9 @@
 /** What page and worker say to each other. */
 
-import type { Contours, Problem, Walk } from './engine.ts';
-import type { Registry } from './registry.ts';
-import type { RunFile } from './run.ts';
+import type { RunFile } from '../files/run.ts';
+import type { Registry } from '../math/registry.ts';
+import type { Contours } from './layers.ts';
+import type { Problem, Walk } from './walks.ts';
 
 export type PanelName = 'a' | 'b';
 
@@ -48,6 +49,12 @@ export type Request =
 export interface Field {
   x: Float32Array;
   denoised: Float32Array;
+}
+
+/** The path of a single point. */
+export interface Path {
+  sigmas: number[];
+  points: Float32Array;
 }
 
 export interface Walked {

@@ -1,6 +1,6 @@
 /** Points of one's own: sprayed, drawn, erased, loaded; and the way back and forth. */
 
-import type { Points } from './math/shapes.ts';
+import type { Points } from '../math/shapes.ts';
 
 const MOST_UNDO = 60;
 export const MOST_OWN = 2000;

@@ -1,30 +1,18 @@
 /** The worker: one job at a time, the latest wins; it looks up between steps, so that nobody waits. */
 
-import {
-  contoursAt,
-  copiesOf,
-  distanceOf,
-  errorOf,
-  exactEnds,
-  fieldAt,
-  floorOf,
-  guidedTarget,
-  latticeStart,
-  rowsOfClass,
-  type Trained,
-  walkDown,
-} from './engine.ts';
-import { encodeGif } from './gif.ts';
+import { encodeGif } from '../files/gif.ts';
+import { membersOf } from '../files/run.ts';
+import type { Registry } from '../math/registry.ts';
+import { copiesOf, distanceOf, errorOf, exactEnds, floorOf, guidedTarget } from './figures.ts';
+import { contoursAt, fieldAt, LATTICE, latticeStart } from './layers.ts';
 import type { Job, LayerJob, PanelJob, Reply, Request } from './messages.ts';
-import type { Registry } from './registry.ts';
-import { membersOf } from './run.ts';
+import { rowsOfClass, type Trained, walkDown } from './walks.ts';
 
 interface Scope {
   postMessage(message: Reply, transfer?: Transferable[]): void;
   onmessage: ((event: MessageEvent<Request>) => void) | null;
 }
 
-export const LATTICE = { lines: 13, along: 49 };
 const FIELD_CELLS = 24;
 const CONTOUR_CELLS = 80;
 const TARGET = 500;

@@ -1,10 +1,10 @@
 /** "Show Python": a script that makes with the library what the page shows, number for number. */
 
-import { autoSteps } from './engine.ts';
-import type { Points } from './math/shapes.ts';
-import type { PanelName } from './messages.ts';
-import { toBase64 } from './packed.ts';
-import type { Recipe } from './run.ts';
+import type { PanelName } from '../compute/messages.ts';
+import { autoSteps } from '../compute/walks.ts';
+import { toBase64 } from '../files/packed.ts';
+import type { Recipe } from '../files/run.ts';
+import type { Points } from '../math/shapes.ts';
 import type { State } from './state.ts';
 
 /** A network that was trained in the page, and which panels ask it. */

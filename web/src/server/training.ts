@@ -1,8 +1,8 @@
 /** A training on the server, as far as the page knows: its state, losses, and the latest samples. */
 
-import type { Points } from './math/shapes.ts';
-import type { Walked } from './messages.ts';
-import type { Recipe, RunFile } from './run.ts';
+import type { Walked } from '../compute/messages.ts';
+import type { Recipe, RunFile } from '../files/run.ts';
+import type { Points } from '../math/shapes.ts';
 import {
   type Line,
   type Listener,
@@ -12,7 +12,7 @@ import {
   type ServerState,
   type Told,
   type WalkOrder,
-} from './server.ts';
+} from './protocol.ts';
 
 export type Phase = 'idle' | ServerState | 'lost';
 

@@ -1,6 +1,6 @@
 /** Texts in the language of the person. */
 
-import type { Texts } from './texts/en.ts';
+import type { Texts } from './en.ts';
 
 export type Key = keyof Texts;
 

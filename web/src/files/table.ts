@@ -1,7 +1,7 @@
 /** Tables that a person hands in: CSV and NumPy's .npy, with an error in one sentence where they are none. */
 
-import { subset } from './math/random.ts';
-import type { Points, Units } from './math/shapes.ts';
+import { subset } from '../math/random.ts';
+import type { Points, Units } from '../math/shapes.ts';
 
 export const LIMITS = { bytes: 20 * 2 ** 20, rows: 200_000, columns: 64 };
 

@@ -1,9 +1,9 @@
 /** Where the page's computing is done: workers of its own. */
 
-import type { Contours } from './engine.ts';
+import type { RunFile } from '../files/run.ts';
+import type { Registry } from '../math/registry.ts';
+import type { Contours } from './layers.ts';
 import type { Field, Job, LayerJob, PanelName, ProbeJob, Reply, Request } from './messages.ts';
-import type { Registry } from './registry.ts';
-import type { RunFile } from './run.ts';
 
 export interface Layer {
   field: Field | null;

@@ -3,8 +3,8 @@
  * so that a link restores it; drawn points are quantised.
  */
 
-import type { Points } from './math/shapes.ts';
-import type { Setting } from './registry.ts';
+import type { Setting } from '../math/registry.ts';
+import type { Points } from '../math/shapes.ts';
 
 interface NumberProperty {
   kind: 'number';

@@ -1,8 +1,8 @@
 /** What page and server say to each other: `pointdiffusion play` serves the page, and trains behind one WebSocket. */
 
-import type { Walked } from './messages.ts';
-import type { RunFile } from './run.ts';
-import { fromServer, type SentTable, type Table } from './table.ts';
+import type { Walked } from '../compute/messages.ts';
+import type { RunFile } from '../files/run.ts';
+import { fromServer, type SentTable, type Table } from '../files/table.ts';
 
 /** The block of the page that a server fills in. */
 export interface ServerBlock {
