@@ -8,10 +8,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from pointdiffusion.diagnostics.anomaly import Surprise, unusual
 from pointdiffusion.likelihood import density as likelihood
+from pointdiffusion.model.conditions import Known
 from pointdiffusion.model.diffusion_model import DiffusionModel
+from pointdiffusion.model.flow import Flow
 from pointdiffusion.runtime.arrays import Array
 from pointdiffusion.tabular.points import as_points
 
@@ -124,6 +127,8 @@ def explain(
     )
 
 
-def _at(flow: Any, x: Any, known: Any, sigma: float) -> Any:
+def _at(flow: Flow, x: Tensor, known: Known, sigma: float) -> Tensor:
     """Return where the row is at a noise level of the flow."""
-    return x if math.isclose(sigma, flow.sigma_min) else flow._carried(x, known, flow.sigma_min, sigma, 1e-6)
+    if math.isclose(sigma, flow.sigma_min):
+        return x
+    return flow.carried(x, known, flow.sigma_min, sigma, tolerance=1e-6)
