@@ -61,8 +61,9 @@ _HOMES = {
     "runtime.files": ["write_atomic"],
     "runtime.progress": ["show_progress"],
     "sampling.loop": ["FlowSolution", "exact_flow", "make_solver", "sample", "trajectory"],
+    "sampling.plans": ["Plan"],
     "sampling.smc": ["Particles", "effective_sample_size", "feynman_kac", "systematic_resample", "tilted_gaussian"],
-    "sampling.tuning": ["Plan", "optimise_plan", "optimise_sigmas"],
+    "sampling.tuning": ["optimise_plan", "optimise_sigmas"],
     "sampling.twisted": ["Imputation", "Posterior", "impute", "twisted_diffusion"],
     "solvers": [
         "AdaptiveRungeKutta", "ChurnSDE", "DDIM", "EulerODE", "HeunODE", "ItoSDE", "LangevinCorrector", "Multistep",

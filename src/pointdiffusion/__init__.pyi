@@ -113,12 +113,12 @@ from pointdiffusion.sampling.loop import exact_flow as exact_flow
 from pointdiffusion.sampling.loop import make_solver as make_solver
 from pointdiffusion.sampling.loop import sample as sample
 from pointdiffusion.sampling.loop import trajectory as trajectory
+from pointdiffusion.sampling.plans import Plan as Plan
 from pointdiffusion.sampling.smc import Particles as Particles
 from pointdiffusion.sampling.smc import effective_sample_size as effective_sample_size
 from pointdiffusion.sampling.smc import feynman_kac as feynman_kac
 from pointdiffusion.sampling.smc import systematic_resample as systematic_resample
 from pointdiffusion.sampling.smc import tilted_gaussian as tilted_gaussian
-from pointdiffusion.sampling.tuning import Plan as Plan
 from pointdiffusion.sampling.tuning import optimise_plan as optimise_plan
 from pointdiffusion.sampling.tuning import optimise_sigmas as optimise_sigmas
 from pointdiffusion.sampling.twisted import Imputation as Imputation

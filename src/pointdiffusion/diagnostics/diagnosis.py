@@ -28,7 +28,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 import torch
@@ -41,6 +41,7 @@ from pointdiffusion.metrics.distances import wasserstein2
 from pointdiffusion.metrics.neighbours import Copies, copies_test
 from pointdiffusion.metrics.two_sample import energy_test
 from pointdiffusion.model.diffusion_model import DiffusionModel
+from pointdiffusion.model.options import SamplingOptions, SolverSettings
 from pointdiffusion.runtime.arrays import Array
 from pointdiffusion.runtime.randomness import CHUNK, DIAGNOSIS, SAMPLING, chunks, generator_for
 from pointdiffusion.sampling import loop as sampling
@@ -162,9 +163,10 @@ class Diagnosis:
         return figure
 
 
-def _from(model: DiffusionModel, clean: Tensor, seed: int, settings: dict[str, Any]) -> Array:
+def _from(model: DiffusionModel, clean: Tensor, seed: int, settings: SolverSettings) -> Array:
     """Return the model's samples from noisy rows in place of its prior, with the same noise, in standard units."""
-    config, how = model._how(dict(settings), cost=1)
+    options = SamplingOptions(**settings)
+    sigma_max, plan = options.config(model.inference).sigma_max, model.sampling_plan(options)
     like, parts = next(model.denoiser.parameters()), []
     model.denoiser.eval()
     for index, size in chunks(len(clean)):
@@ -172,17 +174,19 @@ def _from(model: DiffusionModel, clean: Tensor, seed: int, settings: dict[str, A
         noise = torch.randn(CHUNK, model.n_dims, generator=generator, dtype=torch.float64)
         rows = clean[index * CHUNK :][:CHUNK]
         rows = torch.cat([rows, rows[:1].expand(CHUNK - len(rows), -1)])  # chunks are padded, as in sampling
-        x = (rows + config.sigma_max * noise).to(like)
-        parts.append(sampling.sample(model.denoiser, x, generator=generator, **how)[:size])
+        x = (rows + sigma_max * noise).to(like)
+        drawn = sampling.sample(model.denoiser, x, plan.sigmas, solver=plan.solver, generator=generator)
+        parts.append(drawn[:size])
     return torch.cat(parts).double().cpu().numpy()
 
 
-def _stages(model: DiffusionModel, fresh: Tensor, seed: int, settings: dict[str, Any]) -> dict[str, Array]:
+def _stages(
+    model: DiffusionModel, fresh: Tensor, seed: int, low: float, settings: SolverSettings
+) -> dict[str, Array]:  # fmt: skip
     """Return the five sets of samples of the table above, each in standard units."""
-    exact = {name: value for name, value in settings.items() if name not in ("nfe", "num_steps", "solver")}
-    exact |= {"solver": AdaptiveRungeKutta(rtol=1e-4, atol=1e-4), "num_steps": 2}  # sigma_max, sigma_min, 0
+    solver = AdaptiveRungeKutta(rtol=1e-4, atol=1e-4)
+    exact: SolverSettings = {**settings, "nfe": None, "solver": solver, "num_steps": 2}  # sigma_max, sigma_min, 0
     count, like, transform = len(fresh), next(model.denoiser.parameters()), model.standardiser.transform
-    low = float(settings.get("sigma_min", model.inference.sigma_min))
     noise = torch.randn(fresh.shape, generator=generator_for(seed, DIAGNOSIS, 3), dtype=torch.float64)
     with torch.no_grad():
         end = model.denoiser((fresh + low * noise).to(like), torch.tensor(low).to(like))
@@ -268,7 +272,7 @@ def _cause(p_values: dict[str, float], parts: dict[str, Estimate], copies: Copie
 
 def diagnose(
     model: DiffusionModel, training: Any, *, population: Any = None, held_out: Any = None, num_points: int = 3072,
-    num_levels: int = 12, seed: int = 0, **settings: Any,
+    num_levels: int = 12, seed: int = 0, **settings: Unpack[SolverSettings],
 ) -> Diagnosis:  # fmt: skip
     """Split the distance between generated and reference points into parts, and recommend what to do next.
 
@@ -317,13 +321,14 @@ def diagnose(
         rows = population_rows(population, scale, num_points, seed)
     else:
         rows = held_out_rows(held_out, in_z, scale, num_points, seed)
-    low, high = (float(settings.get(name, getattr(model.inference, name))) for name in ("sigma_min", "sigma_max"))
+    config = SamplingOptions(**settings).config(model.inference)
+    low, high = config.sigma_min, config.sigma_max
     probe = OptimumProbe(
         in_z, rows.test, rows.reference, torch.from_numpy(np.geomspace(low, high, num_levels)),
         generator=generator_for(seed, DIAGNOSIS, 1), exact=rows.exact,
     )  # fmt: skip
     profile = probe(model.denoiser, next(model.denoiser.parameters()))
-    samples, fresh = _stages(model, rows.fresh, seed, settings), rows.fresh.numpy()
+    samples, fresh = _stages(model, rows.fresh, seed, low, settings), rows.fresh.numpy()
     copies = copies_test(samples["own"], in_z.numpy(), fresh)
     parts, p_values = _parts(*_energies(samples, fresh))
     parts = {**{name: parts[name] for name in ("total", "stop")}, **_divided(parts["network"], profile), **parts}

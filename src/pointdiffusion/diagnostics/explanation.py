@@ -8,11 +8,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from pointdiffusion.diagnostics.anomaly import Anomaly, anomalies
 from pointdiffusion.likelihood import density as likelihood
+from pointdiffusion.model.conditions import Known
 from pointdiffusion.model.diffusion_model import DiffusionModel
-from pointdiffusion.model.flow import NO_GUIDANCE
+from pointdiffusion.model.flow import Flow
 from pointdiffusion.runtime.arrays import Array
 from pointdiffusion.runtime.deprecation import renamed_attribute, warn_of_attribute
 from pointdiffusion.tabular.points import as_points
@@ -160,8 +162,8 @@ def explain(
     )
 
 
-def _at(flow: Any, x: Any, condition: Any, sigma: float) -> Any:
+def _at(flow: Flow, x: Tensor, condition: Known, sigma: float) -> Tensor:
     """Return the point of the row's trajectory at a noise level."""
     if math.isclose(sigma, flow.sigma_min):
         return x
-    return flow._carried(x, condition, NO_GUIDANCE, flow.sigma_min, sigma, 1e-6)
+    return flow.carried(x, condition, flow.sigma_min, sigma, tolerance=1e-6)

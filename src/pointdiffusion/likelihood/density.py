@@ -20,7 +20,8 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any, NamedTuple, TypedDict
 
 import numpy as np
 import torch
@@ -40,6 +41,27 @@ PROBES = ("rademacher", "gaussian")
 
 End = Callable[[float], tuple[Tensor, Tensor]]
 """Mean and covariance of noisy points by the noise level."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DensityOptions:
+    """How a log-density is integrated; what each setting means says `log_prob`."""
+
+    solver: str | Solver | None = None
+    num_steps: int | None = None
+    tolerance: float | None = None
+    probes: int = 0
+    probe: str = "rademacher"
+
+
+class FlowEnds(TypedDict):
+    """The ends of a flow, as `log_prob` takes them: noise levels, and mean and covariance of the data."""
+
+    sigma_min: float
+    sigma_max: float
+    mean: Any
+    covariance: Any
+    sigma_data: float
 
 
 class LogProb(NamedTuple):
@@ -103,19 +125,21 @@ def log_prob(
 
 
 def log_prob_with_errors(
-    denoiser: DenoiserFunction, x: Tensor, *, solver: str | Solver | None = None, num_steps: int | None = None,
-    tolerance: float | None = None, **settings: Any,
+    denoiser: DenoiserFunction, x: Tensor, *, sigma_min: float, sigma_max: float, mean: Any = 0.0,
+    covariance: Any = 1.0, sigma_data: float = 1.0, solver: str | Solver | None = None, num_steps: int | None = None,
+    tolerance: float | None = None, probes: int = 0, probe: str = "rademacher",
+    generator: torch.Generator | None = None, end: End | None = None,
 ) -> LogProb:  # fmt: skip
     """Return the log-density with its error budget; arguments as `log_prob`, at about one and a half of its cost.
 
     Raises:
         ValueError: As `log_prob`; and if `num_steps` is below 8.
     """
-    walk = _Flow(denoiser, x, **settings)
+    walk = _Flow(denoiser, x, sigma_min, sigma_max, mean, covariance, sigma_data, probes, probe, generator, end)
     if tolerance is not None:
         found, coarse = walk.adaptive(tolerance), walk.adaptive(30 * tolerance)[0]
     else:
-        steps = steps_for(walk.sigma_min, walk.sigma_max) if num_steps is None else num_steps
+        steps = steps_for(sigma_min, sigma_max) if num_steps is None else num_steps
         found, coarse = walk.on_grid(solver, steps), walk.on_grid(solver, steps // 2)[0]
     value = found.value
     return LogProb(value, found.x, (value - coarse).abs(), found.spread, (value - found.early).abs())
@@ -155,7 +179,10 @@ class Bandwidth(NamedTuple):
 
 
 def choose_sigma_min(
-    denoiser: DenoiserFunction, x: Tensor, candidates: Sequence[float], **settings: Any
+    denoiser: DenoiserFunction, x: Tensor, candidates: Sequence[float], *, sigma_max: float, mean: Any = 0.0,
+    covariance: Any = 1.0, sigma_data: float = 1.0, solver: str | Solver | None = None, num_steps: int | None = None,
+    tolerance: float | None = None, probes: int = 0, probe: str = "rademacher",
+    generator: torch.Generator | None = None, end: End | None = None,
 ) -> Bandwidth:  # fmt: skip
     """Choose the blur at which validation rows are most likely, as the bandwidth of a kernel density is chosen.
 
@@ -163,14 +190,31 @@ def choose_sigma_min(
         denoiser: As in `log_prob`.
         x: Rows that were not trained on, shape `(B, D)`.
         candidates: Noise levels to choose from.
-        settings: Of `log_prob`, without `sigma_min`.
+        sigma_max: As in `log_prob`.
+        mean: As in `log_prob`.
+        covariance: As in `log_prob`.
+        sigma_data: As in `log_prob`.
+        solver: As in `log_prob`.
+        num_steps: As in `log_prob`.
+        tolerance: As in `log_prob`.
+        probes: As in `log_prob`.
+        probe: As in `log_prob`.
+        generator: As in `log_prob`.
+        end: As in `log_prob`.
 
     Raises:
         ValueError: As `log_prob`; and if there is no candidate.
     """
     if len(candidates) == 0:
         raise ValueError("candidates must hold at least one noise level")
-    values = torch.stack([log_prob(denoiser, x, sigma_min=level, **settings) for level in candidates])
+    values = torch.stack([
+        log_prob(
+            denoiser, x, sigma_min=level, sigma_max=sigma_max, mean=mean, covariance=covariance, sigma_data=sigma_data,
+            solver=solver, num_steps=num_steps, tolerance=tolerance, probes=probes, probe=probe, generator=generator,
+            end=end,
+        )
+        for level in candidates
+    ])  # fmt: skip
     means = values.mean(dim=1)
     best = float(candidates[int(means.argmax())])
     return Bandwidth(best, torch.tensor(candidates), means, values.std(dim=1) / math.sqrt(len(x)))

@@ -20,8 +20,9 @@ from pointdiffusion.config import InferenceConfig, TrainingConfig
 from pointdiffusion.denoisers.preconditioned import KarrasDenoiser
 from pointdiffusion.exact.mixtures import GaussianMixture
 from pointdiffusion.model.conditions import Conditions
-from pointdiffusion.model.diffusion_model import DiffusionModel, make_schedule, pick_device
+from pointdiffusion.model.diffusion_model import DiffusionModel, pick_device
 from pointdiffusion.model.file import Backbone, make_backbone
+from pointdiffusion.model.options import make_schedule
 from pointdiffusion.networks import check_forward, default_network
 from pointdiffusion.runtime import progress
 from pointdiffusion.runtime.isolation import TURN, kept_generators, one_at_a_time, seed_global
