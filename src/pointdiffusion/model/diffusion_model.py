@@ -370,8 +370,8 @@ class DiffusionModel:
     def log_prob(
         self, data: Any, *, sigma_min: float | None = None, labels: Any = None, context: Any = None,
         guidance: float = 1.0, guidance_interval: tuple[float, float] = EVERYWHERE,
-        guide: DiffusionModel | None = None, seed: int = 0, solver: str | Solver | None = None, num_steps: int | None = None,
-        tolerance: float | None = None, probes: int = 0, probe: str = "rademacher",
+        guide: DiffusionModel | None = None, seed: int = 0, solver: str | Solver | None = None,
+        num_steps: int | None = None, tolerance: float | None = None, probes: int = 0, probe: str = "rademacher",
     ) -> Array:  # fmt: skip
         """Return the log-density of a table's rows, in nats and for the user's own units, shape `(N,)`.
 
