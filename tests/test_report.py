@@ -13,10 +13,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from jinja2 import UndefinedError
 from PIL import Image
 
 import pointdiffusion as ptd
 from pointdiffusion.reporting.measurements import read_log
+from pointdiffusion.reporting.rendering import Section, environment, render
 from pointdiffusion.reporting.svg import inline_svg
 
 QUICK: dict[str, Any] = {
@@ -184,6 +186,45 @@ def test_names_in_pictures_are_no_formulas() -> None:
     assert "#000000" not in svg
 
 
+EVIL = "</style></title><script>alert('\"')</script>&amp;"
+
+
+def test_templates_escape_whatever_they_are_given() -> None:
+    """Every value of every section that is no plot: a reader sees it as text, and finds no element of it."""
+    evaluation = {"verdict": EVIL, "remark": EVIL}
+    lead = {
+        "kind": EVIL, "evaluation": evaluation, "log_prob": 0.0, "error": 0.0, "copies": None, "advice": EVIL,
+        "other": EVIL, "differences": [EVIL],
+    }  # fmt: skip
+    rows = [[EVIL] * 5]
+    sections = [
+        Section(EVIL, "costs", {"rows": rows}),
+        Section("two", "two_runs", {"rows": rows, "runs": [{"name": EVIL, "evaluation": evaluation}] * 2}),
+        Section("three", "training", {"plots": [("", EVIL)]}),
+        Section("left out", "costs", None),
+    ]
+    page = render(EVIL, lead, sections)
+    reader = Reader(page)
+    assert "script" not in reader.tags
+    assert reader.tags.count("style") == reader.tags.count("title") == 1
+    assert reader.text.count(EVIL) == 2 + 5 + 2 + 5 + (5 + 3 + 2 * 3) + 1
+    assert "left out" not in page
+
+
+def test_every_template_is_there_and_refuses_what_it_does_not_know() -> None:
+    """A misspelt name in a template is an error, not a gap in the page."""
+    templates = environment()
+    names = templates.list_templates(extensions=["html"])
+    assert len(names) == 3 + 11
+    for name in names:
+        templates.get_template(name)
+        assert "autoescape" not in templates.loader.get_source(templates, name)[0]
+    with pytest.raises(UndefinedError):
+        templates.from_string("{{ nothing }}").render()
+    source = "".join(templates.loader.get_source(templates, name)[0] for name in names)
+    assert re.findall(r"{{ ?([^}]*)\| ?safe ?}}", source) == ["svg ", "svg ", "style ", "body "]
+
+
 def test_each_class_is_shown_by_itself() -> None:
     labels = ["<b>even</b>", "odd"] * 80
     model, training, held_out = trained(2, labels=labels)
@@ -210,8 +251,7 @@ def test_few_rows_say_so(plain: Any) -> None:
     model, training, held_out, _ = plain
     page = ptd.report(model, training, held_out[:15], against=model, **{**QUICK, "diagnosis": True})
     text = Reader(page).text
-    assert "Too few rows to say" in text
-    assert '<div class="verdict "><p>Too few rows to say' in page  # neither good nor bad
+    assert '<div class="verdict">\n<p>Too few rows to evaluate' in page  # neither good nor bad
     assert "luck of the split" in text
     assert "fewer than 48 held-out rows" in text
     assert "No log of the training" in text

@@ -12,7 +12,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 import pointdiffusion as ptd
-from pointdiffusion.diagnostics.diagnosis import MEANINGS, diagnose
+from pointdiffusion.diagnostics.diagnosis import diagnose
+from pointdiffusion.diagnostics.parts import MEANINGS
 from pointdiffusion.training.noise_range import choose_noise_range
 from pointdiffusion.visuals.diagnosis import plot_distances, plot_losses, plot_noise_range, plot_parts
 

@@ -30,11 +30,11 @@ from pointdiffusion.diagnostics.anomaly import Anomaly as Anomaly
 from pointdiffusion.diagnostics.anomaly import anomalies as anomalies
 from pointdiffusion.diagnostics.certificate import Certificate as Certificate
 from pointdiffusion.diagnostics.certification import certify as certify
-from pointdiffusion.diagnostics.diagnosis import Diagnosis as Diagnosis
 from pointdiffusion.diagnostics.diagnosis import diagnose as diagnose
 from pointdiffusion.diagnostics.explanation import Explanation as Explanation
 from pointdiffusion.diagnostics.explanation import Neighbour as Neighbour
 from pointdiffusion.diagnostics.explanation import explain as explain
+from pointdiffusion.diagnostics.parts import Diagnosis as Diagnosis
 from pointdiffusion.estimator import DiffusionEstimator as DiffusionEstimator
 from pointdiffusion.exact.empirical import EmpiricalDenoiser as EmpiricalDenoiser
 from pointdiffusion.exact.empirical import posterior_mean as posterior_mean

@@ -15,7 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from pointdiffusion.diagnostics.diagnosis import Diagnosis, diagnose
+from pointdiffusion.diagnostics.diagnosis import diagnose
+from pointdiffusion.diagnostics.parts import Diagnosis
 from pointdiffusion.diagnostics.reference import MIN_DIAGNOSIS_ROWS
 from pointdiffusion.metrics.evaluation import evaluate
 from pointdiffusion.metrics.neighbours import nearest_distances

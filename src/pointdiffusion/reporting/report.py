@@ -30,29 +30,33 @@ def report(
     costs: Mapping[str, str] | None = None, num_samples: int | None = None, density_rows: int = 500,
     max_rows: int = 1000, diagnosis: bool = True, times: bool = True, seed: int = 0, **settings: Any,
 ) -> str:  # fmt: skip
-    """Return one page of HTML about a trained model, to be written to a file by `write_atomic`.
+    """Return one page of HTML about a trained model, to write to a file with `write_atomic`.
 
     Args:
         model: The model.
         training: Rows that it was trained on, shape `(N, D)`: a frame or an array, in the user's own units.
         held_out: Rows of the same table that it was not trained on, shape `(M, D)`.
-        labels: Class of each training row, for a model that was trained with classes: each is shown by itself.
-        held_out_labels: Class of each held-out row: each class is then tested by itself.
+        labels: Class of each training row, shape `(N,)`, for a model that was trained with classes: adds a section that
+            shows each class.
+        held_out_labels: Class of each held-out row, shape `(M,)`: each class is then also tested.
         log_folder: Folder of the run, for the losses of training.
-        against: Another model of the same table, set beside it with paired differences.
+        against: Another model of the same table, compared by paired differences.
         against_log_folder: Folder of the other run.
-        names: What the two are called.
-        title: Headline.
-        kinds: What kind of numbers each column holds, by name; found from the training rows where it is missing.
-        commands: Shell commands that make the model and this page again.
-        costs: More about time and memory, by name, such as of the training.
-        num_samples: Rows to draw; by default as many as are judged, a thousand at least.
-        density_rows: Most held-out rows, training rows and samples, of each, whose likelihood is taken.
-        max_rows: Most rows of each set to judge, see `evaluate`.
-        diagnosis: Whether to find where the error comes from, the costliest part.
-        times: Whether to tell time and memory, which no two runs have in common.
-        seed: Seed of all that is drawn.
-        settings: Of sampling, as in `model.sample`, where they are not the model's own.
+        names: Names of the two runs.
+        title: Title of the page.
+        kinds: Kind of numbers in each column, by name; inferred from the training rows where it is missing.
+        commands: Shell commands that reproduce the model and this page.
+        costs: Additional rows about time and memory, by name, such as those of the training.
+        num_samples: Rows to draw; by default as many as are evaluated, at least 1000.
+        density_rows: Most held-out rows, training rows and samples, of each, whose likelihood is computed.
+        max_rows: Most rows of each set to evaluate, see `evaluate`.
+        diagnosis: Whether to split the error into parts, which takes longest.
+        times: Whether to state time and memory, which differ between runs.
+        seed: Seed of all randomness.
+        settings: Settings of sampling, as in `model.sample`, in place of the model's own.
+
+    Returns:
+        A whole HTML document, which loads nothing; the same for the same seed, except for `times`.
 
     Raises:
         ValueError: If the tables do not fit the model or each other, or the log cannot be read.

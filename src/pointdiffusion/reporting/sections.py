@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from pointdiffusion.diagnostics.diagnosis import MEANINGS
+from pointdiffusion.diagnostics.parts import MEANINGS
 from pointdiffusion.metrics.comparison import Difference
 from pointdiffusion.metrics.results import (
     CLEAR,
