@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from sklearn import datasets
 
 from pointdiffusion import Column, LabelColumn, Schema, check_target, read_table, table_of, write_table
 from pointdiffusion.tabular.cells import guard_formula, is_number, unguard_formula
+from pointdiffusion.tabular.standardiser import Standardiser
 from pointdiffusion.tabular.writing import FORMATS
 
 NAMED = [form for form in FORMATS if form != ".npy"]
@@ -374,6 +376,31 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
     command = [sys.executable, "-c", code, str(path), str(tmp_path / "small.parquet")]
     kib = int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
     assert kib < 60 * 1024
+
+
+def test_no_row_is_held_more_than_twice() -> None:
+    """Of the rows that are kept one copy is in parts and one is whole, beside their numbers, keys and classes."""
+    array = np.random.default_rng(0).normal(size=(400_000, 8))
+    tracemalloc.start()
+    try:
+        values = table_of(array, max_values=array.size // 5).values
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert len(values) == 80_000
+    assert peak < 2.9 * values.nbytes + 12 * 2**20  # and a batch
+
+
+def test_standardising_copies_a_table_once() -> None:
+    array = np.random.default_rng(0).normal(size=(400_000, 8))
+    standardiser = Standardiser.fit(array[:1000])
+    tracemalloc.start()
+    try:
+        standardiser.transform(array)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 1.3 * array.nbytes
 
 
 def test_reading_needs_neither_torch_nor_pandas(tmp_path: Path) -> None:

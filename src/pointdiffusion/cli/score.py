@@ -80,7 +80,7 @@ def score(
             {
                 "row": [each.row + 1 for each in least],
                 "log_prob": [each.log_prob for each in least],
-                "unusual": ["; ".join(map(str, each.columns[:NAMED])) for each in least],
+                "unusual": ["; ".join(map(str, each.anomalies[:NAMED])) for each in least],
             }
         )
     write_table(frame, output, force=force)

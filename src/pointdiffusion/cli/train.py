@@ -178,6 +178,8 @@ def _tell(parts: Parts, shown: str) -> None:
     terminal.say(f"{table.total_rows} rows; columns {kinds}")
     if len(parts.table.values) < table.total_rows:
         terminal.say(f"{len(table.values)} of the rows are used")
+    if table.values.nbytes > 2**26:  # less does not show beside the libraries
+        terminal.say(f"training takes about {0.5 + 6.5 * table.values.nbytes / 2**30:.1f} GiB of memory")
     constant = [column.name for column in schema.columns if column.kind == "constant"]
     if constant:
         terminal.say(f"constant, so reproduced and not modelled: {', '.join(constant)}")

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pointdiffusion.config import TableConfig, unknown_name
+from pointdiffusion.runtime.deprecation import REMOVED_IN
 from pointdiffusion.table_model.parts import MASK, Parts, split_table
 from pointdiffusion.table_model.search import search
 from pointdiffusion.table_model.table_model import TableModel
@@ -64,7 +65,8 @@ def fit_table(
             another seed, other settings or other versions of the packages than they were trained with.
     """
     if points is not None:
-        warnings.warn("fit_table(points=...) is deprecated, use data=...", DeprecationWarning, stacklevel=2)
+        message = f"fit_table(points=...) is deprecated and will be removed in version {REMOVED_IN}; use data=..."
+        warnings.warn(message, DeprecationWarning, stacklevel=2)
         data = points
     if data is None:
         raise ValueError("there is no table to fit; give one as the first argument")

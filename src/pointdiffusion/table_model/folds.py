@@ -220,13 +220,14 @@ class Members:
         def network(_metadata: Any) -> ResidualMLP:
             return _network(self.x.shape[1], config, len(set(self.labels or [])), self.x.shape[1] if config.mask else 0)
 
-        model = fit(
-            self.points[rows], training, inference=InferenceConfig(sigma_min=low, sigma_max=high),
-            standardiser=self.standardiser, base=self.base(config.base, rows), backbone=network,
-            metadata=self.metadata, seed=self.seed_of(2, member), device=self.device, folder=folder,
-            resume=resumes and folder is not None and (folder / "checkpoints" / CHECKPOINT).exists(),
-            validation=None if held is None or folder is None else self.points[held], callbacks=callbacks, **known,
-        )  # fmt: skip
+        with ignored_warnings(UserWarning, "the network ignores its"):  # held-out rows judge a member, labels included
+            model = fit(
+                self.points[rows], training, inference=InferenceConfig(sigma_min=low, sigma_max=high),
+                standardiser=self.standardiser, base=self.base(config.base, rows), backbone=network,
+                metadata=self.metadata, seed=self.seed_of(2, member), device=self.device, folder=folder,
+                resume=resumes and folder is not None and (folder / "checkpoints" / CHECKPOINT).exists(),
+                validation=None if held is None or folder is None else self.points[held], callbacks=callbacks, **known,
+            )  # fmt: skip
         if kept is not None:
             model.save(kept)
         return model

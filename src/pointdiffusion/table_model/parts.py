@@ -24,7 +24,8 @@ class Parts:
 
     Args:
         table: The table as it was read.
-        values: Its rows with integers dequantised, shape `(N, D)`; NaN where values are missing.
+        values: Its rows with integers dequantised, shape `(N, D)`; NaN where values are missing. Those of the table
+            itself where it has no integers; not to be written to.
         training: Indices of the rows to train on, all of them without gaps.
         validation: Indices of rows without gaps that are kept from training.
         gaps: Indices of the rows with missing values, which a model with masks is trained on as well.
@@ -40,7 +41,7 @@ class Parts:
         """Return some of the rows as a frame with the names of the columns."""
         import pandas as pd
 
-        return pd.DataFrame(self.values[indices], columns=self.table.schema.names)
+        return pd.DataFrame(self.values[indices], columns=self.table.schema.names, copy=False)  # indexing has copied
 
     def labels(self, indices: NDArray[np.int64]) -> list[Any] | None:
         """Return the classes of some of the rows as plain values; None where there are none."""
@@ -74,12 +75,15 @@ def split_table(table: Table, *, validation: float = 0.0, seed: int = 0) -> Part
     labels = None if table.labels is None else table.labels[whole]
     training, kept = split_rows(len(whole), validation, seed=seed, labels=labels)
     gaps = np.setdiff1d(np.arange(len(table.values)), whole)
-    return Parts(table, table.schema.dequantise(table.values, seed), whole[training], whole[kept], gaps)
+    values = table.values  # noqa: PD011  (an array, no frame)
+    if table.schema.discrete:
+        values = table.schema.dequantise(values, seed)
+    return Parts(table, values, whole[training], whole[kept], gaps)
 
 
 def content_hash(table: Table) -> str:
     """Return the hash of what was read from a table: the same for the same rows in another format."""
     labels = None if table.labels is None else table.labels.tolist()
     known = hashlib.sha256(repr((table.schema.names, labels)).encode())
-    known.update(np.ascontiguousarray(table.values, dtype="<f8").tobytes())
+    known.update(np.ascontiguousarray(table.values, dtype="<f8").data)
     return known.hexdigest()

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pointdiffusion.config import TableConfig
 from pointdiffusion.model.diffusion_model import DiffusionModel
+from pointdiffusion.runtime.deprecation import warn_of_attribute
 
 
 @dataclass
@@ -65,10 +65,7 @@ class Chosen:
     @property
     def model(self) -> DiffusionModel:
         """The model of points inside; `points` is its name now."""
-        warnings.warn(
-            "TableModel.model is deprecated, use TableModel.points; or sample and score the table itself",
-            DeprecationWarning, stacklevel=2,
-        )  # fmt: skip
+        warn_of_attribute("TableModel", "model", "points")
         return self.points
 
     @property

@@ -11,8 +11,8 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from pointdiffusion.diagnostics.anomaly import Surprise
-from pointdiffusion.diagnostics.anomaly import unusual as unusual_columns
+from pointdiffusion.diagnostics.anomaly import Anomaly
+from pointdiffusion.diagnostics.anomaly import anomalies as anomalies_of
 from pointdiffusion.diagnostics.explanation import Explanation
 from pointdiffusion.diagnostics.explanation import explain as explain_point
 from pointdiffusion.model.diffusion_model import DiffusionModel, load
@@ -45,18 +45,18 @@ class Encoded(NamedTuple):
     labels: list[Any] | None
 
 
-class Anomaly(NamedTuple):
+class AnomalousRow(NamedTuple):
     """One of the least likely rows of a table.
 
     Args:
         row: Its number in the table, from 0.
         log_prob: Its log-density in nats.
-        columns: Its columns against what the others say of them, the most unusual first.
+        anomalies: Its columns given the other columns, the most anomalous first.
     """
 
     row: int
     log_prob: float
-    columns: list[Surprise]
+    anomalies: list[Anomaly]
 
 
 @dataclass
@@ -223,8 +223,8 @@ class TableModel(Chosen):
     def anomalies(
         self, data: Any, count: int = 10, *, seed: int = 0, by_label: bool = False,
         missing: Literal["refuse", "drop"] = "refuse",
-    ) -> list[Anomaly]:  # fmt: skip
-        """Return the least likely rows, the least likely first, and what is unusual about each.
+    ) -> list[AnomalousRow]:  # fmt: skip
+        """Return the least likely rows, the least likely first, and what is anomalous about each.
 
         Args:
             data: Rows in the columns of the table; see `encode`.
@@ -240,9 +240,11 @@ class TableModel(Chosen):
         scores = self.points.log_prob(points, labels=labels)
         least = np.argsort(scores, kind="stable")[:count]
         some: Any = None if labels is None else [labels[index] for index in least]
-        found = unusual_columns(self.points, points[least], labels=some)
+        found = anomalies_of(self.points, points[least], labels=some)
         rows = zip(least.tolist(), found, strict=True)
-        return [Anomaly(int(table.rows[k]), float(scores[k]), self._own(each, table.values[k])) for k, each in rows]
+        return [
+            AnomalousRow(int(table.rows[k]), float(scores[k]), self._own(each, table.values[k])) for k, each in rows
+        ]
 
     def impute(
         self, data: Any, *, num_draws: int = 1, seed: int = 0, within_bounds: bool = False, details: bool = False
@@ -280,7 +282,7 @@ class TableModel(Chosen):
     def explain(
         self, data: Any, row: int = 0, *, training: Any = None, num_neighbours: int = 5, seed: int = 0, first: int = 0
     ) -> Explanation:
-        """Explain one row: how likely it is, what it is like, where it comes from, what is unusual about it.
+        """Explain one row: its likelihood, nearest training rows, trajectory and anomalies.
 
         Args:
             data: Rows in the columns of the table; see `encode`.
@@ -312,10 +314,10 @@ class TableModel(Chosen):
             known, numbers = encoded.points, encoded.table.rows
         found = explain_point(self.points, point, training=known, num_neighbours=num_neighbours)
         neighbours = [
-            each._replace(place=int(numbers[each.place]) + first, values=self._without_noise(each.values))
+            each._replace(row=int(numbers[each.row]) + first, values=self._without_noise(each.values))
             for each in found.neighbours
         ]
-        return replace(found, values=values, neighbours=neighbours, unusual=self._own(found.unusual, values))
+        return replace(found, values=values, neighbours=neighbours, anomalies=self._own(found.anomalies, values))
 
     def _without_noise(self, point: Array) -> Array:
         """Return a point with the noise of its integers taken away."""
@@ -323,10 +325,10 @@ class TableModel(Chosen):
         rounded[self.schema.discrete] = np.floor(point[self.schema.discrete] + 0.5)
         return rounded
 
-    def _own(self, surprises: Sequence[Surprise], values: Array) -> list[Surprise]:
+    def _own(self, anomalies: Sequence[Anomaly], values: Array) -> list[Anomaly]:
         """Return what is said of columns with the values that stand in the table, without the noise of integers."""
         own = dict(zip(self.schema.names, values.tolist(), strict=True))
-        return [replace(each, value=own[each.column]) for each in surprises]
+        return [replace(each, value=own[each.column]) for each in anomalies]
 
 
 def load_run(path: str | os.PathLike[str], *, backbone: Backbone | None = None) -> TableModel:

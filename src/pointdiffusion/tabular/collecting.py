@@ -63,7 +63,7 @@ class _Subset:
 
     most: int
     seed: int
-    parts: list[tuple[NDArray[Any], ...]] = field(default_factory=list)
+    parts: list[list[NDArray[Any]]] = field(default_factory=list)
     held: int = 0
     threshold: float = np.inf
 
@@ -74,26 +74,31 @@ class _Subset:
         """Add rows: arrays of one length."""
         keys = self.draw.random(len(part[0]))
         chosen = keys < self.threshold
-        self.parts.append(tuple(array[chosen] for array in (keys, *part)))
+        self.parts.append([array[chosen] for array in (keys, *part)])
         self.held += int(chosen.sum())
         if self.held > self.most + self.most // 4 + 1024:
             self._thin()
 
     def _thin(self) -> None:
-        joined = [np.concatenate(arrays) for arrays in zip(*self.parts, strict=True)]
-        self.parts.clear()
-        if self.held > self.most:
-            last = np.partition(joined[0], self.most)[self.most]
-            stays = joined[0] < last
-            joined = [array[stays] for array in joined]
-            self.threshold = float(last)
-        self.parts.append(tuple(joined))
-        self.held = len(joined[0])
+        """Drop the rows with the largest keys, part by part, so that no row is held twice."""
+        if self.held <= self.most:
+            return
+        keys = np.concatenate([part[0] for part in self.parts])
+        self.threshold = float(np.partition(keys, self.most)[self.most])
+        for part in self.parts:
+            stays = part[0] < self.threshold
+            part[:] = [array[stays] for array in part]
+        self.held = sum(len(part[0]) for part in self.parts)
 
     def take(self) -> tuple[NDArray[Any], ...]:
-        """Return the rows that are left, in the order in which they were added."""
+        """Return the rows that are left, in the order in which they were added, and forget them."""
         self._thin()
-        return self.parts[0][1:]
+        parts = [part[1:] for part in self.parts]
+        self.parts.clear()
+        taken = []
+        while parts[0]:
+            taken.append(np.concatenate([part.pop(0) for part in parts]))
+        return tuple(taken)
 
 
 # ------------------------------------------------------------------------------------------------------- which columns
