@@ -8,7 +8,7 @@ evaluated, since it may come from a file that anybody wrote.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
@@ -212,19 +212,33 @@ def build_frame(columns: dict[str, tuple[Any, NativeType | None]], container: st
         columns: Values and own type of each column by name: an array of NumPy, or one of pandas where integers have
             gaps. Without a type they stay as they are.
         container: One of `CONTAINERS`.
+
+    Raises:
+        ValueError: If the values of a column are none of its own type, as a model file of nonsense may have it.
     """
     if container == POLARS:
         import polars as pl
 
-        return pl.DataFrame([_polars_series(name, *column) for name, column in columns.items()])
+        return pl.DataFrame([_built(_polars_series, name, *column).rename(name) for name, column in columns.items()])
     if container == PYARROW:
         import pyarrow as pa
 
-        return pa.table({name: _arrow_array(*column) for name, column in columns.items()})
+        return pa.table({name: _built(_arrow_array, name, *column) for name, column in columns.items()})
     import pandas as pd
 
     count = max((len(values) for values, _ in columns.values()), default=0)
-    return pd.DataFrame({name: _pandas_array(*column) for name, column in columns.items()}, index=range(count))
+    arrays = {name: _built(_pandas_array, name, *column) for name, column in columns.items()}
+    return pd.DataFrame(arrays, index=range(count))
+
+
+def _built(build: Callable[[Any, NativeType | None], Any], name: str, values: Any, native: NativeType | None) -> Any:
+    """Return a column as a library builds it."""
+    try:
+        return build(values, native)
+    except Exception as error:  # each library has errors of its own for values that are none of a type
+        if native is None:
+            raise
+        raise ValueError(f"column {name!r} cannot be of the type {native.name!r}; the model file is wrong") from error
 
 
 def _cells(values: Any, native: NativeType | None) -> list[Any]:
@@ -259,12 +273,12 @@ def _as_categories(cells: list[Any], categories: Sequence[Any]) -> list[Any]:
     return [None if cell is None else categories[int(np.abs(numbers - float(cell)).argmin())] for cell in cells]
 
 
-def _polars_series(name: str, values: Any, native: NativeType | None) -> Any:
+def _polars_series(values: Any, native: NativeType | None) -> Any:
     import polars as pl
 
     if native is None:
         plain = isinstance(values, np.ndarray) and values.dtype != object
-        return pl.Series(name, values if plain else _cells(values, None))
+        return pl.Series(values if plain else _cells(values, None))
     digits = _decimal_digits(native.name)
     if digits is not None:
         kind: Any = pl.Decimal(*digits)
@@ -272,7 +286,7 @@ def _polars_series(name: str, values: Any, native: NativeType | None) -> Any:
         kind = pl.Enum(native.categories or ())
     else:
         kind = getattr(pl, native.name)
-    return pl.Series(name, _cells(values, native), dtype=kind)
+    return pl.Series(_cells(values, native), dtype=kind)
 
 
 def _arrow_array(values: Any, native: NativeType | None) -> Any:
