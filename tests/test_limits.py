@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from conftest import BROWSER, LONG, PROCESSES, SLOW
+
 ROOT = Path(__file__).resolve().parent.parent
 MOST = 300
 LIST = ROOT / "tests" / "long_files.txt"
@@ -56,6 +58,15 @@ def test_the_list_of_long_files_shrinks() -> None:
     counts = count_lines()
     stale = {name: count for name, count in listed().items() if counts.get(name, 0) < count}
     assert not stale, f"{stale} are shorter now or gone: run `python tests/test_limits.py`"
+
+
+def test_what_conftest_names_is_there() -> None:
+    """A file or a test that is renamed must not lose its marker unseen."""
+    tests = ROOT / "tests"
+    assert [name for name in (*BROWSER, *PROCESSES, *LONG, *SLOW) if not (tests / f"{name}.py").is_file()] == []
+    for file, names in SLOW.items():
+        text = (tests / f"{file}.py").read_text(encoding="utf-8")
+        assert [name for name in names if f"def {name}(" not in text] == [], file
 
 
 if __name__ == "__main__":
