@@ -333,7 +333,7 @@ def test_rows_that_leave_a_constant_are_marked() -> None:
 def test_a_subset_is_random_and_chosen_by_the_seed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each row is as likely as any other, whatever the batches; what the schema says is of all rows."""
     for module in ("sources", "memory"):
-        monkeypatch.setattr(f"pointdiffusion.data.{module}.ROWS_AT_ONCE", 1000)
+        monkeypatch.setattr(f"pointdiffusion.tabular.{module}.ROWS_AT_ONCE", 1000)
     frame = pd.DataFrame({"a": np.arange(20_000.0), "b": np.arange(20_000.0) / 3, "c": np.arange(20_000) % 7})
     path = tmp_path / "t.parquet"
     frame.to_parquet(path, row_group_size=3000)
@@ -349,7 +349,7 @@ def test_a_subset_is_random_and_chosen_by_the_seed(tmp_path: Path, monkeypatch: 
     again = read_table(path, label="c", max_values=4000, seed=1)
     np.testing.assert_array_equal(again.rows, table.rows)
     for module in ("sources", "memory"):
-        monkeypatch.setattr(f"pointdiffusion.data.{module}.ROWS_AT_ONCE", 333)
+        monkeypatch.setattr(f"pointdiffusion.tabular.{module}.ROWS_AT_ONCE", 333)
     np.testing.assert_array_equal(table_of(frame, label="c", max_values=4000, seed=1).rows, table.rows)
     assert len(set(read_table(path, label="c", max_values=4000, seed=2).rows) & set(table.rows)) < 400  # 200 expected
 
@@ -590,7 +590,7 @@ def mappings() -> list[tuple[str, Any]]:
         ("a column of a text", {**good, "columns": ["abc"]}),
         ("no label", {"columns": good["columns"]}),
         ("more parts", {**good, "more": 1}),
-        ("many columns", {"columns": [{**plain, "name": f"c{i}"} for i in range(65)], "label": None}),
+        ("many columns", {"columns": [{**plain, "name": f"c{i}"} for i in range(1025)], "label": None}),
         ("constants alone", {"columns": good["columns"][2:3], "label": None}),
         ("a name twice", changed(0, name="small")),
         ("the label's name twice", changed(0, name="kind")),
