@@ -523,7 +523,7 @@ def test_a_planted_outlier_is_found_and_explained(here: Path, capsys: pytest.Cap
     assert len(found) == 3
     assert found.row[0] == 31
     assert found.log_prob.is_monotonic_increasing
-    assert found.unusual[0].startswith("petal_width = 6, where the others say")
+    assert found.unusual[0].startswith("petal_width = 6, expected ")
 
 
 def test_integers_are_dequantised_and_that_is_said(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -558,7 +558,7 @@ def test_one_row_is_explained(here: Path, capsys: pytest.CaptureFixture[str]) ->
     assert log_prob == pytest.approx(pd.read_csv("for-explain.csv").log_prob[row - 1], abs=2e-3)
     assert f"0.000  row {row}: " in out
     assert len(re.findall(r"^ +\d+\.\d+  row ", out, flags=re.MULTILINE)) == 2
-    assert "where the others say" in out
+    assert ", expected " in out
     assert config["sha256"]
     assert "no row 151" in refused(capsys, "explain", "run", "--row", 151)
 

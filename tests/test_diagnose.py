@@ -13,7 +13,8 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 import pointdiffusion as ptd
-from pointdiffusion.diagnostics.diagnosis import ADVICE, BLOCKS, MEANINGS, Diagnosis, _energies, _from, diagnose
+from pointdiffusion.diagnostics.diagnosis import BLOCKS, _energies, _from, diagnose
+from pointdiffusion.diagnostics.parts import ADVICE, MEANINGS, Diagnosis
 from pointdiffusion.exact.optimal import (
     Estimate,
     OptimumProbe,
@@ -374,8 +375,8 @@ def test_the_optimum_of_left_out_rows_lies_above_that_of_rows_within() -> None:
     [
         ({}, "exactly one of population and held_out"),
         ({"population": MIXTURE, "held_out": draw(100, 0)}, "exactly one of population and held_out"),
-        ({"held_out": draw(20, 0)}, "48 rows or more"),
-        ({"population": draw(500, 0)}, "hand the rows over as held_out"),
+        ({"held_out": draw(20, 0)}, "at least 48 rows"),
+        ({"population": draw(500, 0)}, "pass the rows as held_out"),
         ({"population": MIXTURE, "num_points": 10}, "num_points must be at least"),
         ({"population": MIXTURE, "num_levels": 1}, "num_levels at least 2"),
         ({"held_out": np.zeros((100, 3))}, "expected 2 columns"),

@@ -119,8 +119,8 @@ def test_condition_embedding_by_hand() -> None:
     ("labels", "context", "message"),
     [
         (torch.tensor([3]), None, "labels must lie in -1..2"),
-        (torch.tensor([0, 1]), None, "1 whole numbers"),
-        (torch.tensor([0.0]), None, "whole numbers"),
+        (torch.tensor([0, 1]), None, "1 integers"),
+        (torch.tensor([0.0]), None, "1 integers"),
         (None, torch.zeros(1, 3), "context must have shape"),
     ],
 )

@@ -153,7 +153,7 @@ def test_solvers_take_it_for_a_denoiser() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"y": [1.0]}, "must have as many values"),
+        ({"y": [1.0]}, "must have that many values"),
         ({"y": [1.0, float("nan")]}, "must be finite numbers; leave out"),
         ({"matrix": [1.0, 0.0, 0.0]}, r"must have shape \(M, 3\)"),
         ({"matrix": 1.0}, "must have shape"),

@@ -34,7 +34,6 @@ from server_fixtures import (
 
 import pointdiffusion as ptd
 from pointdiffusion.cli.app import main
-from pointdiffusion.denoisers.guidance import Bound
 from pointdiffusion.web.guard import Guard, Served
 from pointdiffusion.web.limits import LIMITS, checked_training, training_settings
 from pointdiffusion.web.protocol import MODEL
@@ -398,7 +397,7 @@ def test_the_trained_network_walks_on_the_server(walked: Told, tmp_path: Path, a
     x = torch.from_numpy(np.frombuffer(base64.b64decode(message["x"]), "<f4").reshape(-1, 2).copy())
     denoiser: Any = model.denoiser
     if message["label"] >= 0 and message["guidance"] != 0:
-        denoiser = Bound(denoiser, labels=message["label"])
+        denoiser = ptd.bind(denoiser, labels=message["label"])
         denoiser = ptd.Guided(denoiser, model.denoiser, message["guidance"]) if message["guidance"] != 1 else denoiser
     settings: dict[str, Any] = {
         "sigmas": torch.tensor(message["sigmas"], dtype=torch.float64),
@@ -419,8 +418,8 @@ def test_the_trained_network_walks_on_the_server(walked: Told, tmp_path: Path, a
         ({}, "there is no network here"),
         ({"solver": "magic"}, "solver"),
         ({"solver": ["heun"]}, "solver"),
-        ({"sigmas": [1, 2]}, "noise levels must decrease"),
-        ({"sigmas": [2, -1]}, "noise levels must decrease"),
+        ({"sigmas": [1, 2]}, "sigmas must decrease"),
+        ({"sigmas": [2, -1]}, "sigmas must decrease"),
         ({"sigmas": "many"}, "noise levels"),
         ({"sigmas": [float(k) for k in range(2000, 0, -1)]}, "from 2 to 1001"),
         ({"guidance": None}, "guidance"),

@@ -19,11 +19,24 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 _LONGEST_NAME = 60
-"""Letters of an unknown name that are repeated in a message; longer ones are compared with none."""
+"""Length up to which an unknown name is repeated in full in a message and compared with the known ones."""
 
 
 def unknown_name(kind: str, name: object, known: Iterable[str]) -> ValueError:
-    """Return the error for a name that is not registered, with the nearest of the known ones."""
+    """Return the error for a name that is not registered, with the nearest of the known ones.
+
+    Args:
+        kind: What is named, such as "solver".
+        name: The unknown name.
+        known: The registered names.
+
+    Returns:
+        The error, to be raised by the caller.
+
+    Examples:
+        >>> print(unknown_name("solver", "huen", ["euler", "heun"]))
+        unknown solver 'huen'; did you mean 'heun'? (known: euler, heun)
+    """
     names = sorted(known)
     long = isinstance(name, str) and len(name) > _LONGEST_NAME
     if long:
@@ -38,7 +51,7 @@ class DivergedError(ValueError):
 
     Args:
         message: What happened, and what to change.
-        model: The `DiffusionModel` that training ended with, all the same; None where its weights are not finite.
+        model: The `DiffusionModel` that training ended with; None where its weights are not finite.
     """
 
     def __init__(self, message: str, model: Any = None) -> None:
@@ -52,7 +65,7 @@ def _require(condition: bool, message: str) -> None:
 
 
 def _typed(name: str, value: Any, annotation: Any) -> Any:
-    """Return `value` as the annotated type; integers and texts that are numbers will do for a float."""
+    """Return `value` as the annotated type; a float may be given as an integer or as a string that spells a number."""
     options = typing.get_args(annotation) if isinstance(annotation, types.UnionType) else (annotation,)
     if value is None and type(None) in options:
         return value
@@ -62,19 +75,19 @@ def _typed(name: str, value: Any, annotation: Any) -> Any:
         return int(value)
     elif float in options and isinstance(value, (numbers.Real, str)):
         fits = False
-        with contextlib.suppress(ValueError, OverflowError):  # YAML reads 1e-4, without a point, as a text
+        with contextlib.suppress(ValueError, OverflowError):  # YAML reads 1e-4, without a point, as a string
             return float(value)
     else:
         fits = any(isinstance(value, kind) for kind in options)
     if fits:
         return value
-    wanted = " or ".join("nothing" if kind is type(None) else kind.__name__ for kind in options)
+    wanted = " or ".join("None" if kind is type(None) else kind.__name__ for kind in options)
     raise ValueError(f"{name} must be of type {wanted}, got {value!r}")
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Config:
-    """What all settings have in common: types checked, mappings and YAML in and out."""
+    """What all settings have in common: checked types, conversion from and to dicts and YAML."""
 
     def __post_init__(self) -> None:
         hints = typing.get_type_hints(type(self))
@@ -89,20 +102,26 @@ class _Config:
         """Raise a ValueError unless the values make sense."""
 
     def to_mapping(self) -> dict[str, Any]:
-        """Return the settings as a plain dictionary."""
+        """Return the settings as a dict of plain values, by name."""
         return dataclasses.asdict(self)
 
     @classmethod
     def from_mapping(cls, settings: Mapping[str, Any]) -> Self:
-        """Make the settings from a plain dictionary; names that do not exist are refused with a suggestion.
+        """Make the settings from a dict; unknown names are refused with a suggestion.
+
+        Args:
+            settings: Values by name; what is missing has its default.
+
+        Returns:
+            The checked settings.
 
         Raises:
             ValueError: For an unknown name, a wrong type or a value out of range.
         """
-        known = [field.name for field in dataclasses.fields(cls)]
+        names = [field.name for field in dataclasses.fields(cls)]
         for name in settings:
-            if name not in known:
-                raise unknown_name(f"setting of {cls.__name__}", name, known)
+            if name not in names:
+                raise unknown_name(f"setting of {cls.__name__}", name, names)
         return cls(**settings)
 
     def to_yaml(self) -> str:
@@ -114,6 +133,12 @@ class _Config:
     @classmethod
     def from_yaml(cls, text: str) -> Self:
         """Make the settings from YAML.
+
+        Args:
+            text: A YAML mapping of names to values.
+
+        Returns:
+            The checked settings.
 
         Raises:
             ValueError: If the text is no YAML mapping, or as for `from_mapping`.
@@ -130,10 +155,16 @@ class _Config:
 
 
 def epochs_of(steps: int) -> tuple[int, int]:
-    """Return epochs, and steps of each, that make as many steps: about 200, or more where nothing near divides them.
+    """Divide a number of training steps into epochs of about 200, or more where no number near 200 divides it.
 
     Losses are logged once an epoch, which takes as long as several steps, so that very short epochs would cost more
     than the training.
+
+    Args:
+        steps: Number of training steps.
+
+    Returns:
+        Number of epochs and steps of each; their product is `steps`.
 
     Examples:
         >>> epochs_of(2000), epochs_of(30), epochs_of(1234), epochs_of(4001)
@@ -148,7 +179,7 @@ def epochs_of(steps: int) -> tuple[int, int]:
 
 
 _HIGHEST_SIGMA = 1e6
-"""Of standardised points, single precision has no digit left at a higher noise level."""
+"""Highest noise level allowed: above it, single precision has no digit left for standardised points."""
 
 
 def _check_range(sigma_min: float | None, sigma_max: float | None) -> None:
@@ -164,12 +195,13 @@ class TrainingConfig(_Config):
     """Settings of training.
 
     Args:
-        epochs: Passes over the data; an epoch is as many steps as batches fill the data, rows drawn with replacement.
-        epoch_steps: Steps of an epoch, if another number; 0 for as many as batches fill the data.
-        batch_size: Rows a step.
-        noise_draws: Noise levels and draws for each row of a batch.
-        learning_rate: Peak rate of AdamW, which a network's own `rate_multiplier` multiplies; annealed along a cosine
-            to 0 over the whole run.
+        epochs: Number of epochs; an epoch is `epoch_steps` steps, on rows drawn with replacement.
+        epoch_steps: Steps of an epoch; 0 for the number of batches that cover the data.
+        batch_size: Rows of each step.
+        noise_draws: Noise levels and noises drawn for each row of a batch.
+        learning_rate: Learning rate before the network's own multiplier: AdamW gets `learning_rate * rate_multiplier`,
+            20 times it for the default network and once it for a network that names none; annealed along a cosine to 0
+            over the whole run. `optimizer_lr` in the logs is what AdamW gets.
         weight_decay: Decoupled weight decay of AdamW.
         noise_sampler: How noise levels are drawn, a name of `NOISE_SAMPLERS`.
         sigma_min: Lowest noise level, in standard deviations of the data; None to choose it from the points, as
@@ -177,20 +209,25 @@ class TrainingConfig(_Config):
         sigma_max: Highest noise level, likewise.
         loss: Which error is squared, a name of `LOSSES`.
         weighting: Weight over noise levels, a name of `WEIGHTINGS`.
-        gamma: The constant of the min-SNR weightings (Hang et al. 2023).
-        reference_points: Rows over which the posterior mean is taken as the target of the loss (Xu et al. 2023);
-            0 takes the one clean point.
+        gamma: The constant of the min-SNR weightings (Hang et al. 2023, arXiv 2303.09556).
+        reference_points: Rows over which the posterior mean is taken as the target of the loss (Xu et al. 2023, arXiv
+            2302.00670); 0 takes the one clean point.
         tail_share: Share of rows whose noise is widened, up to twice, where the posterior mean is the target, so that
-            the network is right in the far tails of the noise as well.
-        condition_dropout: Share of rows that are trained without their label and their context, so that the model knows
-            the whole as well, which guidance needs.
-        mask: Share of rows that are shown some of their own coordinates, each with a probability of the row's own, so
-            that the model can fill gaps.
+            the network is accurate in the far tails of the noise as well.
+        condition_dropout: Share of rows that are trained without their label and context, so that the model also learns
+            the unconditional distribution, which guidance needs.
+        mask: Share of rows that are conditioned on some of their own coordinates, each observed with a probability
+            drawn for the row, so that the model can fill gaps.
         ema_decay: Limit of the decay of the averaged weights; 0 is no averaging.
         ema_warmup: Step k averages with decay `min(ema_decay, (1 + k) / (ema_warmup + k))`.
 
     Raises:
         ValueError: If a value has the wrong type or is out of range.
+
+    Examples:
+        >>> config = TrainingConfig(epochs=10, batch_size=256)
+        >>> TrainingConfig.from_yaml(config.to_yaml()) == config
+        True
     """
 
     epochs: int = 50
@@ -237,16 +274,20 @@ class InferenceConfig(_Config):
 
     Args:
         solver: How the flow is integrated, a name of `SOLVERS`.
-        num_steps: Intervals of the grid of noise levels.
-        schedule: How the grid is placed, a name of `SCHEDULES`.
+        num_steps: Number of steps, the intervals of the grid of noise levels.
+        schedule: How noise levels are spaced, a name of `SCHEDULES`.
         sigma_min: Lowest noise level above 0, in standard deviations of the data.
         sigma_max: Noise level at which sampling starts, in standard deviations of the data.
-        rho: Curvature of Karras' grid.
-        final_zero: Whether the last step removes the noise that is left at `sigma_min`. Without it samples follow the
-            density that `log_prob` states, the data blurred by `sigma_min`.
+        rho: Curvature of the grid `karras`.
+        final_zero: Whether a final denoising step removes the noise that remains at `sigma_min`. Without it samples
+            follow the density of `log_prob`, that of the data at the bandwidth `sigma_min`.
 
     Raises:
         ValueError: If a value has the wrong type or is out of range.
+
+    Examples:
+        >>> InferenceConfig(solver="heun", num_steps=20).to_mapping()["num_steps"]
+        20
     """
 
     solver: str = "euler"
@@ -264,29 +305,29 @@ class InferenceConfig(_Config):
 
 
 BASES = ("auto", "isotropic", "gaussian", "mixture")
-"""What the denoiser of a table starts from: `KarrasDenoiser` says what a base is."""
+"""Bases of the denoiser of a table; `KarrasDenoiser` describes what a base is."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TableConfig(_Config):
-    """Settings of `fit_table`; what is None or "auto" is chosen from the table, and stands in the settings it returns.
+    """Settings of `fit_table`; what is None or "auto" is chosen from the table, and set in the settings it returns.
 
     Args:
         base: One of `BASES`: the exact denoiser on the skip path.
-        num_members: Networks whose average the model is; each is trained without a part of the rows of its own, on
-            which choices are made. With 0 one network is trained on all rows and nothing is weighed.
-        num_steps: Training steps of each network, annealed to their end.
-        sigma_min: Blur of the density, in standard deviations of the data.
+        num_members: Number of networks, whose average the model is. Each is trained without one fold of the rows, on
+            which choices are made; with 0 one network is trained on all rows, and nothing is chosen on held-out rows.
+        num_steps: Training steps of each network, over which the learning rate is annealed.
+        sigma_min: Bandwidth of the density, in standard deviations of the data.
         noise_min: Lowest noise level of training, in standard deviations of the data.
-        sigma_max: Highest noise level.
+        sigma_max: Highest noise level, in standard deviations of the data.
         hidden_dim: Width of a network.
-        num_layers: Residual blocks of a network.
-        batch_size: Rows a step.
-        noise_draws: Noise levels and draws for each row of a batch.
-        learning_rate: Peak rate, as in `TrainingConfig`.
-        companion: Whether the density is weighed against a mixture and a broad Student t, and mixed with them.
-        mask: Share of rows that are shown some of their own coordinates, as in `TrainingConfig`; companions and bases
-            are then left out.
+        num_layers: Number of residual blocks of a network.
+        batch_size: Rows of each step.
+        noise_draws: Noise levels and noises drawn for each row of a batch.
+        learning_rate: Learning rate before the network's `rate_multiplier` of 20, as in `TrainingConfig`.
+        companion: Whether the density is stacked with a Gaussian mixture and a broad Student t.
+        mask: Share of rows that are conditioned on some of their own coordinates, as in `TrainingConfig`; there is then
+            neither a stacked density nor a base.
 
     Raises:
         ValueError: If a value has the wrong type or is out of range.

@@ -1,8 +1,8 @@
 r"""Noise schedules.
 
 A schedule maps time :math:`t \in [0, 1]` to a noise level :math:`\sigma(t)`, continuous and strictly increasing.
-Everything else follows: the grid a solver walks down, the time a foreign model expects, the factor :math:`\alpha`
-that turns its scaled points :math:`x_t = \alpha x` into ours.
+Everything else follows: the decreasing grid of a solver, the time that a model of another family expects, the factor
+:math:`\alpha` that turns its scaled points :math:`x_t = \alpha x` into ours.
 """
 
 from __future__ import annotations
@@ -15,7 +15,15 @@ from torch import Tensor
 
 
 def check_range(sigma_min: float, sigma_max: float) -> None:
-    """Raise a ValueError unless 0 < sigma_min < sigma_max < infinity."""
+    """Raise a ValueError unless 0 < sigma_min < sigma_max < infinity.
+
+    Args:
+        sigma_min: Lowest noise level.
+        sigma_max: Highest noise level.
+
+    Raises:
+        ValueError: If they are out of order or out of range.
+    """
     if not (0 < sigma_min < sigma_max < math.inf):
         raise ValueError(f"sigma_min must lie above 0 and below sigma_max, got {sigma_min} and {sigma_max}; swap them?")
 
@@ -38,10 +46,24 @@ class NoiseSchedule(ABC):
 
     @abstractmethod
     def sigma(self, t: Tensor) -> Tensor:
-        """Return the noise level at time `t` in [0, 1], of the same shape."""
+        """Return the noise level at time `t`.
+
+        Args:
+            t: Times in [0, 1], any shape.
+
+        Returns:
+            Noise levels, of the shape of `t`, in units of the data.
+        """
 
     def time(self, sigma: Tensor) -> Tensor:
-        """Return the time at which the noise level is `sigma`, by bisection; schedules with a formula override it."""
+        """Return the time at which the noise level is `sigma`, by bisection; schedules with a formula override it.
+
+        Args:
+            sigma: Noise levels between `sigma_min` and `sigma_max`, any shape.
+
+        Returns:
+            Times in [0, 1], of the shape of `sigma`.
+        """
         low, high = torch.zeros_like(sigma), torch.ones_like(sigma)
         for _ in range(60):  # halves beyond the last digit of float64
             middle = (low + high) / 2
@@ -50,16 +72,26 @@ class NoiseSchedule(ABC):
         return (low + high) / 2
 
     def alpha(self, sigma: Tensor) -> Tensor:
-        """Return the factor of the data at noise level `sigma`; 1 for the variance-exploding form."""
+        """Return the factor of the data at noise level `sigma`; 1 for the variance-exploding form.
+
+        Args:
+            sigma: Noise levels, any shape.
+
+        Returns:
+            Factors, of the shape of `sigma`.
+        """
         return torch.ones_like(sigma)
 
     def sigmas(self, num_steps: int, *, final_zero: bool = True, dtype: torch.dtype = torch.float64) -> Tensor:
-        """Return the decreasing grid that a solver walks down, shape `(num_steps + 1,)`.
+        """Return the decreasing grid of noise levels that a solver steps through.
 
         Args:
             num_steps: Number of intervals.
             final_zero: End in 0, after `sigma_min`; otherwise end in `sigma_min`.
             dtype: Type of the grid.
+
+        Returns:
+            Noise levels from `sigma_max` down, shape `(num_steps + 1,)`, in units of the data.
 
         Raises:
             ValueError: If `num_steps` is below 1.
@@ -90,6 +122,10 @@ class KarrasSchedule(NoiseSchedule):
     Raises:
         ValueError: Unless 0 < sigma_min < sigma_max and rho > 0.
 
+    Examples:
+        >>> KarrasSchedule(sigma_min=0.01, sigma_max=10.0, rho=7.0).sigmas(4)
+        tensor([10.0000,  1.9361,  0.2257,  0.0100,  0.0000], dtype=torch.float64)
+
     References:
         Elucidating the Design Space of Diffusion-Based Generative Models (Karras et al., 2022), equation 5,
         https://arxiv.org/abs/2206.00364
@@ -102,56 +138,89 @@ class KarrasSchedule(NoiseSchedule):
         self.rho = float(rho)
 
     def sigma(self, t: Tensor) -> Tensor:
-        """Return the noise level at time `t`."""
+        """Return the noise level at time `t`, of its shape."""
         low, high = self.sigma_min ** (1 / self.rho), self.sigma_max ** (1 / self.rho)
         return (low + t * (high - low)) ** self.rho
 
     def time(self, sigma: Tensor) -> Tensor:
-        """Return the time at which the noise level is `sigma`."""
+        """Return the time at which the noise level is `sigma`, of its shape."""
         low, high = self.sigma_min ** (1 / self.rho), self.sigma_max ** (1 / self.rho)
         return (sigma ** (1 / self.rho) - low) / (high - low)
 
 
 class LogLinearSchedule(NoiseSchedule):
-    """Grid that is linear in log sigma: every octave gets as many steps."""
+    """Grid that is linear in log sigma: every octave gets the same number of steps.
+
+    Args:
+        sigma_min: Lowest noise level above 0, in units of the data.
+        sigma_max: Highest noise level, in units of the data.
+
+    Raises:
+        ValueError: Unless 0 < sigma_min < sigma_max.
+
+    Examples:
+        >>> LogLinearSchedule(sigma_min=0.01, sigma_max=10.0).sigmas(4)
+        tensor([10.0000,  1.0000,  0.1000,  0.0100,  0.0000], dtype=torch.float64)
+    """
 
     def sigma(self, t: Tensor) -> Tensor:
-        """Return the noise level at time `t`."""
+        """Return the noise level at time `t`, of its shape."""
         return self.sigma_min * (self.sigma_max / self.sigma_min) ** t
 
     def time(self, sigma: Tensor) -> Tensor:
-        """Return the time at which the noise level is `sigma`."""
+        """Return the time at which the noise level is `sigma`, of its shape."""
         return (sigma / self.sigma_min).log() / math.log(self.sigma_max / self.sigma_min)
 
 
 class FamilySchedule(NoiseSchedule):
-    """A schedule of a family of models that have a time of their own.
+    """A schedule of a family of models that measure time in their own unit.
 
-    Their points are `x_t = alpha (x_0 + sigma eps)`, and their networks are told the family's time. Our time runs over
-    the part of it between `sigma_min` and `sigma_max`, at constant speed.
+    Their points are `x_t = alpha (x_0 + sigma eps)`, and their networks take the family's time as input. Our time runs
+    over the part of it between `sigma_min` and `sigma_max`, at constant speed.
+
+    Args:
+        sigma_min: Lowest noise level above 0, in units of the data.
+        sigma_max: Highest noise level, in units of the data.
+
+    Raises:
+        ValueError: Unless 0 < sigma_min < sigma_max.
     """
 
     @abstractmethod
     def native_sigma(self, time: Tensor) -> Tensor:
-        """Return the noise level at the family's own time."""
+        """Return the noise level at the family's time.
+
+        Args:
+            time: Times in the family's unit, any shape.
+
+        Returns:
+            Noise levels, of the shape of `time`, in units of the data.
+        """
 
     @abstractmethod
     def native_time(self, sigma: Tensor) -> Tensor:
-        """Return the family's own time at which the noise level is `sigma`."""
+        """Return the family's time at which the noise level is `sigma`.
+
+        Args:
+            sigma: Noise levels, any shape.
+
+        Returns:
+            Times in the family's unit, of the shape of `sigma`.
+        """
 
     def _ends(self) -> tuple[float, float]:
         ends = self.native_time(torch.tensor([self.sigma_min, self.sigma_max], dtype=torch.float64))
         return float(ends[0]), float(ends[1])
 
     def sigma(self, t: Tensor) -> Tensor:
-        """Return the noise level at time `t`."""
+        """Return the noise level at time `t` in [0, 1], of its shape."""
         low, high = self._ends()
         sigma = self.native_sigma(low + t * (high - low))
-        # Near the far end a digit of the family's time is many of sigma: the ends are what was asked for, exactly.
+        # Near sigma_max a rounding error of the family's time is a large one of sigma, so both ends are set exactly.
         return torch.where(t <= 0, self.sigma_min, torch.where(t >= 1, self.sigma_max, sigma)).to(t)
 
     def time(self, sigma: Tensor) -> Tensor:
-        """Return the time at which the noise level is `sigma`."""
+        """Return the time in [0, 1] at which the noise level is `sigma`, of its shape."""
         low, high = self._ends()
         return (self.native_time(sigma) - low) / (high - low)
 
@@ -159,22 +228,34 @@ class FamilySchedule(NoiseSchedule):
 class RectifiedFlowSchedule(FamilySchedule):
     r"""Straight lines from data to noise: :math:`x_t = (1 - t) x_0 + t \epsilon`, so :math:`\sigma = t / (1 - t)`.
 
-    At t = 1 sigma is infinite; `sigma_max` says where we start instead (the default is t = 0.9877).
+    At t = 1 sigma is infinite; sampling starts from `sigma_max` instead (the default is t = 0.9877).
+
+    Args:
+        sigma_min: Lowest noise level above 0, in units of the data.
+        sigma_max: Highest noise level, in units of the data.
+
+    Raises:
+        ValueError: Unless 0 < sigma_min < sigma_max.
+
+    Examples:
+        >>> schedule = RectifiedFlowSchedule(sigma_min=0.1, sigma_max=9.0)
+        >>> schedule.native_time(torch.tensor([1.0, 9.0]))  # t = sigma / (1 + sigma)
+        tensor([0.5000, 0.9000])
 
     References:
         Flow Straight and Fast (Liu et al., 2023), equation 1, https://arxiv.org/abs/2209.03003
     """
 
     def native_sigma(self, time: Tensor) -> Tensor:
-        """Return t / (1 - t)."""
+        """Return t / (1 - t), of the shape of `time`."""
         return time / (1 - time)
 
     def native_time(self, sigma: Tensor) -> Tensor:
-        """Return sigma / (1 + sigma)."""
+        """Return sigma / (1 + sigma), of the shape of `sigma`."""
         return sigma / (1 + sigma)
 
     def alpha(self, sigma: Tensor) -> Tensor:
-        """Return 1 - t = 1 / (1 + sigma)."""
+        """Return 1 - t = 1 / (1 + sigma), of the shape of `sigma`."""
         return 1 / (1 + sigma)
 
 
@@ -182,12 +263,19 @@ class CosineSchedule(FamilySchedule):
     r"""Variance-preserving, with :math:`\bar\alpha(u) = \cos^2 \theta(u) / \cos^2 \theta(0)`,
     :math:`\theta = \frac{\pi}{2} (u + s) / (1 + s)`.
 
-    At u = 1 sigma is infinite; `sigma_max` says where we start instead.
+    At u = 1 sigma is infinite; sampling starts from `sigma_max` instead.
 
     Args:
         sigma_min: Lowest noise level above 0, in units of the data.
         sigma_max: Highest noise level, in units of the data.
         offset: The constant s.
+
+    Raises:
+        ValueError: Unless 0 < sigma_min < sigma_max and 0 <= offset < 1.
+
+    Examples:
+        >>> CosineSchedule(offset=0.0).native_sigma(torch.tensor(0.5))  # tan(pi / 4)
+        tensor(1.)
 
     References:
         Improved Denoising Diffusion Probabilistic Models (Nichol and Dhariwal, 2021), equation 17,
@@ -201,29 +289,29 @@ class CosineSchedule(FamilySchedule):
         self.offset = float(offset)
 
     def native_sigma(self, time: Tensor) -> Tensor:
-        """Return the noise level at u in [0, 1)."""
+        """Return the noise level at u in [0, 1), of the shape of `time`."""
         theta = math.pi / 2 * (time + self.offset) / (1 + self.offset)
         # cos^2(first) / cos^2(theta) - 1 without the difference, which loses all digits at small times
         first = math.pi / 2 * self.offset / (1 + self.offset)
         return ((theta + first).sin() * (theta - first).sin()).clamp(min=0).sqrt() / theta.cos()
 
     def native_time(self, sigma: Tensor) -> Tensor:
-        """Return u."""
+        """Return u, of the shape of `sigma`."""
         first = math.pi / 2 * self.offset / (1 + self.offset)
         # sin^2(theta) = (sin^2(first) + sigma^2) / (1 + sigma^2), by its tangent, which is exact at both ends
         theta = torch.atan2((math.sin(first) ** 2 + sigma**2).sqrt(), torch.full_like(sigma, math.cos(first)))
         return 2 / math.pi * (1 + self.offset) * theta - self.offset
 
     def alpha(self, sigma: Tensor) -> Tensor:
-        """Return 1 / sqrt(1 + sigma^2)."""
+        """Return 1 / sqrt(1 + sigma^2), of the shape of `sigma`."""
         return 1 / (1 + sigma**2).sqrt()
 
 
 class LinearBetaSchedule(FamilySchedule):
     r"""DDPM: variance-preserving, :math:`\bar\alpha_k = \prod_{i \le k} (1 - \beta_i)` with beta linear in k.
 
-    The family's time is the index, 0 to `num_timesteps` - 1; between whole numbers log sigma is linear, and so on
-    beyond the ends, where a model was never trained.
+    The family's time is the index, 0 to `num_timesteps` - 1; log sigma is interpolated linearly between integers, and
+    extrapolated beyond the ends, where a model was never trained.
 
     Args:
         sigma_min: Lowest noise level; by default that of index 0 (0.01).
@@ -234,6 +322,11 @@ class LinearBetaSchedule(FamilySchedule):
 
     Raises:
         ValueError: Unless 0 < sigma_min < sigma_max and the betas lie in (0, 1).
+
+    Examples:
+        >>> schedule = LinearBetaSchedule()
+        >>> round(schedule.sigma_min, 4), round(schedule.sigma_max, 1)
+        (0.01, 157.4)
 
     References:
         Denoising Diffusion Probabilistic Models (Ho et al., 2020), section 4, https://arxiv.org/abs/2006.11239
@@ -254,19 +347,19 @@ class LinearBetaSchedule(FamilySchedule):
         super().__init__(first if sigma_min is None else sigma_min, last if sigma_max is None else sigma_max)
 
     def native_sigma(self, time: Tensor) -> Tensor:
-        """Return the noise level at an index, whole or not."""
+        """Return the noise level at an index, integer or not, of the shape of `time`."""
         logs = self._logs.to(time.device)
         left = time.floor().long().clamp(0, len(logs) - 2)
         return torch.lerp(logs[left], logs[left + 1], (time - left).double()).exp().to(time)
 
     def native_time(self, sigma: Tensor) -> Tensor:
-        """Return the index, whole or not."""
+        """Return the index, integer or not, of the shape of `sigma`."""
         logs, wanted = self._logs.to(sigma.device), sigma.double().log()
         left = (torch.searchsorted(logs, wanted, right=True) - 1).clamp(0, len(logs) - 2)
         return (left + (wanted - logs[left]) / (logs[left + 1] - logs[left])).to(sigma)
 
     def alpha(self, sigma: Tensor) -> Tensor:
-        """Return 1 / sqrt(1 + sigma^2)."""
+        """Return 1 / sqrt(1 + sigma^2), of the shape of `sigma`."""
         return 1 / (1 + sigma**2).sqrt()
 
 
@@ -277,3 +370,4 @@ SCHEDULES: dict[str, type[NoiseSchedule]] = {
     "linear-beta": LinearBetaSchedule,
     "rectified-flow": RectifiedFlowSchedule,
 }
+"""Noise schedules by name."""

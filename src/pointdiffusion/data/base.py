@@ -1,8 +1,8 @@
-r"""What a named point set is: a distribution with settings, to draw from and to compare with.
+r"""What a named point set is: a distribution with settings, to sample from and to compare with.
 
-Each set is a clean distribution, on a curve, an area or a few dots, whose points are moved by Gaussian noise. So the
-density of a set at the noise :math:`\sqrt{s^2 + \sigma^2}` is that of the set at noise :math:`s` after the forward
-diffusion to the level :math:`\sigma`.
+Each set is a clean distribution, on a curve, an area or a few dots, plus Gaussian noise. So the density of a set
+at the noise :math:`\sqrt{s^2 + \sigma^2}` is that of the set at noise :math:`s` after the forward diffusion to the
+level :math:`\sigma`.
 """
 
 from __future__ import annotations
@@ -21,19 +21,29 @@ Labels = NDArray[np.int64]
 
 
 def unlabelled(points: Array) -> tuple[Array, Labels]:
-    """Return points and the class of each where there is one class."""
+    """Return points together with the class of each, where there is a single class.
+
+    Args:
+        points: Points, shape `(N, D)`.
+
+    Returns:
+        The points, and zeros of shape `(N,)`.
+    """
     return points, np.zeros(len(points), dtype=np.int64)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Dataset(ABC):
-    """A point set: call it for points, and ask it for their density.
+    """A point set: a distribution to call for points, with its density.
 
-    Rows are independent draws in random order, so any part of a set is a set of the same distribution. Each method
-    takes settings by name, which hold for that call in place of the set's own.
+    Rows are independent draws in random order, so any subset is a sample of the same distribution. Each method takes
+    settings by name, which replace those of the set for that call.
 
     Args:
-        noise: Standard deviation of the Gaussian noise.
+        noise: Standard deviation of the Gaussian noise, in units of the points.
+
+    Raises:
+        ValueError: If a setting is out of range.
 
     Examples:
         >>> from pointdiffusion import DATASETS
@@ -62,12 +72,15 @@ class Dataset(ABC):
         return 1
 
     def __call__(self, n_samples: int, *, random_state: int | None = None, **settings: Any) -> Array:
-        """Return points, shape `(n_samples, n_dims)`.
+        """Draw points.
 
         Args:
-            n_samples: Number of rows.
-            random_state: Seed; None draws another set each time.
+            n_samples: Number of points.
+            random_state: Seed; None draws different points each time.
             settings: Settings of the set, by name.
+
+        Returns:
+            Points, shape `(n_samples, n_dims)`, float64.
 
         Raises:
             ValueError: If an argument is out of range.
@@ -78,20 +91,37 @@ class Dataset(ABC):
     def sample_with_labels(
         self, n_samples: int, *, random_state: int | None = None, **settings: Any
     ) -> tuple[Array, Labels]:
-        """Return the same points as the call, and the class of each, shape `(n_samples,)`; arguments as there."""
+        """Draw the same points as a call of the set, together with the class of each.
+
+        Args:
+            n_samples: Number of points.
+            random_state: Seed; None draws different points each time.
+            settings: Settings of the set, by name.
+
+        Returns:
+            Points, shape `(n_samples, n_dims)`, and classes, integers from 0, shape `(n_samples,)`.
+
+        Raises:
+            ValueError: If an argument is out of range.
+            TypeError: If the set has no such setting.
+        """
         if n_samples < 1:
             raise ValueError(f"n_samples must be at least 1, got {n_samples}")
         return self.with_settings(**settings)._draw(n_samples, random_state)
 
     def log_prob(self, points: ArrayLike, **settings: Any) -> Array:
-        """Return the log-density of points in nats, shape `(B,)`.
+        """Return the log-density of points.
 
         Args:
-            points: Where, shape `(B, n_dims)`.
+            points: Points, shape `(B, n_dims)`.
             settings: Settings of the set, by name.
 
+        Returns:
+            Log-densities in nats, shape `(B,)`.
+
         Raises:
-            ValueError: If the points do not fit or are not finite, or if there is no density for want of noise.
+            ValueError: If the points do not fit or are not finite, or if the set has no density without noise.
+            TypeError: If the set has no such setting.
         """
         chosen = self.with_settings(**settings)
         table = np.asarray(points, dtype=np.float64)
@@ -102,24 +132,37 @@ class Dataset(ABC):
         return chosen._log_density(table)
 
     def entropy(self, **settings: Any) -> float:
-        """Return the entropy in nats, in closed form or by quadrature; error below 1e-6.
+        """Return the differential entropy, in closed form or by quadrature.
+
+        Args:
+            settings: Settings of the set, by name.
+
+        Returns:
+            Entropy in nats; its error is below 1e-6.
 
         Raises:
-            ValueError: If there is no density, or no quadrature of bearable size.
+            ValueError: If there is no density, or the grid of the quadrature would be too large.
+            TypeError: If the set has no such setting.
         """
         return self.with_settings(**settings)._entropy()
 
     def with_settings(self, **settings: Any) -> Self:
         """Return the set with other settings.
 
+        Args:
+            settings: Settings of the set, by name.
+
+        Returns:
+            A set of the same class.
+
         Raises:
             ValueError: If a setting is out of range.
             TypeError: If the set has no such setting.
         """
-        known = [field.name for field in fields(self)]
+        names = [field.name for field in fields(self)]
         for name in settings:
-            if name not in known:
-                raise TypeError(f"{type(self).__name__} has no setting {name!r} (it has {', '.join(known)})")
+            if name not in names:
+                raise TypeError(f"{type(self).__name__} has no setting {name!r} (it has {', '.join(names)})")
         return replace(self, **settings)
 
     @abstractmethod

@@ -116,6 +116,11 @@ class SCurve(_Sheet):
 
     The letter is :math:`(\sin t, \pm(\cos t - 1))` with t uniform from :math:`-1.5 \pi` to :math:`1.5 \pi` and
     the sign of t; the second of three columns is the height, uniform from 0 to 2.
+
+    Args:
+        n_dims: 3 for the sheet, 2 for the letter.
+        noise: Standard deviation of the noise, in units before scaling.
+        scaling_factor: What coordinates are divided by.
     """
 
     n_dims: int = 3
@@ -145,7 +150,11 @@ class SCurve(_Sheet):
 
 @dataclass(frozen=True, kw_only=True)
 class Moons(Dataset):
-    """Two interleaving half circles of radius 1; the class is the half circle."""
+    """Two interleaving half circles of radius 1; the class is the half circle.
+
+    Args:
+        noise: Standard deviation of the noise.
+    """
 
     noise: float = 0.05
 
@@ -177,6 +186,9 @@ class Spirals(Dataset):
     r"""Two spirals from the origin, each the other one turned by half a turn; the class is the arm.
 
     The arms are :math:`\pm t (\cos t, \sin t) / 3` with t up to :math:`3 \pi`, evenly spread over the disk.
+
+    Args:
+        noise: Standard deviation of the noise.
     """
 
     noise: float = 0.1
@@ -211,6 +223,9 @@ class Circles(Dataset):
     Args:
         radii: Their radii.
         noise: Standard deviation of the noise.
+
+    Raises:
+        ValueError: If there is no radius, or one is not positive.
     """
 
     noise: float = 0.05

@@ -1,7 +1,16 @@
 """The named point sets.
 
-Curves under noise, areas, and mixtures of Gaussians. Each is an instance of its class with the settings of its name;
-another setting is an argument of the call: `moons(1000, noise=0.1)`.
+Curves under noise, areas, and mixtures of Gaussians. Each is an instance of its class with its own default settings;
+other settings are arguments of the call.
+
+Examples:
+    >>> points = DATASETS["moons"](1000, noise=0.1, random_state=0)
+    >>> points.shape
+    (1000, 2)
+    >>> sorted(DATASETS)[:3]
+    ['checkerboard', 'circles', 'eight-gaussians']
+    >>> round(DATASETS["checkerboard"].entropy(), 4)  # uniform on an area of 8
+    2.0794
 """
 
 from __future__ import annotations
@@ -24,7 +33,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Checkerboard(Dataset):
-    """Uniform on the eight dark squares of side 1 of a 4 x 4 board around the origin."""
+    """Uniform on the eight dark squares of side 1 of a 4 x 4 board around the origin.
+
+    Args:
+        noise: Standard deviation of the Gaussian noise.
+    """
 
     def _draw(self, n_samples: int, random_state: int | None) -> tuple[Array, Labels]:
         rng = np.random.default_rng(random_state)
@@ -51,8 +64,11 @@ class Pinwheel(Dataset):
     """Five arms of a pinwheel; the class is the arm. Without noise its density is in closed form.
 
     A Gaussian around (2, 0), 0.6 long and 0.2 wide, is turned by the angle of its arm and, the further out the
-    more, by :math:`e^{r/2} / 4`. A rotation by an angle that depends on the radius r alone keeps areas, so the density
-    is that of the Gaussian at the point turned back.
+    more, by :math:`e^{r/2} / 4`. A rotation by an angle that depends on the radius r alone preserves areas, so the
+    density is that of the Gaussian at the point rotated back.
+
+    Args:
+        noise: Standard deviation of the Gaussian noise; the density requires 0.
     """
 
     n_classes = 5
@@ -76,7 +92,7 @@ class Pinwheel(Dataset):
 
     def _log_density(self, points: Array) -> Array:
         if self.noise > 0:
-            raise ValueError("the pinwheel has a density in closed form only without noise; ask for noise=0")
+            raise ValueError("the pinwheel has a density in closed form only without noise; pass noise=0")
         twist = self._twist(points)
         back = np.stack([self._turned(points, -2 * np.pi * arm / 5 - twist) for arm in range(5)], axis=1)
         squares = (((back - [2.0, 0.0]) / [0.6, 0.2]) ** 2).sum(axis=2)  # (B, 5)
@@ -96,10 +112,17 @@ class _Gaussians(Dataset):
         """Return the mixture without noise."""
 
     def mixture(self, **settings: object) -> GaussianMixture:
-        """Return the distribution itself, exact at every noise level.
+        """Return the set as a Gaussian mixture, exact at every noise level.
 
         Args:
             settings: Settings of the set, by name.
+
+        Returns:
+            The mixture, its classes those of the set.
+
+        Raises:
+            ValueError: If a setting is out of range.
+            TypeError: If the set has no such setting.
         """
         import torch
 
@@ -153,12 +176,15 @@ class RandomMixture(_Gaussians):
     """A mixture of Gaussians in any number of dimensions: standard normal means, covariances in random directions.
 
     Args:
-        noise: Standard deviation of noise on top.
+        noise: Standard deviation of additional noise.
         n_dims: Number of dimensions.
         n_components: Number of Gaussians; the class is the Gaussian.
         smallest_std: Least standard deviation along an axis of a Gaussian.
-        largest_std: Greatest; standard deviations are log-uniform between the two.
-        mixture_seed: Which of all such mixtures; another one than `random_state`, which draws points of it.
+        largest_std: Largest; standard deviations are log-uniform between the two.
+        mixture_seed: Seed of the mixture's parameters, as `random_state` is the seed of the points.
+
+    Raises:
+        ValueError: If a setting is out of range.
     """
 
     n_dims: int = 8
@@ -228,3 +254,4 @@ DATASETS: dict[str, Dataset] = {
     "s-curve": SCurve(),
     "random-mixture": RandomMixture(),
 }
+"""Point sets by name."""

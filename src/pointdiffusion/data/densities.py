@@ -23,30 +23,53 @@ import numpy as np
 from pointdiffusion.runtime.arrays import Array
 
 PAIRS = 2**22
-"""Points times nodes that are held in memory at once."""
+"""Number of pairs of points and nodes that are held in memory at once."""
 
 TAIL = 9.0
 """Standard deviations at which a Gaussian ends for quadrature: 1e-19 of it lies beyond."""
 
 MOST_CELLS = 2**20
-"""The largest grid that an entropy is summed on."""
+"""Largest number of cells of a grid on which an entropy is computed."""
 
 
 def require_noise(noise: float) -> None:
-    """Raise a ValueError unless there is noise, without which points on a curve or in a dot have no density."""
+    """Raise a ValueError unless there is noise, without which points on a curve or in a dot have no density.
+
+    Args:
+        noise: Standard deviation of the noise.
+
+    Raises:
+        ValueError: If it is 0.
+    """
     if noise == 0:
-        raise ValueError("without noise the points lie on a set of area 0, so there is no density; ask for noise > 0")
+        raise ValueError("without noise the points lie on a set of area 0, so there is no density; pass noise > 0")
 
 
 def by_rows(function: Callable[[Array], Array], points: Array, width: int) -> Array:
-    """Return `function(points)`, shape `(B,)`, worked out for as many rows at once as `width` numbers a row allow."""
+    """Return `function(points)`, computed for some rows at a time so that memory stays bounded.
+
+    Args:
+        function: From points `(b, D)` to numbers `(b,)`.
+        points: Points, shape `(B, D)`.
+        width: Numbers that the function holds in memory for each row.
+
+    Returns:
+        Numbers, shape `(B,)`.
+    """
     rows = max(1, PAIRS // width)
     parts = [function(points[start : start + rows]) for start in range(0, len(points), rows)]
     return np.concatenate(parts) if parts else np.zeros(0)
 
 
 def log_sum_exp(exponents: Array) -> Array:
-    """Return the logarithm of the sum of exponentials along the last axis; minus infinity where all are."""
+    """Return the logarithm of the sum of exponentials along the last axis.
+
+    Args:
+        exponents: Numbers, shape `(..., K)`, possibly minus infinity.
+
+    Returns:
+        Logarithms, shape `(...)`; minus infinity where all exponents are.
+    """
     top = exponents.max(axis=-1, keepdims=True)
     top = np.where(np.isfinite(top), top, 0.0)
     with np.errstate(divide="ignore"):
@@ -54,7 +77,17 @@ def log_sum_exp(exponents: Array) -> Array:
 
 
 def log_uniform(x: Array, low: float, high: float, noise: float) -> Array:
-    """Return the log-density of a uniform number between `low` and `high` plus Gaussian noise, in the shape of `x`."""
+    """Return the log-density of a uniform number between `low` and `high` plus Gaussian noise.
+
+    Args:
+        x: Numbers, any shape.
+        low: Lower end.
+        high: Upper end.
+        noise: Standard deviation of the noise; 0 for none.
+
+    Returns:
+        Log-densities in nats, of the shape of `x`.
+    """
     from scipy.special import log_ndtr
 
     if noise == 0:
@@ -66,12 +99,15 @@ def log_uniform(x: Array, low: float, high: float, noise: float) -> Array:
 
 
 def log_circles(points: Array, radii: Array, noise: float) -> Array:
-    """Return the log-density of equal shares on circles around 0, uniform on each, plus noise, shape `(B,)`.
+    """Return the log-density of an equal mixture of circles around 0, uniform on each, plus Gaussian noise.
 
     Args:
-        points: Where, shape `(B, 2)`.
+        points: Points, shape `(B, 2)`.
         radii: Radii of the circles, shape `(K,)`.
         noise: Standard deviation of the noise, positive.
+
+    Returns:
+        Log-densities in nats, shape `(B,)`.
     """
     from scipy.special import i0e
 
@@ -83,7 +119,15 @@ def log_circles(points: Array, radii: Array, noise: float) -> Array:
 
 
 def uniform_entropy(length: float, noise: float) -> float:
-    """Return the entropy of a uniform number from an interval plus Gaussian noise, in nats."""
+    """Return the entropy of a uniform number from an interval plus Gaussian noise.
+
+    Args:
+        length: Length of the interval.
+        noise: Standard deviation of the noise, positive.
+
+    Returns:
+        Entropy in nats.
+    """
     low, high = np.array([-TAIL * noise]), np.array([length + TAIL * noise])
     return grid_entropy(lambda x: log_uniform(x[:, 0], 0.0, length, noise), low, high, noise)
 
@@ -107,13 +151,29 @@ class Arc:
     weight: float | Callable[[Array], Array]
 
     def nodes(self, noise: float) -> tuple[Array, Array]:
-        """Return nodes `(M, 2)` and weights `(M,)` with which the density under `noise` is a sum of Gaussians."""
+        """Return nodes and weights with which the density under noise is a sum of Gaussians.
+
+        Args:
+            noise: Standard deviation of the noise, positive.
+
+        Returns:
+            Nodes in the plane, shape `(M, 2)`, and weights, shape `(M,)`.
+        """
         at, weights = panel_rule(self.start, self.stop, min(2 * noise / self.speed, 0.5))
         return self.position(at), weights * (self.weight(at) if callable(self.weight) else self.weight)
 
 
 def panel_rule(start: float, stop: float, longest: float) -> tuple[Array, Array]:
-    """Return nodes and weights of a Gauss-Legendre rule with 16 nodes on each of equal panels, shapes `(M,)`."""
+    """Return a composite Gauss-Legendre rule with 16 nodes on each of equal panels.
+
+    Args:
+        start: Lower end of the interval.
+        stop: Upper end.
+        longest: Largest length of a panel.
+
+    Returns:
+        Nodes and weights, each of shape `(M,)`.
+    """
     nodes, weights = np.polynomial.legendre.leggauss(16)
     edges = np.linspace(start, stop, math.ceil((stop - start) / longest) + 1)
     half = np.diff(edges)[:, None] / 2
@@ -121,12 +181,18 @@ def panel_rule(start: float, stop: float, longest: float) -> tuple[Array, Array]
 
 
 def log_arcs(points: Array, arcs: Sequence[Arc], noise: float) -> Array:
-    """Return the log-density of points on arcs plus noise, shape `(B,)`; the module says how exactly.
+    """Return the log-density of points on arcs plus Gaussian noise; the module states how exact it is.
 
     Args:
-        points: Where, shape `(B, 2)`.
+        points: Points, shape `(B, 2)`.
         arcs: The arcs, whose weights sum to one.
         noise: Standard deviation of the noise, positive; time and memory grow with its inverse.
+
+    Returns:
+        Log-densities in nats, shape `(B,)`.
+
+    Raises:
+        ValueError: If the noise is 0.
     """
     require_noise(noise)
     parts = [arc.nodes(noise) for arc in arcs]
@@ -142,7 +208,7 @@ def log_arcs(points: Array, arcs: Sequence[Arc], noise: float) -> Array:
 
 
 def grid_entropy(log_density: Callable[[Array], Array], low: Array, high: Array, width: float) -> float:
-    """Return the entropy of a density by the trapezoid rule, in nats.
+    """Return the entropy of a density by the trapezoid rule.
 
     The rule converges exponentially on a smooth function that vanishes at the border. Its step is half of `width`.
 
@@ -152,6 +218,9 @@ def grid_entropy(log_density: Callable[[Array], Array], low: Array, high: Array,
         high: Its upper corner, shape `(D,)`.
         width: Standard deviation of the narrowest Gaussian in the density.
 
+    Returns:
+        Entropy in nats.
+
     Raises:
         ValueError: If the grid would be too large.
     """
@@ -159,7 +228,7 @@ def grid_entropy(log_density: Callable[[Array], Array], low: Array, high: Array,
     if counts.prod() > MOST_CELLS:
         raise ValueError(
             f"the grid for this entropy would have {counts.prod():.0e} cells; "
-            "estimate it by the mean of -log_prob over many points, or ask for more noise"
+            "estimate it by the mean of -log_prob over many points, or pass a larger noise"
         )
     sides = [np.linspace(a, b, int(n)) for a, b, n in zip(low, high, counts, strict=True)]
     cells = np.stack([side.ravel() for side in np.meshgrid(*sides, indexing="ij")], axis=1)

@@ -1,7 +1,7 @@
 r"""Models of other families as denoisers, and denoisers as models of other families.
 
 A model of another family sees scaled points :math:`x_t = \alpha x = \alpha x_0 + \sigma_t \epsilon` with
-:math:`\sigma_t = \alpha \sigma` and a time of its own, and predicts one of
+:math:`\sigma_t = \alpha \sigma` and its own time, and predicts one of
 
 ============ ============================================= ==========================================
 prediction   what it is                                    the denoised point
@@ -14,8 +14,9 @@ prediction   what it is                                    the denoised point
 ============ ============================================= ==========================================
 
 (Ho et al. 2020, arXiv 2006.11239; Song et al. 2021, 2011.13456; Salimans and Ho 2022, 2202.00512, appendix D; Liu et
-al. 2023, 2209.03003). Going to our variables :math:`x = x_t / \alpha`, :math:`\sigma = \sigma_t / \alpha` changes
-nothing but names, so all of it is exact.
+al. 2023, 2209.03003). The change of variables :math:`x = x_t / \alpha`, :math:`\sigma = \sigma_t / \alpha` is exact.
+`from_eps(model, schedule)` is `AdaptedDenoiser(model, schedule, "eps")`, and `to_eps(denoiser, schedule)` is
+`to_model(denoiser, schedule, "eps")`; likewise for the other predictions.
 """
 
 from __future__ import annotations
@@ -35,13 +36,16 @@ Model = Callable[..., Tensor]
 """A model of another family: `model(x_t, t, **condition)` with `t` of shape `(B,)`."""
 
 PREDICTIONS = ("eps", "x0", "score", "v", "velocity")
+"""What a model of another family may predict, see the table above."""
 
 
 def _check(prediction: str, schedule: NoiseSchedule, time_scale: float) -> None:
     if prediction not in PREDICTIONS:
         raise unknown_name("prediction", prediction, PREDICTIONS)
     if prediction == "velocity" and not isinstance(schedule, RectifiedFlowSchedule):
-        raise ValueError("a velocity needs a RectifiedFlowSchedule: its time is what the velocity is a slope in")
+        raise ValueError(
+            "prediction 'velocity' requires a RectifiedFlowSchedule: a velocity is the derivative in its time"
+        )
     if not time_scale > 0:
         raise ValueError(f"time_scale must be positive, got {time_scale}")
 
@@ -64,15 +68,23 @@ class AdaptedDenoiser(Denoiser):
     Args:
         model: Called as `model(x_t, t, **condition)`, with `t` of shape `(B,)`.
         schedule: The model's noise schedule. Its time is the family's own (0..999 for `LinearBetaSchedule`, 0..1 for
-            the cosine and rectified flow) or, for one without a family, the noise level's place between `sigma_min`
-            and `sigma_max`.
+            the cosine and rectified flow) or, for one without a family, the time in [0, 1] between `sigma_min` and
+            `sigma_max`.
         prediction: What the model predicts, one of `PREDICTIONS`.
-        time_scale: What that time is multiplied by before the model sees it; 1000 for a model of rectified flow whose
-            time runs to 1000.
+        time_scale: Factor of that time before the model sees it; 1000 for a model of rectified flow whose time runs to
+            1000.
         sigma_data: Standard deviation of the data, for loss weights alone.
 
     Raises:
-        ValueError: If the prediction is unknown, or a velocity comes without rectified flow.
+        ValueError: If the prediction is unknown, a velocity comes without rectified flow, or the time scale is not
+            positive.
+
+    Examples:
+        >>> import torch
+        >>> from pointdiffusion import CosineSchedule, from_eps
+        >>> denoiser = from_eps(lambda x_t, t: 0 * x_t, CosineSchedule())  # a model that predicts no noise
+        >>> denoiser(torch.tensor([[1.0, 2.0]]), torch.tensor(0.5))
+        tensor([[1., 2.]])
     """
 
     def __init__(
@@ -84,7 +96,16 @@ class AdaptedDenoiser(Denoiser):
         self.schedule, self.prediction, self.time_scale = schedule, prediction, float(time_scale)
 
     def forward(self, x: Tensor, sigma: Tensor, **condition: Any) -> Tensor:
-        """Return the expected clean points, of the shape of `x`."""
+        """Return the denoised points.
+
+        Args:
+            x: Noisy points, shape `(B, D)` or `(B, *shape)`.
+            sigma: Noise level, a scalar or shape `(B,)`, in units of the data.
+            condition: Conditions of the model, by name.
+
+        Returns:
+            Denoised points, of the shape of `x`.
+        """
         sigma = sigma_rows(sigma, x)
         alpha = self.schedule.alpha(sigma)
         time = _time(self.schedule, sigma)
@@ -108,13 +129,25 @@ def to_model(denoiser: DenoiserFunction, schedule: NoiseSchedule, prediction: st
     """Return a denoiser as a model of another family, `model(x_t, t, **condition)`; the inverse of `AdaptedDenoiser`.
 
     Args:
-        denoiser: Any callable that keeps the contract of `denoisers`.
+        denoiser: Any denoiser.
         schedule: The family's noise schedule.
-        prediction: What the model shall predict, one of `PREDICTIONS`.
-        time_scale: What the schedule's time is multiplied by to give the model's.
+        prediction: What the model predicts, one of `PREDICTIONS`.
+        time_scale: Factor of the schedule's time that gives the model's.
+
+    Returns:
+        A function of scaled points `x_t`, shape `(B, D)`, their times `t`, shape `(B,)`, and conditions by name, to the
+        prediction, shape `(B, D)`.
 
     Raises:
-        ValueError: If the prediction is unknown, or a velocity is asked for without rectified flow.
+        ValueError: If the prediction is unknown, a velocity is requested without rectified flow, or the time scale is
+            not positive.
+
+    Examples:
+        >>> import torch
+        >>> from pointdiffusion import GaussianMixture, RectifiedFlowSchedule, to_eps
+        >>> model = to_eps(GaussianMixture([1.0], [[0.0]], [[[1.0]]]).denoise, RectifiedFlowSchedule())
+        >>> model(torch.tensor([[1.0]]), torch.tensor([0.5]))  # x = 2, sigma = 1: half of x is noise
+        tensor([[1.]])
     """
     _check(prediction, schedule, time_scale)
 

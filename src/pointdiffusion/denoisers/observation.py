@@ -1,7 +1,7 @@
 r"""Denoisers of what was observed: :math:`E[x_0 | x, y; \sigma]` for observations :math:`y = A x_0 + s \epsilon`.
 
 By Bayes' rule it is :math:`D + \sigma^2 \nabla_x \log p(y | x; \sigma)`. The likelihood of noisy points is not known.
-All of these take it for a function of :math:`r = y - A D(x; \sigma)`, and differ in which:
+All of these approximate it by a function of :math:`r = y - A D(x; \sigma)`, and differ in which:
 
 ======= =================================================== ====================================================
 name    log-likelihood of noisy points                      source
@@ -14,17 +14,18 @@ name    log-likelihood of noisy points                      source
         \partial_x D \, A^T`, the true one of y given x
 ======= =================================================== ====================================================
 
-`mmps` is exact where the data are one Gaussian; none is for mixtures, see `docs/posteriors.md`. Where we differ from
-the papers:
+`mmps` is exact where the data are one Gaussian; none is exact for mixtures, see `docs/posteriors.md`. Where we differ
+from the papers:
 
 - DPS derives a Gaussian of covariance :math:`s^2 I` (its equation 16), but its algorithm moves by :math:`\zeta / |r|`
   times the gradient of :math:`|r|^2` after each of 1000 steps of DDPM, whatever s is. :math:`\beta(\sigma)`, the
   variance of such a step, makes that a function of the noise level for any grid. `zeta=None` is the derived one;
-- Pi-GDM weighs its gradient anew at each noise level; here it is Bayes' rule as it stands;
-- MMPS solves for S by a few conjugate gradients; here M is small, and S is diagonalised. The derivative of a network
-  need not be a covariance: its symmetric part is taken, and directions in which it is negative are left alone.
+- Pi-GDM reweights its gradient at each noise level; here it enters Bayes' rule unweighted;
+- MMPS inverts the covariance by a few conjugate gradients; here M is small, and it is diagonalised. The derivative
+  of a network need not be a covariance: its symmetric part is taken, and directions in which it is negative are left
+  alone.
 
-The derivative of S itself is left out, here as in the papers.
+The derivative of the covariance itself is neglected, here as in the papers.
 """
 
 from __future__ import annotations
@@ -41,17 +42,17 @@ from pointdiffusion.exact.mixtures import check_observation
 from pointdiffusion.noise import LinearBetaSchedule
 
 OBSERVATIONS = ("dps", "pigdm", "mmps")
-"""Guesses at the likelihood of noisy points."""
+"""Names of the approximations to the likelihood of noisy points."""
 
 FLOOR = 1e-6
 """Least variance of what is observed, over that of `pigdm`; it matters only to exact observations of singular data."""
 
 
 class Twist(NamedTuple):
-    r"""What an observation says of noisy points.
+    r"""What an observation adds to noisy points.
 
     Args:
-        denoised: Denoised points without it, shape `(B, D)`.
+        denoised: Denoised points without the observation, shape `(B, D)`.
         shift: :math:`\sigma^2 \nabla_x \log p(y | x; \sigma)`, shape `(B, D)`.
         log_likelihood: :math:`\log p(y | x; \sigma)`, shape `(B,)`; of `dps` up to a constant.
         variance: With a probe, Hutchinson's estimate of the variance of a coordinate of :math:`x_0` given x, the trace
@@ -67,19 +68,26 @@ class Twist(NamedTuple):
 class Observed:
     """The denoiser given an observation.
 
-    A call costs one evaluation and one backward pass, with `mmps` a backward pass a row of A.
+    A call costs one evaluation and one backward pass, with `mmps` one backward pass for each row of A.
 
     Args:
-        denoiser: The denoiser without it; differentiable in its points, each row by itself.
+        denoiser: The denoiser without the observation; differentiable in its points, each row by itself.
         matrix: A, shape `(M, D)`, or one for each row, `(B, M, D)`.
-        y: What was observed, shape `(M,)` for all rows or `(B, M)`.
-        noise: Standard deviation s of the observation's noise; 0 is an exact observation.
+        y: The observed values, shape `(M,)` for all rows or `(B, M)`.
+        noise: Standard deviation s of the observation's noise, in units of y; 0 is an exact observation.
         method: One of `OBSERVATIONS`.
         sigma_data: Standard deviation of the data, for `pigdm`.
         zeta: Step size of `dps`, in units of the observation; None is the Gaussian that the paper derives.
 
     Raises:
         ValueError: If shapes do not fit, the noise is negative, the method unknown, or a setting not positive.
+
+    Examples:
+        >>> from pointdiffusion import GaussianMixture
+        >>> prior = GaussianMixture([1.0], [[0.0, 0.0]], [[[1.0, 0.0], [0.0, 1.0]]])
+        >>> denoiser = Observed(prior.denoise, matrix=[[1.0, 0.0]], y=[3.0], noise=0.0)  # the first coordinate is 3
+        >>> denoiser(torch.zeros(1, 2), torch.tensor(1.0))
+        tensor([[3., 0.]])
     """
 
     def __init__(
@@ -98,7 +106,19 @@ class Observed:
         self.sigma_data, self.zeta = float(sigma_data), zeta
 
     def __call__(self, x: Tensor, sigma: Tensor, **condition: Any) -> Tensor:
-        """Return the denoised points given the observation, shape of `x`."""
+        """Return the denoised points given the observation.
+
+        Args:
+            x: Noisy points, shape `(B, D)`.
+            sigma: Noise level, a scalar or shape `(B,)`.
+            condition: Other conditions of the denoiser, by name.
+
+        Returns:
+            Denoised points, shape `(B, D)`.
+
+        Raises:
+            ValueError: If the points do not fit the observation.
+        """
         twist = self.twist(x, sigma, **condition)
         return twist.denoised + twist.shift
 
@@ -106,10 +126,13 @@ class Observed:
         """Return the denoised points, what the observation adds to them, and its log-likelihood.
 
         Args:
-            x: Points, shape `(B, D)`.
+            x: Noisy points, shape `(B, D)`.
             sigma: Noise level, a scalar or shape `(B,)`.
-            probe: Numbers of mean 0 and variance 1, shape `(B, D)`, for `variance`; they cost a backward pass.
-            condition: What else the denoiser takes.
+            probe: Random numbers of mean 0 and variance 1, shape `(B, D)`, for `variance`; they cost a backward pass.
+            condition: Other conditions of the denoiser, by name.
+
+        Returns:
+            The parts of the denoised points, see `Twist`.
 
         Raises:
             ValueError: If the points do not fit the observation.
@@ -141,9 +164,7 @@ class Observed:
             )
         rows = {len(part) for part, single in ((self.matrix, 2), (self.y, 1)) if part.ndim > single}
         if rows - {len(x)}:
-            raise ValueError(
-                f"there are observations of {max(rows)} rows, but {len(x)} points; give one for each point"
-            )
+            raise ValueError(f"got observations of {max(rows)} rows, but {len(x)} points; give one for each point")
 
     def _one_pass(self, matrix: Tensor, off: Tensor, level: Tensor) -> tuple[Tensor, Tensor]:
         """Return the slope of the log-likelihood in A D, and itself, of the methods that need no derivative for it."""
@@ -174,12 +195,28 @@ class Observed:
 
 
 def traced(end: Tensor, z: Tensor, probe: Tensor) -> Tensor:
-    """Return Hutchinson's estimate of the trace of the derivative of `end` in `z`, over D, shape `(B,)`."""
+    """Return Hutchinson's estimate of the trace of the derivative of `end` in `z`, over D.
+
+    Args:
+        end: Output of a denoiser, shape `(B, D)`.
+        z: Its input, shape `(B, D)`, in the same graph.
+        probe: Random numbers of mean 0 and variance 1, shape `(B, D)`.
+
+    Returns:
+        Estimates, shape `(B,)`.
+    """
     (pulled,) = torch.autograd.grad(end, z, probe, retain_graph=True)
     return (pulled * probe).mean(dim=1)
 
 
 def ddpm_variance(sigma: Tensor) -> Tensor:
-    """Return beta of the step of DDPM's 1000 that is taken at that noise level, of its shape."""
+    """Return beta of the one of DDPM's 1000 steps that is taken at a noise level.
+
+    Args:
+        sigma: Noise levels, any shape.
+
+    Returns:
+        Variances of the steps, of the shape of `sigma`.
+    """
     index = LinearBetaSchedule().native_time(sigma).clamp(0, 999)
     return 1e-4 + index / 999 * (0.02 - 1e-4)

@@ -38,25 +38,31 @@ def _logits(x: Tensor, points: Tensor, sigma: Tensor) -> Tensor:
 
 
 _TREE_FROM = 20_000
-"""Points from which on a tree is worth its making."""
+"""Number of points from which building a tree pays off."""
 
 _LEFT_OUT = 1e-9
-"""Share of the weight of the nearest point that all points left out weigh together, at most."""
+"""Total weight of all points that are skipped, as a share of the weight of the nearest point, at most."""
 
 
 class EmpiricalDenoiser:
-    """The exact optimal denoiser of a finite set of points, in blocks so that memory stays bounded.
+    """The exact optimal denoiser of a finite set of points, computed in blocks so that memory stays bounded.
 
     Args:
-        points: The set, shape `(N, D)`, of any float type.
+        points: The set, shape `(N, D)`, of any floating-point type.
 
     Raises:
         ValueError: If the points are not a table of finite numbers with at least one row.
 
     Examples:
-        >>> truth = EmpiricalDenoiser(torch.tensor([[-1.0], [1.0]]))
-        >>> truth(torch.tensor([[0.5]]), torch.tensor(1.0))  # tanh(0.5)
+        >>> denoiser = EmpiricalDenoiser(torch.tensor([[-1.0], [1.0]]))
+        >>> denoiser(torch.tensor([[0.5]]), torch.tensor(1.0))  # tanh(0.5)
         tensor([[0.4621]])
+        >>> denoiser.log_prob(torch.tensor([[0.0]]), sigma=1.0)  # log N(1; 0, 1)
+        tensor([-1.4189])
+
+    References:
+        Elucidating the Design Space of Diffusion-Based Generative Models (Karras et al., 2022), equation 57,
+        https://arxiv.org/abs/2206.00364
     """
 
     def __init__(self, points: Tensor) -> None:
@@ -67,11 +73,34 @@ class EmpiricalDenoiser:
         self.points = points
 
     def __call__(self, x: Tensor, sigma: Tensor, **condition: Any) -> Tensor:  # noqa: ARG002
-        """Return the expected clean points, shape `(B, D)`, in the type of `x`."""
+        """Return the posterior mean of the clean points.
+
+        Args:
+            x: Noisy points, shape `(B, D)`.
+            sigma: Noise level, a scalar or shape `(B,)`, in units of the points.
+            condition: Ignored; here because the contract of denoisers has it.
+
+        Returns:
+            Denoised points, shape `(B, D)`, in the type and on the device of `x`.
+
+        Raises:
+            ValueError: If `sigma` is neither a scalar nor one number for each row.
+        """
         return self._both(x, sigma)[0]
 
     def log_prob(self, x: Tensor, sigma: Tensor | float) -> Tensor:
-        """Return the log-density of the points blurred by `sigma`, a kernel density, in nats, shape `(B,)`."""
+        """Return the log-density of the set convolved with Gaussian noise: a kernel density of bandwidth `sigma`.
+
+        Args:
+            x: Points, shape `(B, D)`.
+            sigma: Bandwidth, a scalar or shape `(B,)`, in units of the points.
+
+        Returns:
+            Log-densities in nats, shape `(B,)`.
+
+        Raises:
+            ValueError: If `sigma` is neither a scalar nor one number for each row.
+        """
         log_mass = self._both(x, sigma)[1]
         widths = sigma_rows(sigma, x)[:, 0]
         return log_mass - math.log(len(self.points)) - x.shape[1] * (widths.log() + 0.5 * math.log(2 * math.pi))
@@ -81,19 +110,22 @@ class EmpiricalDenoiser:
     ) -> tuple[Tensor, Tensor]:  # fmt: skip
         """Return the least denoising loss at each noise level, by Monte Carlo, and its standard error.
 
-        The loss is the mean over dimensions of the squared error of the denoised points, without weight: what an
-        optimum on these points reaches, and a network only by memorising them.
+        The loss is the unweighted squared error of the denoised points, averaged over dimensions. The optimal denoiser
+        of these points reaches it; a network reaches it only by memorising them.
 
         Args:
-            sigmas: Noise levels, shape `(L,)`.
-            num_samples: Draws at each level.
-            generator: Where they come from.
+            sigmas: Noise levels, shape `(L,)`, in units of the points.
+            num_samples: Number of draws at each level.
+            generator: Source of randomness, on the CPU.
 
         Returns:
-            Mean and standard error, each of shape `(L,)`, float64.
+            Mean and standard error, each of shape `(L,)`, float64, in squared units of the points.
+
+        Raises:
+            ValueError: If `num_samples` is below 2.
         """
         if num_samples < 2:
-            raise ValueError(f"num_samples must be at least 2 to tell a standard error, got {num_samples}")
+            raise ValueError(f"num_samples must be at least 2 for a standard error, got {num_samples}")
         means, errors = [], []
         for sigma in sigmas.double():
             chosen = torch.randint(len(self.points), (num_samples,), generator=generator)
@@ -139,13 +171,13 @@ class EmpiricalDenoiser:
     def _by_neighbours(
         self, x: Tensor, sigma: Tensor, points: Tensor, nearest: Any, reach: Any, rows: int
     ) -> tuple[Tensor, Tensor]:  # fmt: skip
-        """Return mean and log mass of the points within reach of each row, so many rows at once."""
-        means, masses, places = [], [], x.double().numpy()
+        """Return mean and log mass of the points within reach of each row, `rows` rows at a time."""
+        means, masses, centres = [], [], x.double().numpy()
         for start in range(0, len(x), rows):
             part = slice(start, start + rows)
-            found = self._tree.query_ball_point(places[part], reach[part], workers=-1, return_sorted=True)
-            counts = torch.tensor([len(each) for each in found])
-            near = points[torch.from_numpy(np.concatenate(found).astype(np.int64))]  # (neighbours of all rows, D)
+            neighbours = self._tree.query_ball_point(centres[part], reach[part], workers=-1, return_sorted=True)
+            counts = torch.tensor([len(each) for each in neighbours])
+            near = points[torch.from_numpy(np.concatenate(neighbours).astype(np.int64))]  # (neighbours of all rows, D)
             owner = torch.repeat_interleave(torch.arange(len(counts)), counts)
             logits = -(x[part][owner] - near).square().sum(dim=1) / (2 * sigma[part][owner, 0] ** 2)
             top = -(torch.from_numpy(nearest[part]).to(x) ** 2) / (2 * sigma[part][:, 0] ** 2)
@@ -181,10 +213,13 @@ def posterior_mean(x: Tensor, sigma: Tensor, reference: Tensor, allowed: Tensor 
 
     Args:
         x: Noisy points, shape `(B, D)`.
-        sigma: Noise levels, shape `(B,)`.
-        reference: Clean rows, shape `(N, D)`; those that `x` was made from belong to them.
-        allowed: Which rows of the reference each point may come from, given what else is known of it, shape `(B, N)`;
-            all by default.
+        sigma: Noise level, a scalar or shape `(B,)`, in units of the points.
+        reference: Clean rows, shape `(N, D)`, among them the rows that `x` was made from.
+        allowed: Which rows of the reference each point may come from, given its conditions: booleans, shape `(B, N)`,
+            at least one in each row; all by default.
+
+    Returns:
+        Posterior means, shape `(B, D)`.
 
     References:
         Stable Target Field for Reduced Variance Score Estimation in Diffusion Models (Xu et al., 2023), equation 6,

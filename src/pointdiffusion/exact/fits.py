@@ -1,13 +1,13 @@
-r"""Distributions in closed form, fitted to rows: what a network may start from, and what it is weighed against.
+r"""Densities in closed form, fitted to rows: bases of a network, and components that its density is mixed with.
 
 All of them are Gaussian mixtures, so density, denoiser and samples are exact at every noise level:
 
 - one Gaussian, its covariance shrunk as far as few rows ask for (Ledoit and Wolf 2004);
-- a mixture, the number and the kind of its components by the Bayesian information criterion;
+- a mixture whose number and kind of components the Bayesian information criterion chooses;
 - a broad Student t, as a sum of Gaussians of growing width: a few outlying rows cost it little.
 
-Weights of such parts come from rows that none of them was fitted to (Smyth and Wolpert 1999, stacking of densities):
-the weights that make those rows most likely, found by expectation maximisation.
+Mixing weights are estimated on held-out rows (Smyth and Wolpert 1999, stacking of densities): the weights that maximise
+their likelihood, by expectation maximisation.
 """
 
 from __future__ import annotations
@@ -23,18 +23,30 @@ from pointdiffusion.runtime.arrays import Array
 from pointdiffusion.runtime.isolation import ignored_warnings
 
 MOST_ROWS = 20_000
-"""Rows that a mixture is fitted to, at most; more tell it nothing new."""
+"""Largest number of rows that a mixture is fitted to; more hardly change the fit."""
 
 _COUNTS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
 _FLOOR = 1e-4
-"""Variance that is added along every axis, in units of the data: a component on one row would have none."""
+"""Variance added along every axis, in squared units of the data: a component on a single row would have none."""
 
 
 def fit_gaussian(rows: Array) -> GaussianMixture:
-    """Return the Gaussian of rows, with the covariance shrunk towards a sphere as Ledoit and Wolf (2004) do.
+    """Fit one Gaussian, its covariance shrunk towards a sphere.
 
     Args:
-        rows: Shape `(N, D)`, in standard units.
+        rows: Rows, shape `(N, D)`, standardised.
+
+    Returns:
+        A mixture of one component, with a variance of at least 1e-4 along every axis.
+
+    Examples:
+        >>> rows = np.array([[-1.0, 0.0], [1.0, 0.0], [0.0, -1.0], [0.0, 1.0]])
+        >>> fit_gaussian(rows).mean
+        tensor([0., 0.], dtype=torch.float64)
+
+    References:
+        A well-conditioned estimator for large-dimensional covariance matrices (Ledoit and Wolf, 2004),
+        https://doi.org/10.1016/S0047-259X(03)00096-4
     """
     from sklearn.covariance import ledoit_wolf
 
@@ -43,14 +55,17 @@ def fit_gaussian(rows: Array) -> GaussianMixture:
 
 
 def fit_mixture(rows: Array, random_state: int = 0) -> GaussianMixture:
-    """Return the Gaussian mixture of rows that the Bayesian information criterion prefers.
+    """Fit the Gaussian mixture that the Bayesian information criterion prefers.
 
-    Components are as many, and of full, common or (beyond three dimensions) diagonal covariance, as it says; their
-    number is raised until it has said no twice.
+    The number of components is raised until the criterion has risen twice; covariances are full, tied or (beyond three
+    dimensions) diagonal, whichever has the lowest criterion.
 
     Args:
-        rows: Shape `(N, D)`, in standard units.
-        random_state: Seed of the starts, and of the choice of rows where there are more than `MOST_ROWS`.
+        rows: Rows, shape `(N, D)`, standardised.
+        random_state: Seed of the initialisations, and of the subset where there are more than `MOST_ROWS` rows.
+
+    Returns:
+        The mixture; `fit_gaussian(rows)` where there are too few rows for any.
     """
     from sklearn import config_context
     from sklearn.exceptions import ConvergenceWarning
@@ -82,13 +97,20 @@ def fit_mixture(rows: Array, random_state: int = 0) -> GaussianMixture:
 
 
 def student_t(mean: Array, covariance: Array, degrees: float = 2.0, widest: float = 64.0) -> GaussianMixture:
-    r"""Return a Student t as a sum of Gaussians: :math:`N(\mu, s^2 C)` over the law of :math:`s^2 = \nu / \chi^2_\nu`.
+    r"""Approximate a Student t by a Gaussian mixture, :math:`N(\mu, s^2 C)` with :math:`s^2 \sim \nu / \chi^2_\nu`.
 
     Args:
         mean: Centre, shape `(D,)`.
-        covariance: C, shape `(D, D)`.
+        covariance: Scale matrix C, shape `(D, D)`.
         degrees: Degrees of freedom :math:`\nu`.
         widest: Largest s; beyond it the tails are those of a Gaussian.
+
+    Returns:
+        The mixture, its components from narrow to wide.
+
+    Examples:
+        >>> round(float(student_t(np.zeros(1), np.eye(1)).log_prob(torch.zeros(1, 1)).exp()), 2)  # 1 / sqrt(8)
+        0.35
     """
     from scipy.stats import chi2
 
@@ -97,40 +119,50 @@ def student_t(mean: Array, covariance: Array, degrees: float = 2.0, widest: floa
     edges = np.concatenate([[0.0], middles, [np.inf]])
     with np.errstate(divide="ignore"):
         weights = np.diff(chi2.sf(degrees / edges**2, degrees))  # s below an edge is chi^2 above its image
-    kept = weights > 1e-12
-    weights, scales = weights[kept] / weights[kept].sum(), scales[kept]
+    positive = weights > 1e-12
+    weights, scales = weights[positive] / weights[positive].sum(), scales[positive]
     return GaussianMixture(weights, np.tile(mean, (len(scales), 1)), scales[:, None, None] ** 2 * covariance)
 
 
 def joined(parts: list[GaussianMixture], weights: Array, labels: list[int] | None = None) -> GaussianMixture:
-    """Return the sum of mixtures, as one mixture; parts of no weight are left out.
+    """Return a weighted sum of mixtures as one mixture; parts of weight 0 are dropped.
 
     Args:
         parts: The mixtures.
         weights: Their weights, which sum to one, shape `(len(parts),)`.
-        labels: Class of each part; by default the components keep their own.
+        labels: Class of each part; by default the components keep their own labels.
+
+    Returns:
+        The mixture of all components.
     """
-    kept = [k for k, weight in enumerate(weights) if weight > 0]
+    used = [k for k, weight in enumerate(weights) if weight > 0]
     return GaussianMixture(
-        torch.cat([weights[k] * parts[k].weights for k in kept]),
-        torch.cat([parts[k].means for k in kept]),
-        torch.cat([parts[k].covariances for k in kept]),
-        torch.cat([parts[k].labels if labels is None else torch.full_like(parts[k].labels, labels[k]) for k in kept]),
+        torch.cat([weights[k] * parts[k].weights for k in used]),
+        torch.cat([parts[k].means for k in used]),
+        torch.cat([parts[k].covariances for k in used]),
+        torch.cat([parts[k].labels if labels is None else torch.full_like(parts[k].labels, labels[k]) for k in used]),
     )
 
 
 def stacking_weights(log_probs: Array, *, steps: int = 500) -> Array:
-    r"""Return the weights of densities whose sum makes rows most likely, by expectation maximisation, shape `(K,)`.
+    r"""Return the mixing weights that maximise the likelihood of held-out rows, by expectation maximisation.
 
-    Each weight starts even and carries one row of prior evidence, so none is zero by chance alone.
+    Weights start equal, and a prior worth one row, spread evenly, keeps each above zero.
 
     Args:
-        log_probs: Log-densities of rows that the densities were not fitted to, shape `(N, K)`.
-        steps: Steps of the iteration.
+        log_probs: Log-densities in nats of rows that none of the K densities was fitted to, shape `(N, K)`.
+        steps: Number of iterations.
+
+    Returns:
+        Weights, shape `(K,)`; they sum to one.
 
     Examples:
         >>> stacking_weights(np.log([[0.2, 0.1], [0.2, 0.1], [0.2, 0.1]])).round(2)
         array([0.78, 0.22])
+
+    References:
+        Linearly Combining Density Estimators via Stacking (Smyth and Wolpert, 1999),
+        https://doi.org/10.1023/A:1007511322260
     """
     from scipy.special import softmax
 

@@ -13,7 +13,7 @@ rows beyond that is *data*.
 :math:`D^*` is known for a mixture. A large sample is split in halves, whose optima :math:`D_1, D_2` err
 independently, so that :math:`E \langle D - D_1, D - D_2 \rangle` does not count their errors. Where there is neither,
 the smoothest guess stands in that the training rows allow: the denoiser of their kernel density with the bandwidth that
-is most likely on rows left out, and on a training row always without that row. It lies above :math:`D^*`, so an
+is most likely on held-out rows, and on a training row always without that row. It lies above :math:`D^*`, so an
 excess over it is an excess.
 """
 
@@ -43,7 +43,14 @@ class Estimate(NamedTuple):
     error: float
 
     def p_above(self, null: float = 0.0) -> float:
-        """Return the probability of a value so high if the truth were `null`, by the normal law."""
+        """Return the one-sided p-value of the hypothesis that the true value is `null`, by the normal distribution.
+
+        Args:
+            null: The hypothetical value.
+
+        Returns:
+            Probability of an estimate this high or higher, in [0, 1].
+        """
         if self.error <= 0:
             return float(self.value <= null)
         return 0.5 * math.erfc((self.value - null) / self.error / math.sqrt(2))
@@ -60,7 +67,21 @@ class Curve(NamedTuple):
 
 
 def known_optimum(denoise: DenoiserFunction) -> Reference:
-    """Return the reference of a population whose denoiser is known, such as that of a `GaussianMixture`."""
+    """Return the reference of a population whose denoiser is known.
+
+    Args:
+        denoise: The exact denoiser of the population, such as `GaussianMixture.denoise`, in standardised units.
+
+    Returns:
+        A reference for `OptimumProbe` and `diagnose`: from noisy points `(B, D)`, a noise level and optional indices of
+        training rows `(B,)` to two estimates of the optimal denoised points, here twice the exact ones, `(B, D)`.
+
+    Examples:
+        >>> from pointdiffusion import GaussianMixture
+        >>> reference = known_optimum(GaussianMixture([1.0], [[0.0]], [[[1.0]]]).denoise)
+        >>> reference(torch.tensor([[1.0]]), torch.tensor(1.0), None)  # half of the noisy point
+        (tensor([[0.5000]]), tensor([[0.5000]]))
+    """
 
     def reference(x: Tensor, sigma: Tensor, owner: Tensor | None = None) -> tuple[Tensor, Tensor]:  # noqa: ARG001
         denoised = denoise(x, sigma)
@@ -70,7 +91,19 @@ def known_optimum(denoise: DenoiserFunction) -> Reference:
 
 
 def sampled_optimum(points: Tensor) -> Reference:
-    """Return the reference that a large sample gives, from its two halves; rows in random order, shape `(N, D)`."""
+    """Return the reference estimated from a large sample: the optimal denoisers of its two halves.
+
+    Args:
+        points: Fresh rows of the population in random order, shape `(N, D)`, standardised.
+
+    Returns:
+        A reference as `known_optimum` returns it, of two independent estimates.
+
+    Examples:
+        >>> reference = sampled_optimum(torch.tensor([[-1.0], [1.0]]))
+        >>> reference(torch.tensor([[0.5]]), torch.tensor(1.0), None)  # each half is one point
+        (tensor([[-1.]]), tensor([[1.]]))
+    """
     halves = [EmpiricalDenoiser(part) for part in points.chunk(2)]
 
     def reference(x: Tensor, sigma: Tensor, owner: Tensor | None = None) -> tuple[Tensor, Tensor]:  # noqa: ARG001
@@ -80,7 +113,17 @@ def sampled_optimum(points: Tensor) -> Reference:
 
 
 def left_out_mean(x: Tensor, points: Tensor, width: Tensor, owner: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Return mean and log mass of kernels of shape `(B, 1)` widths around all points but each row's own."""
+    """Return the posterior mean and the log mass of Gaussian kernels around all points but each row's own.
+
+    Args:
+        x: Points, shape `(B, D)`.
+        points: Centres of the kernels, shape `(N, D)`.
+        width: Standard deviation of the kernels for each row, shape `(B, 1)`.
+        owner: Index of the centre that each row leaves out, shape `(B,)`; none from N on, and none if None.
+
+    Returns:
+        Means, shape `(B, D)`, and logarithms of the sums of the kernels without their constant, shape `(B,)`.
+    """
     means, masses = [], []
     for part in torch.arange(len(x)).split(max(1, 2**21 // len(points))):
         logits = torch.cdist(x[part], points, compute_mode="donot_use_mm_for_euclid_dist").square_()
@@ -94,10 +137,13 @@ def left_out_mean(x: Tensor, points: Tensor, width: Tensor, owner: Tensor | None
 
 
 def kernel_bandwidth(points: Tensor) -> float:
-    """Return the bandwidth at which a kernel density of the points is most likely on rows left out.
+    """Return the bandwidth with the highest leave-one-out likelihood of a Gaussian kernel density.
 
     Args:
-        points: Shape `(N, D)`, N at least 2.
+        points: Rows, shape `(N, D)`, N at least 2.
+
+    Returns:
+        The bandwidth, in units of the points: the best of 25 from 0.005 to 2 standard deviations.
     """
     rows = torch.arange(min(len(points), 512))
     candidates = np.geomspace(0.005, 2.0, 25) * float(points.std(dim=0).square().mean().sqrt())
@@ -113,8 +159,14 @@ def kernel_bandwidth(points: Tensor) -> float:
 def kernel_optimum(points: Tensor) -> Reference:
     r"""Return the reference of the kernel density of training rows, each row without itself.
 
-    Blurring kernels of bandwidth h by sigma makes them :math:`s^2 = h^2 + \sigma^2` wide, and the expected clean point
-    is :math:`x + \sigma^2 / s^2 (m - x)` with m the weighted mean of the rows.
+    Noise of level sigma widens kernels of bandwidth h to :math:`s^2 = h^2 + \sigma^2`, and the expected clean point is
+    :math:`x + \sigma^2 / s^2 (m - x)` with m the weighted mean of the rows.
+
+    Args:
+        points: Training rows, shape `(N, D)`, N at least 2, standardised.
+
+    Returns:
+        A reference as `known_optimum` returns it, of two equal estimates.
     """
     bandwidth = kernel_bandwidth(points)
 
@@ -166,16 +218,27 @@ class OptimumProbe:
     Made before training and called with the network as training goes on, it shows when memorising sets in.
 
     Args:
-        training: Training rows in standard units, shape `(N, D)`, float64.
-        fresh: Rows that are neither trained on nor part of the reference, shape `(M, D)`.
+        training: Training rows, standardised, shape `(N, D)`, float64.
+        fresh: Rows that are neither trained on nor part of the reference, shape `(M, D)`, float64.
         reference: The population's optimum, see `known_optimum`, `sampled_optimum` and `kernel_optimum`.
         sigmas: Noise levels, shape `(L,)`, in standard deviations of the data.
+        generator: Source of randomness, on the CPU.
         exact: Whether the reference is the population's; otherwise only losses are compared on fresh rows.
-        num_points: Noisy points at each level, of the training rows and of the fresh ones.
-        generator: Where they come from.
+        num_points: Number of noisy points at each level, of the training rows and of the fresh ones.
 
     Raises:
         ValueError: If there are fewer than two rows or noise levels.
+
+    Examples:
+        >>> from pointdiffusion import GaussianMixture
+        >>> mixture, generator = GaussianMixture([1.0], [[0.0]], [[[1.0]]]), torch.Generator().manual_seed(0)
+        >>> rows, sigmas = mixture.sample(200, generator), torch.tensor([0.1, 1.0, 10.0])
+        >>> probe = OptimumProbe(
+        ...     rows[:100], rows[100:], known_optimum(mixture.denoise), sigmas, generator=generator
+        ... )
+        >>> profile = probe(mixture.denoise)  # a perfect denoiser has no excess on fresh rows
+        >>> profile.fresh_excess.mean
+        array([0., 0., 0.])
     """
 
     def __init__(
@@ -213,11 +276,14 @@ class OptimumProbe:
 
     @torch.no_grad()
     def __call__(self, denoiser: DenoiserFunction, like: Tensor | None = None) -> Profile:
-        """Measure a denoiser.
+        """Evaluate a denoiser on the fixed draws.
 
         Args:
-            denoiser: Any denoiser of points in standard units.
-            like: A tensor of the type and the device that it computes in; float64 where it is missing.
+            denoiser: Any denoiser of standardised points.
+            like: A tensor of the type and on the device that the denoiser computes in; float64 on the CPU if None.
+
+        Returns:
+            Losses, distances and summaries by noise level.
         """
         denoised = []
         for _, x, _ in self._draws:

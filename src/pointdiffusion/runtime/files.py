@@ -41,6 +41,12 @@ _TOKEN = re.compile(r"ptd-[0-9a-f]{8}\.tmp")
 def regular_target(path: str | os.PathLike[str]) -> Path:
     """Return the regular file that writing to `path` makes or replaces, behind any symbolic links.
 
+    Args:
+        path: Target of the write; need not exist.
+
+    Returns:
+        The path with symbolic links resolved.
+
     Raises:
         ValueError: If a pipe, a device or a socket is there.
         OSError: If a folder is there, or the links go in circles.
@@ -51,23 +57,34 @@ def regular_target(path: str | os.PathLike[str]) -> Path:
         if stat.S_ISDIR(mode):
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(target))
         if not stat.S_ISREG(mode):
-            raise ValueError(f"{target} is a device or a pipe, no file; give the name of a file, or - for a stream")
+            raise ValueError(
+                f"{target} is a device or a pipe, not a regular file; give the name of a file, or - for a stream"
+            )
     return Path(os.path.realpath(target)) if target.is_symlink() else target
 
 
 def write_atomic(path: str | os.PathLike[str], payload: bytes) -> None:
-    """Write `payload` to `path`, whole or not at all.
+    """Write a file atomically: it appears complete or not at all.
 
     A file that is replaced keeps its permissions, and a symbolic link stays one: the file that it leads to is
     replaced. Several processes and threads may write the same file at once; the last one wins.
 
     Args:
-        path: Target file; its folder is made if it is missing.
-        payload: What the file will hold.
+        path: Target file; its folder is created if it is missing.
+        payload: Content of the file.
 
     Raises:
-        ValueError: If a pipe or a device is there.
-        OSError: If the disk is full or the folder cannot be written; the earlier file is then untouched.
+        ValueError: If `path` is a pipe or a device.
+        OSError: If the disk is full or the folder cannot be written; an earlier file is then untouched.
+
+    Examples:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = Path(folder, "run", "note.txt")
+        ...     write_atomic(path, b"first")
+        ...     write_atomic(path, b"second")
+        ...     path.read_bytes()
+        b'second'
     """
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     target = regular_target(path)
@@ -138,7 +155,17 @@ def remove_leftovers(folder: Path, name: str) -> None:
 
 
 def seal(archive: bytes) -> bytes:
-    """Return the zip `archive` with the hash of all its bytes as its comment."""
+    """Return a zip archive with the hash of all its bytes as its comment.
+
+    Args:
+        archive: Bytes of a zip archive without a comment.
+
+    Returns:
+        Bytes of the sealed archive, which any zip tool reads.
+
+    Raises:
+        ValueError: If the bytes are no such archive.
+    """
     start = len(archive) - 22  # the end record of an archive without a comment
     if archive[start : start + 4] != _END_OF_ARCHIVE or archive[-2:] != b"\0\0":
         raise ValueError("only a zip archive without a comment can be sealed")
@@ -147,14 +174,18 @@ def seal(archive: bytes) -> bytes:
 
 
 def unseal(payload: bytes, name: str) -> io.BytesIO:
-    """Return the archive in `payload` as a file, once its seal was checked.
+    """Return a sealed archive as a file object, after checking its seal.
 
     Args:
         payload: All bytes of a sealed file.
-        name: What to call the file in messages.
+        name: Name of the file in messages.
+
+    Returns:
+        The archive, open at its start.
 
     Raises:
-        ValueError: If the file is empty, not one of ours, or damaged, or if it would unpack to more than it is.
+        ValueError: If the file is empty, was not written by this library, is damaged, or would unpack to more bytes
+            than it has.
     """
     if not payload:
         raise ValueError(f"{name} is empty; train again, or restore it from a copy")
@@ -170,13 +201,21 @@ def unseal(payload: bytes, name: str) -> io.BytesIO:
     except (zipfile.BadZipFile, NotImplementedError, UnicodeDecodeError, EOFError, struct.error) as error:
         raise ValueError(f"{name} is not a model file ({error}); give another file") from error
     if any(kind != zipfile.ZIP_STORED for _, kind in sizes) or sum(size for size, _ in sizes) > len(payload):
-        raise ValueError(f"{name} would unpack to more than it is, as no file of ours does; do not trust it")
+        raise ValueError(
+            f"{name} would unpack to more bytes than it has, which pointdiffusion never writes; do not trust it"
+        )
     archive.seek(0)
     return archive
 
 
 def read_sealed(path: str | os.PathLike[str]) -> io.BytesIO:
     """Read a sealed file.
+
+    Args:
+        path: The file.
+
+    Returns:
+        The archive in it, open at its start.
 
     Raises:
         ValueError: If the file is missing, a folder, unreadable, foreign or damaged.
@@ -187,7 +226,7 @@ def read_sealed(path: str | os.PathLike[str]) -> io.BytesIO:
     except FileNotFoundError as error:
         raise ValueError(f"there is no file {target}; check the path, or train first") from error
     except IsADirectoryError as error:
-        raise ValueError(f"{target} is a folder; give the file in it, as in {target / 'model.pt'}") from error
+        raise ValueError(f"{target} is a folder; give a file in it, as in {target / 'model.pt'}") from error
     except OSError as error:
         raise ValueError(f"{target} cannot be read ({error.strerror}); check the path and its permissions") from error
     return unseal(payload, str(target))

@@ -8,20 +8,20 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 LINE_SECONDS = 5.0
-"""Least time between two lines of one piece of work, where there is no terminal; its end is always told."""
+"""Least time between two lines of one task, where there is no terminal; its end is always printed."""
 
 
 @contextmanager
 def show_progress(what: str, total: int, *, quiet: bool = False) -> Iterator[Callable[[int, str], None]]:
-    """Show how far some work has come.
+    """Show the progress of a task: a bar on a terminal, a few plain lines elsewhere.
 
     Args:
-        what: One word for the work.
-        total: Number of units.
+        what: One word for the task.
+        total: Number of units of work.
         quiet: Show nothing.
 
     Yields:
-        A function of the units done so far and a short remark.
+        A function of the number of units done so far and a short remark.
     """
     if quiet:
         yield lambda _done, _remark: None

@@ -26,12 +26,15 @@ def generator_for(seed: int, *counters: int) -> torch.Generator:
     """Return the generator of the stream (seed, counters).
 
     Args:
-        seed: Any integer of 64 bits that is not negative.
-        counters: What the stream is for; another tuple gives an independent stream.
+        seed: A non-negative integer of at most 64 bits.
+        counters: Integers that name what the stream is for; each tuple gives an independent stream.
+
+    Returns:
+        A generator on the CPU.
 
     Raises:
         ValueError: If the seed is negative or does not fit 64 bits.
-        TypeError: If the seed or a counter is no whole number.
+        TypeError: If the seed or a counter is no integer.
 
     Examples:
         >>> a, b = (torch.rand(3, generator=generator_for(0, 7)) for _ in range(2))
@@ -46,6 +49,18 @@ def generator_for(seed: int, *counters: int) -> torch.Generator:
 
 
 def chunks(num_samples: int, size: int = CHUNK) -> Iterator[tuple[int, int]]:
-    """Yield (number of the chunk, rows of it that are wanted) until `num_samples` rows are covered."""
+    """Divide samples into chunks.
+
+    Args:
+        num_samples: Number of rows.
+        size: Rows of a chunk.
+
+    Yields:
+        Index of the chunk, and how many of its rows are used: `size` of all but the last.
+
+    Examples:
+        >>> list(chunks(2500))
+        [(0, 1024), (1, 1024), (2, 452)]
+    """
     for index in range(-(-num_samples // size)):
         yield index, min(size, num_samples - index * size)

@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pointdiffusion.runtime.arrays import Array
-from pointdiffusion.tabular.schema import FLOATS, LARGEST_INTEGER, Column
+from pointdiffusion.tabular.columns import FLOATS, LARGEST_INTEGER, Column
+from pointdiffusion.tabular.encoding import Statistics, fit_column
 
 MISSING = frozenset({"", "na", "n/a", "#n/a", "nan", "-nan", "null", "none", "<na>", "?"})
 """Texts that stand for a missing number, in small letters; of a class, only the empty text does."""
@@ -235,9 +236,11 @@ class Profile:
 
     Args:
         name: Name of the column.
+        integers: Whether floats that are all integers count as integers.
     """
 
     name: str
+    integers: bool = True
     dtype: str = ""
     text: str = ""
     text_place: str = ""
@@ -291,23 +294,6 @@ class Profile:
 
     def column(self) -> Column:
         """Return the column that these rows are of."""
-        largest = max(abs(self.low), abs(self.high))
-        if self.low == self.high:
-            value = {"str": str, "bool": bool}.get(self.dtype, float if self.dtype in FLOATS else int)
-            plain = self.text if self.dtype == "str" else value(self.low)
-            return Column(self.name, "constant", self.dtype, self.low, self.high, None, plain)
-        if self.dtype == "bool":
-            return Column(self.name, "boolean", "bool", self.low, self.high)
-        # As many digits as the type has are no rounding, and its large floats are all whole.
-        info = np.finfo(self.dtype if self.dtype in FLOATS else "float64")
-        digits = info.precision
-        whole = self.decimals == 0 and largest < 2.0 ** (info.nmant + 1)
-        few = self.decimals + math.ceil(math.log10(largest)) < digits
-        return Column(
-            self.name,
-            "integer" if whole else "real",
-            self.dtype,
-            self.low,
-            self.high,
-            self.decimals if few and not whole and self.decimals <= 15 else None,
+        return fit_column(
+            Statistics(self.name, self.dtype, self.low, self.high, self.decimals, self.text, self.integers)
         )

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from pointdiffusion.runtime.arrays import Array
 from pointdiffusion.tabular.cells import is_missing
+from pointdiffusion.tabular.columns import default_names
 from pointdiffusion.tabular.memory import is_arrow, memory_source, own_names, tensor_array
-from pointdiffusion.tabular.schema import default_names
 
 _SHOWN = 5
 

@@ -1,8 +1,8 @@
-"""Checkpoints of training: written whole or not at all, read without executing anything, checked before they are used.
+"""Checkpoints of training: written atomically, read without executing anything, checked before they are used.
 
-The hash in a checkpoint shows damage, not intent: anybody can compute it again. Lightning takes what a checkpoint holds
-as it is, and begins anew with what it does not hold, so that a run would end with other weights and no word. Nearly all
-in a checkpoint but the weights follows from the number of steps taken, and is compared with that.
+The hash in a checkpoint reveals damage, not intent: anybody can compute it again. Lightning trusts the content of a
+checkpoint, and initialises what it lacks, so that a run would silently end with other weights. Nearly everything in a
+checkpoint but the weights follows from the number of steps taken, and is compared with that.
 """
 
 from __future__ import annotations
@@ -26,46 +26,80 @@ _CALLS = (
     "torch Size", "torch device", "__builtin__ set", "__builtin__ complex", "collections Counter", "_codecs encode",
     *(f"torch {name}" for name, value in vars(torch).items() if isinstance(value, torch.dtype)),
 )  # fmt: skip
-"""What a checkpoint of somebody's own module may call as well; none of it makes more than the file has."""
+"""What the pickle of a custom module's checkpoint may also call; none of it allocates more than the file has."""
 
 _KINDS: dict[str, type] = {
     "epoch": int, "global_step": int, "pytorch-lightning_version": str, "state_dict": dict, "loops": dict,
     "callbacks": dict, "optimizer_states": list, "lr_schedulers": list, "settings": dict,
 }  # fmt: skip
-"""What a checkpoint holds, by name."""
+"""Types of the entries of a checkpoint, by name."""
 
 
-def check_settings(saved: dict[str, Any], asked: dict[str, Any]) -> None:
-    """Raise a ValueError that names what differs between the settings of a saved run and those asked for."""
-    differing = [name for name in asked if saved.get(name) != asked[name]]
+def check_settings(saved: dict[str, Any], requested: dict[str, Any]) -> None:
+    """Refuse to resume a run with other settings.
+
+    Args:
+        saved: Settings in the checkpoint, by name.
+        requested: Settings of the run that would resume it, by name.
+
+    Raises:
+        ValueError: If they differ, with the names and both values.
+    """
+    differing = [name for name in requested if saved.get(name) != requested[name]]
     if differing:
         changes = ", ".join(
-            f"the {name}" if name in ("network", "base", "rows") else f"{name} {saved.get(name)} (now {asked[name]})"
+            f"the {name}"
+            if name in ("network", "base", "rows")
+            else f"{name} {saved.get(name)} (now {requested[name]})"
             for name in differing
         )
         raise ValueError(
-            f"the saved run cannot be continued with other settings; it differs in {changes}: "
-            "give the settings that it had, or start afresh without resuming"
+            f"the saved run cannot be resumed with other settings; it differs in {changes}: "
+            "pass the same settings, or start afresh without resuming"
         )
 
 
 class AtomicCheckpointIO(CheckpointIO):
-    """Writes checkpoints whole or not at all, and reads them without executing anything.
+    """Writes checkpoints atomically, and reads them without executing anything.
 
-    Lightning's own way goes through the system's temporary folder and is not atomic across file systems.
+    Lightning's default writes through the system's temporary folder, which is not atomic across file systems.
+
+    Examples:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     AtomicCheckpointIO().save_checkpoint({"settings": {}, "epoch": 3}, f"{folder}/last.ckpt")
+        ...     AtomicCheckpointIO().load_checkpoint(f"{folder}/last.ckpt")["epoch"]
+        3
     """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:  # noqa: ARG002
-        """Write the checkpoint to `path`, sealed by a hash."""
+        """Write a checkpoint, sealed by a hash.
+
+        Args:
+            checkpoint: Content of the checkpoint.
+            path: The file.
+            storage_options: Ignored; here because Lightning's interface has it.
+
+        Raises:
+            OSError: If the disk is full or the folder cannot be written; an earlier file is then untouched.
+        """
         archive = io.BytesIO()
         torch.save(checkpoint, archive)
         write_atomic(path, seal(archive.getvalue()))
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = True) -> dict[str, Any]:  # noqa: ARG002
-        """Read a checkpoint.
+        """Read a checkpoint, to the CPU.
+
+        Args:
+            path: The file.
+            map_location: Ignored; here because Lightning's interface has it.
+            weights_only: Ignored: nothing in the file is ever executed.
+
+        Returns:
+            Content of the checkpoint.
 
         Raises:
-            ValueError: If it is missing, damaged or foreign.
+            ValueError: If the file is missing, damaged or foreign.
         """
         archive = read_sealed(path)
         try:
@@ -79,7 +113,11 @@ class AtomicCheckpointIO(CheckpointIO):
         return checkpoint
 
     def remove_checkpoint(self, path: Any) -> None:
-        """Remove a checkpoint."""
+        """Remove a checkpoint.
+
+        Args:
+            path: The file, which may be missing.
+        """
         Path(path).unlink(missing_ok=True)
 
 
@@ -87,12 +125,12 @@ def check_state(
     checkpoint: Mapping[str, Any], name: str, weights: Mapping[str, Tensor], schedule: CosineAnnealingLR,
     fit_loop: Mapping[str, Any], epoch_steps: int,
 ) -> None:  # fmt: skip
-    """Check that a checkpoint holds all that a run needs to go on, and nothing that no run of ours leaves.
+    """Check that a checkpoint holds everything that a run needs to resume, and only what a run leaves.
 
     Args:
-        checkpoint: What was read.
-        name: What to call it in messages.
-        weights: What the module holds, by name; parameters as such.
+        checkpoint: Content of the checkpoint.
+        name: Name of the file in messages.
+        weights: Parameters and buffers of the module, by name; parameters as such.
         schedule: A fresh schedule of a fresh optimiser of the module's weights.
         fit_loop: State of the loop of a fresh trainer.
         epoch_steps: Steps of an epoch.
@@ -103,7 +141,7 @@ def check_state(
     wrong = next(_wrong_parts(checkpoint, weights, schedule, fit_loop, epoch_steps), None)
     if wrong is not None:
         raise ValueError(
-            f"{name} cannot be continued: the part {wrong} of it is missing or wrong; start afresh without resuming"
+            f"{name} cannot be resumed: its entry {wrong} is missing or invalid; start afresh without resuming"
         )
 
 
@@ -146,11 +184,15 @@ def _is_plain(value: Any, depth: int = 0) -> bool:
     return value is None or type(value) in (bool, int, float, str)
 
 
-def _is_like(value: Any, expected: Tensor) -> bool:
-    """Return whether a value is a tensor of finite numbers, of the shape and the type of another."""
+def _is_like(value: Any, expected: Tensor, *, squares: bool = False) -> bool:
+    """Return whether a value is a tensor of finite numbers, of the shape and the type of another.
+
+    Squares must not be negative, and may be infinite: those of gradients overflow where training diverges.
+    """
     if not isinstance(value, Tensor) or value.layout != torch.strided or value.device.type != "cpu":
         return False
-    return value.shape == expected.shape and value.dtype == expected.dtype and bool(value.isfinite().all())
+    right = value >= 0 if squares else value.isfinite()
+    return value.shape == expected.shape and value.dtype == expected.dtype and bool(right.all())
 
 
 def _has_counters_of(value: Any, fresh: Any) -> bool:
@@ -198,15 +240,15 @@ def _fits_optimizer(
         return False
     names = {id(weight): name for name, weight in weights.items()}
     for index, parameter in enumerate(optimizer.param_groups[0]["params"]):
-        found, name = moments.get(index), names[id(parameter)]
-        if found is None:  # right where there was no gradient, so that the weight never moved
+        moment, name = moments.get(index), names[id(parameter)]
+        if moment is None:  # right where there was no gradient, so that the weight never moved
             if not torch.equal(state[name], state[f"averaged.module.{name.removeprefix('denoiser.')}"]):
                 return False
             continue
-        if not isinstance(found, dict) or found.keys() != {"step", "exp_avg", "exp_avg_sq"}:
+        if not isinstance(moment, dict) or moment.keys() != {"step", "exp_avg", "exp_avg_sq"}:
             return False
-        if not all(_is_like(found[part], parameter) for part in ("exp_avg", "exp_avg_sq")):
+        if not _is_like(moment["exp_avg"], parameter) or not _is_like(moment["exp_avg_sq"], parameter, squares=True):
             return False
-        if not _is_like(found["step"], torch.zeros(())) or not 1 <= float(found["step"]) <= step:
+        if not _is_like(moment["step"], torch.zeros(())) or not 1 <= float(moment["step"]) <= step:
             return False
     return True

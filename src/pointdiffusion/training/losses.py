@@ -6,9 +6,9 @@ Every loss here is a weighted squared error of the denoised points,
 
 and differs only in :math:`\lambda`. Two choices make it:
 
-- the *loss* names the quantity whose error is squared when nothing else is said: the output of the preconditioned
-  network (Karras et al. 2022: :math:`\lambda = 1 / c_{out}^2`) or the noise (Ho et al. 2020: :math:`1 / \sigma^2`);
-- the *weighting* `uniform` keeps that; the others replace it by a function of the signal-to-noise ratio
+- the *loss* names the quantity whose squared error is the loss by default: the output of the preconditioned network
+  (Karras et al. 2022: :math:`\lambda = 1 / c_{out}^2`) or the noise (Ho et al. 2020: :math:`1 / \sigma^2`);
+- the *weighting* `uniform` leaves that unchanged; the others replace it by a function of the signal-to-noise ratio
   :math:`\mathrm{SNR} = 1 / \sigma^2`, stated for the clean point as Hang et al. (2023) do, and so mean the same under
   either loss.
 """
@@ -34,7 +34,7 @@ def noise_prediction_loss(sigma: Tensor, sigma_data: float) -> Tensor:  # noqa: 
 
 
 def clean_point_loss(sigma: Tensor, sigma_data: float) -> Tensor:  # noqa: ARG001
-    """Return 1, the weight of a network that predicts the clean point."""
+    """Return 1, the weight of a network that predicts the clean point, of the shape of `sigma`."""
     return torch.ones_like(sigma)
 
 
@@ -70,12 +70,15 @@ LOSSES: dict[str, Callable[[Tensor, float], Tensor]] = {
     "v": v_loss,
     "velocity": velocity_loss,
 }
+"""Weights of the losses by name: functions of the noise level and the standard deviation of the data."""
+
 WEIGHTINGS: dict[str, Callable[[Tensor, float], Tensor] | None] = {
     "uniform": None,
     "snr": snr_weighting,
     "min-snr": min_snr_weighting,
     "soft-min-snr": soft_min_snr_weighting,
 }
+"""Weightings by name: functions of the noise level and gamma; None leaves the weight of the loss."""
 
 
 def loss_weight(
@@ -90,8 +93,17 @@ def loss_weight(
         sigma_data: Standard deviation of the data.
         gamma: The constant of the min-SNR weightings.
 
+    Returns:
+        Weights, of the shape of `sigma`.
+
     Raises:
         ValueError: If a name is unknown.
+
+    Examples:
+        >>> loss_weight(torch.tensor([0.5, 1.0, 2.0]))  # (1 + sigma^2) / sigma^2
+        tensor([5.0000, 2.0000, 1.2500])
+        >>> loss_weight(torch.tensor([0.1, 1.0]), weighting="min-snr", gamma=5.0)
+        tensor([5., 1.])
     """
     if loss not in LOSSES:
         raise unknown_name("loss", loss, LOSSES)
@@ -102,5 +114,14 @@ def loss_weight(
 
 
 def denoising_loss(denoised: Tensor, target: Tensor, weight: Tensor) -> Tensor:
-    """Return the weighted squared error of each row, the mean over its dimensions, shape `(B,)`."""
+    """Return the weighted squared error of each row, averaged over its dimensions.
+
+    Args:
+        denoised: Denoised points, shape `(B, D)` or `(B, *shape)`.
+        target: Their targets, of the same shape.
+        weight: Weight of each row, shape `(B,)`.
+
+    Returns:
+        Losses, shape `(B,)`.
+    """
     return weight * (denoised - target).square().flatten(1).mean(dim=1)

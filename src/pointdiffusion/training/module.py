@@ -1,15 +1,16 @@
 """Training with Lightning, bit for bit repeatable.
 
-All randomness of a step is a function of (seed, number of the step): one generator draws the rows, the noise levels and
+All randomness of a step is a function of (seed, index of the step): one generator draws the rows, the noise levels and
 the noise of the global batch, of which each process takes its slice. So a resumed run equals an uninterrupted one, and
-two processes end where one does. The loader yields numbers of steps and the module slices tensors; a user's own
-`DataModule` works as well, and then only the noise is ours.
+two processes end where one does. The loader yields indices of steps and the module slices tensors; a custom
+`DataModule` works as well, and then only the noise is drawn here.
 """
 
 from __future__ import annotations
 
 import hashlib
 import math
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -32,6 +33,7 @@ from pointdiffusion.runtime.randomness import TRAINING, VALIDATION, generator_fo
 from pointdiffusion.tabular.points import as_points, column_names
 from pointdiffusion.tabular.standardiser import Standardiser
 from pointdiffusion.training.checkpoints import check_settings, check_state
+from pointdiffusion.training.conditioning import ConditionUse, condition_use
 from pointdiffusion.training.divergence import divergence, mean_denoiser
 from pointdiffusion.training.losses import denoising_loss, loss_weight
 from pointdiffusion.training.noise_levels import NOISE_SAMPLERS
@@ -41,15 +43,15 @@ FIXED_DRAWS = 1024
 """Rows, noise levels and noises on which the logged losses are taken, the same at every epoch."""
 
 MOST_KNOWN = 2**20
-"""Rows up to which the constants that go beside the losses are taken: they need every row for every draw, which is 10
-seconds for a million rows of 8 columns, and a network that memorises more of them is nothing to fear."""
+"""Largest number of rows for which the optimal losses are computed: they need every row for every draw, which takes 10
+seconds for a million rows of 8 columns, and no network memorises more rows."""
 
 
 class StepNumbers:
-    """Loader of our own: the numbers of the steps within an epoch, for a module that slices its rows itself.
+    """Loader of the indices of the steps within an epoch, for a module that slices its rows itself.
 
     Args:
-        steps: Steps of an epoch.
+        steps: Number of steps of an epoch.
     """
 
     def __init__(self, steps: int) -> None:
@@ -75,28 +77,37 @@ def _with_levels(
 
 
 class LightningDiffusion(LightningModule):
-    """Trains a denoiser: loss, optimiser, averaged weights, losses to log.
+    """Trains a denoiser: loss, optimiser, averaged weights, logged losses.
 
-    Any `Trainer`, callback, logger and `DataModule` works with it. Given `points`, it is its own loader.
+    Works with any `Trainer`, callback, logger and `DataModule`; given `points`, it provides its own loader. Once an
+    epoch it logs `train_loss`, `val_loss`, the losses of optimal denoisers, and `optimizer_lr`, the learning rate of
+    AdamW.
 
     Args:
         denoiser: The denoiser to train.
-        training: Settings of training; noise levels that they leave open are chosen from `points`, and are 0.01 and 10
-            where there are none.
+        training: Settings of training; noise levels that are None are chosen from `points`, and are 0.01 and 10 without
+            points.
         inference: Settings of sampling that the finished model carries; by default on the noise levels of training.
-        points: Training rows, shape `(N, D)`, in the user's units; None where a `DataModule` brings batches (tensors,
-            or tuples that begin with one).
-        validation: Rows for the validation loss, in the user's units.
+        points: Training rows, shape `(N, D)`, in any units; None where a `DataModule` provides batches (tensors, or
+            tuples that begin with one).
+        validation: Rows for the validation loss, shape `(M, D)`, in units of `points`.
         population: Many fresh rows of the population, for the loss that a perfect network would reach.
-        labels: Class of each training row, shape `(N,)`.
-        context: Values that come with each training row, shape `(N, C)`, in the user's units.
-        standardiser: Scale of the data; fitted on `points` where it is missing, and no change where there are none.
+        labels: Class of each training row, integers or strings, shape `(N,)`.
+        context: Values that come with each training row, shape `(N, C)`, in any units.
+        standardiser: Shift and scale of the columns; fitted on `points` if None, the identity without points.
         seed: Seed of all randomness of training.
-        metadata: Plain values that travel with the model; what stands under "data" and "network" tells
-            where they come from, and is compared when a run is resumed.
+        metadata: Plain values that are stored with the model; the entries "data" and "network" describe their origin,
+            and are compared when a run is resumed.
 
     Raises:
         ValueError: If the rows are no table of numbers, or a name in the settings is unknown.
+
+    Examples:
+        >>> from pointdiffusion import DATASETS, default_network
+        >>> points = DATASETS["moons"](100, random_state=0)
+        >>> module = LightningDiffusion(KarrasDenoiser(default_network(2, 16, 1)), points=points)
+        >>> module.training_config.learning_rate, module.peak_learning_rate  # times the network's rate_multiplier
+        (0.0001, 0.002)
     """
 
     def __init__(
@@ -121,15 +132,17 @@ class LightningDiffusion(LightningModule):
         self.inference_config = inference or InferenceConfig(sigma_min=levels[0], sigma_max=levels[1])
         config = self.training_config
         self.conditions: Conditions | None = None
-        self._known: Known = {}
+        self._condition: Known = {}
         if labels is not None or context is not None or config.mask:
             if rows is None:
-                raise ValueError("labels, context and mask are for rows that are handed over: pass points=...")
+                raise ValueError("labels, context and mask require points=...: they cannot come from a DataModule")
             self.conditions = Conditions.fit(rows, labels, context, masked=config.mask > 0)
-            self._known = self.conditions.known(len(rows), labels, context)
-        content = [] if rows is None else [rows, *self._known.values()]
-        digest = hashlib.sha256(b"".join(each.numpy().tobytes() for each in content)).hexdigest()[:16]
-        self._rows_hash = None if rows is None else digest
+            self._condition = self.conditions.known(len(rows), labels, context)
+        content = [] if rows is None else [rows, *self._condition.values()]
+        digest = hashlib.sha256()
+        for each in content:
+            digest.update(np.ascontiguousarray(each.numpy()).data)
+        self._rows_hash = None if rows is None else digest.hexdigest()[:16]
         if config.noise_sampler not in NOISE_SAMPLERS:
             raise unknown_name("noise sampler", config.noise_sampler, NOISE_SAMPLERS)
         self.noise_sampler = NOISE_SAMPLERS[config.noise_sampler](*levels)
@@ -155,7 +168,11 @@ class LightningDiffusion(LightningModule):
         return x_0.to(like)
 
     def setup(self, stage: str) -> None:  # noqa: ARG002
-        """Bring the rows to the type and the device of the weights, and take the loss before training."""
+        """Move the rows to the type and the device of the weights, and compute the loss before training.
+
+        Args:
+            stage: Ignored; Lightning passes it.
+        """
         like = next(self.denoiser.parameters())
         self._move_rows(like.device, like.dtype)
         if self._rows["points"] is not None:  # before a checkpoint is read
@@ -167,7 +184,14 @@ class LightningDiffusion(LightningModule):
         self._rows = {name: None if rows is None else rows.to(device, dtype) for name, rows in self._rows.items()}
 
     def train_dataloader(self) -> StepNumbers:
-        """Return our own loader."""
+        """Return the loader of step indices.
+
+        Returns:
+            The loader.
+
+        Raises:
+            ValueError: If the module was made without `points`.
+        """
         rows = self._rows["points"]
         if rows is None:
             raise ValueError("there is nothing to train on: pass points=... or a DataModule")
@@ -177,7 +201,7 @@ class LightningDiffusion(LightningModule):
         return self.training_config.epoch_steps or -(-num_rows // self.training_config.batch_size)
 
     def val_dataloader(self) -> list[int]:
-        """Return one number: the fixed draws are one batch."""
+        """Return a loader of one batch, the fixed draws; of none without `points`."""
         return [] if self._rows["points"] is None else [0]
 
     def _noise(self, x_0: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -195,7 +219,18 @@ class LightningDiffusion(LightningModule):
     # ------------------------------------------------------------------------------------------------------ training
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
-        """Return the loss of one step: of our own batch for a number, of the given rows otherwise."""
+        """Return the loss of one step.
+
+        Args:
+            batch: Index of the step, for which the module draws rows itself; or rows `(B, D)` of a `DataModule`.
+            batch_idx: Index of the batch within the epoch.
+
+        Returns:
+            The loss, a scalar with a graph.
+
+        Raises:
+            ValueError: If a `DataModule` is combined with labels, context or mask.
+        """
         config, rows = self.training_config, self._rows["points"]
         rank, world = 0, 1
         if isinstance(batch, int) and rows is not None:
@@ -210,7 +245,7 @@ class LightningDiffusion(LightningModule):
             reference = torch.cat([clean, rows[others.to(rows.device)]])
         else:
             if self.conditions is not None:
-                raise ValueError("labels, context and mask need points=...: leave out them or the DataModule")
+                raise ValueError("labels, context and mask require points=...: drop them or the DataModule")
             generator = generator_for(self.seed, TRAINING, self.current_epoch, batch_idx, self.trainer.global_rank)
             chosen = others = torch.zeros(0, dtype=torch.long)
             reference = clean = self._rows_of(batch)
@@ -220,78 +255,91 @@ class LightningDiffusion(LightningModule):
         if config.reference_points and config.tail_share:
             widened = self._tails(sigma, generator)
         total = len(x_0)
-        known: Known = {}
+        condition: Known = {}
         allowed: Tensor | None = None
         if self.conditions is not None:
-            known = self._hidden(x_0, chosen, generator)
-            allowed = self._allowed(known, torch.cat([chosen, others]), total)
-            if "context" in known:  # of these rows the target is the clean point, and that is right in ordinary noise
-                widened = torch.where(known["context"].isnan().all(dim=1, keepdim=True), widened, 1.0)
+            condition = self._hidden(x_0, chosen, generator)
+            allowed = self._allowed(condition, torch.cat([chosen, others]), total)
+            if "context" in condition:  # the target of these rows is the clean point, which is right in unwidened noise
+                widened = torch.where(condition["context"].isnan().all(dim=1, keepdim=True), widened, 1.0)
         eps = eps * widened
         x_0, sigma, eps = x_0[rank::world], sigma[rank::world], eps[rank::world]
-        known, allowed = rows_of(known, slice(rank, None, world)), None if allowed is None else allowed[rank::world]
+        condition = rows_of(condition, slice(rank, None, world))
+        allowed = None if allowed is None else allowed[rank::world]
         x = x_0 + sigma[:, None] * eps
         target = posterior_mean(x, sigma, reference, allowed) if config.reference_points else x_0
-        losses = denoising_loss(self.denoiser(x, sigma, **known), target, self._weight(sigma))
+        losses = denoising_loss(self.denoiser(x, sigma, **condition), target, self._weight(sigma))
         return losses.sum() * (world / total)  # the mean over processes is then the mean over the global batch
 
     def _hidden(self, x_0: Tensor, chosen: Tensor, generator: torch.Generator) -> Known:
-        """Return the conditions of rows, some hidden, and some of the rows' own coordinates where masks are trained."""
+        """Return the conditions of rows, some dropped, and some of their own coordinates where masks are trained."""
         config, conditions = self.training_config, self.conditions
         if conditions is None:
             return {}
         count = len(x_0)
         hidden, shown, rate = torch.rand(3, count, generator=generator, dtype=torch.float64)
         hide = hidden < config.condition_dropout
-        known = rows_of(self._known, chosen.repeat(config.noise_draws))
-        if "labels" in known:
-            known["labels"] = known["labels"].masked_fill(hide, -1).to(x_0.device)
+        condition = rows_of(self._condition, chosen.repeat(config.noise_draws))
+        if "labels" in condition:
+            condition["labels"] = condition["labels"].masked_fill(hide, -1).to(x_0.device)
         own: Tensor | None = None
         if conditions.masked:
-            told = torch.rand(x_0.shape, generator=generator, dtype=torch.float64) < rate[:, None]
-            told &= (shown < config.mask)[:, None]
-            own = torch.where(told.to(x_0.device), x_0, torch.nan)
+            observed = torch.rand(x_0.shape, generator=generator, dtype=torch.float64) < rate[:, None]
+            observed &= (shown < config.mask)[:, None]
+            own = torch.where(observed.to(x_0.device), x_0, torch.nan)
         if conditions.num_inputs:
-            context = known.get("context")
+            context = condition.get("context")
             if context is not None:
                 context = context[:, : conditions.num_context].masked_fill(hide[:, None], torch.nan).to(x_0)
-            known["context"] = conditions.padded(context, own)
-        return known
+            condition["context"] = conditions.padded(context, own)
+        return condition
 
-    def _allowed(self, known: Known, places: Tensor, count: int) -> Tensor:
-        """Return which rows of the reference a point may come from: all of its class, but itself alone under values."""
-        size, kept = self.training_config.batch_size, len(places) if self.training_config.reference_points else 0
-        allowed = torch.ones(count, kept, dtype=torch.bool)
-        if "labels" in known:
-            labels = known["labels"].cpu()
-            allowed &= (labels < 0)[:, None] | (labels[:, None] == self._known["labels"][places[:kept]])
-        if "context" in known:
-            free = known["context"].isnan().all(dim=1).cpu()
-            allowed &= free[:, None] | (torch.arange(count) % size)[:, None].eq(torch.arange(kept))
+    def _allowed(self, condition: Known, indices: Tensor, count: int) -> Tensor:
+        """Return which rows of the reference a point may come from: all of its class, only itself given a context."""
+        size = self.training_config.batch_size
+        num_reference = len(indices) if self.training_config.reference_points else 0
+        allowed = torch.ones(count, num_reference, dtype=torch.bool)
+        if "labels" in condition:
+            labels = condition["labels"].cpu()
+            allowed &= (labels < 0)[:, None] | (labels[:, None] == self._condition["labels"][indices[:num_reference]])
+        if "context" in condition:
+            free = condition["context"].isnan().all(dim=1).cpu()
+            allowed &= free[:, None] | (torch.arange(count) % size)[:, None].eq(torch.arange(num_reference))
         return allowed.to(self.device)
 
     def _tails(self, sigma: Tensor, generator: torch.Generator) -> Tensor:
         """Return factors that widen the noise of a share of the rows, shape `(B, 1)`.
 
-        A sampler starts one path in 25,000 beyond 4.5 standard deviations, where a network that saw only ordinary noise
-        extrapolates, and what it then draws lies far off the data. The posterior mean is the right target at any
-        point, so points out there can be learned from without a change of the optimum. That holds where many rows of
-        the reference have a say, hence from half a standard deviation of the data on.
+        A sampler starts one trajectory in 25,000 beyond 4.5 standard deviations, where a network trained on Gaussian
+        noise alone extrapolates, and its sample lies far off the data. The posterior mean is the right target at any
+        point, so points that far out can be trained on without changing the optimum. That holds where many rows of the
+        reference have weight, hence from half a standard deviation of the data on.
         """
         share, width = torch.rand(2, len(sigma), generator=generator, dtype=torch.float64).to(sigma)
         wide = (share < self.training_config.tail_share) & (sigma > 0.5)
         return torch.where(wide, 1 + width, 1.0)[:, None]
 
+    @property
+    def peak_learning_rate(self) -> float:
+        """Highest learning rate that AdamW gets: `learning_rate` times the network's own `rate_multiplier`, 1 if none.
+
+        What it gets at the end of each epoch is logged as `optimizer_lr`.
+        """
+        return self.training_config.learning_rate * self._rate_multiplier
+
     def configure_optimizers(self) -> Any:
-        """Return AdamW, at the rate times the network's own multiplier, and a cosine to 0 over the whole run."""
+        """Return AdamW, starting at `peak_learning_rate`, and its annealing along a cosine to 0 over the whole run.
+
+        Returns:
+            The optimiser and its scheduler, as Lightning takes them.
+        """
         schedule = self._schedule(int(self.trainer.estimated_stepping_batches))
         return {"optimizer": schedule.optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def _schedule(self, steps: int) -> torch.optim.lr_scheduler.CosineAnnealingLR:
         config = self.training_config
-        rate = config.learning_rate * self._rate_multiplier
         weights = self.denoiser.parameters()
-        optimizer = torch.optim.AdamW(weights, lr=rate, weight_decay=config.weight_decay, fused=True)
+        optimizer = torch.optim.AdamW(weights, lr=self.peak_learning_rate, weight_decay=config.weight_decay, fused=True)
         return torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(1, steps))
 
     def _average(self, averaged: Any, current: Any, num_averaged: Any) -> None:
@@ -300,18 +348,31 @@ class LightningDiffusion(LightningModule):
         torch._foreach_lerp_(averaged, current, 1 - decay)
 
     def optimizer_step(self, *args: Any, **settings: Any) -> None:
-        """Step, and average the weights at once: any checkpoint that follows holds both."""
+        """Step, and average the weights at once: any checkpoint that follows holds both.
+
+        Args:
+            args: Positional arguments of Lightning, passed on.
+            settings: Keyword arguments of Lightning, passed on.
+        """
         super().optimizer_step(*args, **settings)
+        self._update_average()
+        steps = int(self.averaged.n_averaged)
+        if steps & (steps - 1) == 0 and self._rows["points"] is not None:  # 1, 2, 4, ...: an epoch may be long
+            self._note_loss(self._loss_given_conditions())
+
+    def _note_loss(self, loss: float) -> None:
+        self._highest_loss = max(self._highest_loss, loss if math.isfinite(loss) else sys.float_info.max)
+
+    def _update_average(self) -> None:
         if self.averaged.n_averaged == 0:
             self.averaged.update_parameters(self.denoiser)  # copies them, and the buffers
             return
         averaged, current = self._weights
-        self._average(
-            averaged, current, self.averaged.n_averaged
-        )  # update_parameters walks through all modules each time
+        # update_parameters iterates over all modules each time
+        self._average(averaged, current, self.averaged.n_averaged)
         self.averaged.n_averaged += 1
-        for kept, buffer in zip(self.averaged.module.buffers(), self.denoiser.buffers(), strict=True):
-            kept.copy_(buffer)
+        for average, buffer in zip(self.averaged.module.buffers(), self.denoiser.buffers(), strict=True):
+            average.copy_(buffer)
 
     # ---------------------------------------------------------------------------------------------------- validation
 
@@ -319,7 +380,7 @@ class LightningDiffusion(LightningModule):
         return torch.randperm(count, generator=generator).repeat(-(-FIXED_DRAWS // count))[:FIXED_DRAWS]
 
     def _fixed_draws(self, name: str, counter: int) -> tuple[Tensor, Tensor, Tensor] | None:
-        """Return clean rows, noise levels and noisy rows that are the same whenever they are asked for."""
+        """Return clean rows, noise levels and noisy rows, the same at each call."""
         rows = self._rows[name]
         if rows is None:
             return None
@@ -332,33 +393,36 @@ class LightningDiffusion(LightningModule):
         return self._draws[name, counter]
 
     def _fixed_loss(
-        self, denoiser: DenoiserFunction, draws: tuple[Tensor, Tensor, Tensor], known: Known | None = None
+        self, denoiser: DenoiserFunction, draws: tuple[Tensor, Tensor, Tensor], condition: Known | None = None
     ) -> Tensor:
         x_0, sigma, x = draws
-        return denoising_loss(denoiser(x, sigma, **(known or {})), x_0, self._weight(sigma)).mean()
+        return denoising_loss(denoiser(x, sigma, **(condition or {})), x_0, self._weight(sigma)).mean()
 
     @torch.no_grad()
     def optimal_losses(self) -> dict[str, float]:
-        """Return what the logged losses would be for exact denoisers, by name.
+        """Return the logged losses of optimal denoisers.
 
-        `optimal_train_loss` belongs to the exact optimum on the training rows, which only a network that memorises
-        reaches; `optimal_val_loss` to that of the population, which a perfect network reaches. The population is
-        represented by finitely many fresh rows, so the figure errs upwards where these are not dense at the lowest
+        `optimal_train_loss` is that of the optimal denoiser of the training rows, which only a network that memorises
+        reaches; `optimal_val_loss` that of the population, which a perfect network reaches. The population is
+        represented by finitely many fresh rows, so the value is biased upwards where these are not dense at the lowest
         noise level (in three dimensions more than in two).
+
+        Returns:
+            Losses by name, those for which there are rows.
         """
         losses = {}
-        for name, known, rows in (("train", "points", "points"), ("val", "validation", "population")):
-            draws, reference = self._fixed_draws(known, int(name == "val")), self._rows[rows]
+        for name, noisy, rows in (("train", "points", "points"), ("val", "validation", "population")):
+            draws, reference = self._fixed_draws(noisy, int(name == "val")), self._rows[rows]
             if draws is not None and reference is not None:
                 losses[f"optimal_{name}_loss"] = float(self._fixed_loss(EmpiricalDenoiser(reference), draws))
         return losses
 
     @torch.no_grad()
     def fixed_losses(self) -> dict[str, float]:
-        """Return the logged losses of the averaged weights as they are now, `train_loss` and `val_loss`."""
+        """Return the logged losses of the averaged weights as they are now, by name: `train_loss` and `val_loss`."""
         losses = {}
-        for name, known in (("train_loss", "points"), ("val_loss", "validation")):
-            draws = self._fixed_draws(known, int(name == "val_loss"))
+        for name, rows in (("train_loss", "points"), ("val_loss", "validation")):
+            draws = self._fixed_draws(rows, int(name == "val_loss"))
             if draws is not None:
                 losses[name] = float(self._fixed_loss(self.averaged, draws))
         return losses
@@ -370,47 +434,76 @@ class LightningDiffusion(LightningModule):
         if draws is None or rows is None:
             return math.nan
         order = self._fixed_order(len(rows), generator_for(self.seed, VALIDATION, 0))
-        known = {name: value.to(rows.device) for name, value in rows_of(self._known, order).items()}
-        if "context" in known:
-            known["context"] = known["context"].to(rows)
+        condition = {name: value.to(rows.device) for name, value in rows_of(self._condition, order).items()}
+        if "context" in condition:
+            condition["context"] = condition["context"].to(rows)
         was = self.averaged.training
         self.averaged.eval()  # before training it is not yet
-        loss = float(self._fixed_loss(denoiser or self.averaged, draws, known))
+        loss = float(self._fixed_loss(denoiser or self.averaged, draws, condition))
         self.averaged.train(was)
         return loss
 
     def mean_loss(self) -> float:
-        """Return what `train_loss` would be for a network that predicts the mean of its target, see `divergence`.
+        """Return the `train_loss` of a network that predicts the mean of its target, see `divergence`.
+
+        Returns:
+            The loss.
 
         Raises:
-            ValueError: If the module has no rows of its own.
+            ValueError: If the module was made without `points`.
         """
         rows = self._rows["points"]
         if rows is None:
-            raise ValueError("the loss of a network that predicts the mean needs training rows: pass points=...")
+            raise ValueError("the loss of a network that predicts the mean requires training rows: pass points=...")
         return self._loss_given_conditions(mean_denoiser(rows.mean(dim=0), self.denoiser.sigma_data))
 
     def check_convergence(self, model: DiffusionModel | None = None) -> None:
-        """Raise a `DivergedError` where training has diverged, see `divergence`.
+        """Raise an error if training has diverged, see `divergence`.
 
         Args:
-            model: What training ended with, to be kept in the error.
+            model: The model that training ended with, for the error.
+
+        Raises:
+            DivergedError: If it has diverged, with the model unless its loss is no longer finite.
         """
         loss = self._loss_given_conditions()
         if not math.isfinite(loss):
             raise self._diverged("its loss is no longer finite")
-        found = divergence(
+        problem = divergence(
             loss, mean_loss=self.mean_loss(), start_loss=self._start_loss, highest_loss=self._highest_loss
         )  # fmt: skip
-        if found is not None:
-            raise self._diverged(found, model)
+        if problem is not None:
+            raise self._diverged(problem, model)
 
     def _diverged(self, how: str, model: DiffusionModel | None = None) -> DivergedError:
-        rate = self.training_config.learning_rate
-        return DivergedError(f"training diverged: {how}; lower the learning rate ({rate:g})", model)
+        rate, multiplier = self.training_config.learning_rate, self._rate_multiplier
+        advice = f"lower the learning rate ({rate:g})"
+        if multiplier != 1:
+            advice += f"; AdamW got rate_multiplier = {multiplier:g} times that, {self.peak_learning_rate:g}"
+        return DivergedError(f"training diverged: {how}; {advice}", model)
+
+    def condition_use(self) -> ConditionUse | None:
+        """Return what labels and context do for the averaged weights; None where there are none."""
+        rows, conditions = self._rows["points"], self.conditions
+        if rows is None or conditions is None or not self._condition:
+            return None
+        generator = generator_for(self.seed, VALIDATION, 2)
+        chosen = torch.randint(len(rows), (FIXED_DRAWS,), generator=generator)
+        x_0, known = rows[chosen.to(rows.device)], rows_of(self._condition, chosen)
+        sigma, eps = self._noise(x_0, generator)
+        known = {name: value.to(x_0.device) for name, value in known.items()}
+        order = torch.randperm(FIXED_DRAWS, generator=generator)
+        denoiser = self.averaged.module
+        training = denoiser.training
+        try:
+            return condition_use(
+                denoiser.eval(), conditions, x_0, known, sigma, eps, order, sigma_data=self.denoiser.sigma_data
+            )
+        finally:
+            denoiser.train(training)
 
     def on_fit_start(self) -> None:
-        """Take the constants that go beside the losses, and the weights in the order in which they are averaged."""
+        """Compute the optimal losses, and collect the weights in the order in which they are averaged."""
         self._weights = [
             [weight.detach() for weight in module.parameters()] for module in (self.averaged.module, self.denoiser)
         ]
@@ -418,15 +511,23 @@ class LightningDiffusion(LightningModule):
         self._optimal = self.optimal_losses() if rows <= MOST_KNOWN else {}
 
     def validation_step(self, batch: Any, batch_idx: int) -> None:
-        """Log the losses of the averaged weights on fixed draws, and the constants that say what they mean."""
+        """Log the losses of the averaged weights on fixed draws, those of optimal denoisers, and AdamW's learning rate.
+
+        Args:
+            batch: Any integer for the fixed draws; or rows `(B, D)` of a `DataModule`.
+            batch_idx: Index of the batch.
+
+        Raises:
+            DivergedError: If a loss is not finite.
+        """
         if isinstance(batch, int) and self._rows["points"] is not None:
             values = {**self._optimal, **self.fixed_losses()}
-            given = self._loss_given_conditions() if self._known else values["train_loss"]
+            given = self._loss_given_conditions() if self._condition else values["train_loss"]
             if not all(map(math.isfinite, [given, *values.values()])):
                 raise self._diverged("its loss is no longer finite")
-            self._highest_loss = max(self._highest_loss, given)
+            self._note_loss(given)
             if self.trainer.optimizers:
-                values["lr"] = self.trainer.optimizers[0].param_groups[0]["lr"] / self._rate_multiplier
+                values["optimizer_lr"] = self.trainer.optimizers[0].param_groups[0]["lr"]
             self.log_dict(values, batch_size=FIXED_DRAWS)
         else:
             x_0 = self._rows_of(batch)
@@ -440,10 +541,13 @@ class LightningDiffusion(LightningModule):
         """Return the trained model with the averaged weights.
 
         Args:
-            columns: Names of the columns; x, y, z or x1, x2, ... where they are missing.
+            columns: Names of the columns; x, y, z or x1, x2, ... if None.
+
+        Returns:
+            The model, in units of the training rows.
 
         Raises:
-            ValueError: If the module has no rows and no standardiser to tell the number of dimensions.
+            ValueError: If the module has neither points nor a standardiser, or its denoiser is no `KarrasDenoiser`.
         """
         rows, standardiser = self._rows["points"], self.standardiser
         if standardiser is None:
@@ -454,7 +558,7 @@ class LightningDiffusion(LightningModule):
             covariance = torch.atleast_2d(torch.cov(rows.cpu().double().T))
         averaged = self.averaged.module
         if not isinstance(averaged, KarrasDenoiser):
-            raise ValueError(f"only a KarrasDenoiser can be kept in a model, not a {type(averaged).__name__}")
+            raise ValueError(f"a DiffusionModel requires a KarrasDenoiser, got a {type(averaged).__name__}")
         return DiffusionModel(
             denoiser=averaged.eval(),
             standardiser=standardiser,
@@ -468,7 +572,7 @@ class LightningDiffusion(LightningModule):
         )
 
     def settings(self) -> dict[str, Any]:
-        """Return all that the weights at the end depend on, as plain values; training rows as a hash."""
+        """Return everything that the final weights depend on, as plain values by name; training rows as a hash."""
         backbone = self.denoiser.backbone
         network = specification_of(backbone) or {
             "class": class_name(backbone),
@@ -488,38 +592,45 @@ class LightningDiffusion(LightningModule):
         }  # fmt: skip
 
     def _base_hash(self) -> str | None:
-        """Return the hash of what the network adds to; None where that is the denoiser of a sphere."""
+        """Return the hash of the bases; None without any, where the network adds to the denoiser of a sphere."""
         bases = getattr(self.denoiser, "bases", ())
         parts = [part for base in bases for part in (base.weights, base.means, base.covariances)]
         return hashlib.sha256(b"".join(part.numpy().tobytes() for part in parts)).hexdigest()[:16] if parts else None
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the settings with the weights, so that another run is not continued by mistake."""
+        """Store the settings with the weights, so that another run is not resumed by mistake.
+
+        Args:
+            checkpoint: Content of the checkpoint; changed in place.
+        """
         checkpoint["settings"] = self.settings()
         checkpoint["highest_loss"] = self._highest_loss
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse the checkpoint of a run with other settings.
 
+        Args:
+            checkpoint: Content of the checkpoint.
+
         Raises:
             ValueError: With the names and both values of the settings that differ.
         """
         check_settings(checkpoint.get("settings", {}), self.settings())
-        highest = checkpoint.get("highest_loss", 0.0)  # checkpoints of earlier versions do not say
+        highest = checkpoint.get("highest_loss", 0.0)  # absent from checkpoints of earlier versions
         if not isinstance(highest, float) or not math.isfinite(highest):
             raise ValueError("the checkpoint is damaged: its highest loss is no number; start afresh without resuming")
         self._highest_loss = highest
 
     def check_checkpoint(self, checkpoint: dict[str, Any], name: str, fit_loop: dict[str, Any]) -> None:
-        """Refuse a checkpoint from which a run on the module's own rows would not go on as it was.
+        """Refuse a checkpoint from which a run on the module's own rows would not resume exactly.
 
         Args:
-            checkpoint: What was read.
-            name: What to call it in messages.
+            checkpoint: Content of the checkpoint.
+            name: Name of the file in messages.
             fit_loop: State of the loop of a fresh trainer.
 
         Raises:
-            ValueError: With the name of the part that is missing or wrong.
+            ValueError: With the name of the entry that is missing or invalid.
         """
         steps = len(self.train_dataloader())
         schedule = self._schedule(self.training_config.epochs * steps)

@@ -1,26 +1,26 @@
 r"""The range of noise levels that fits a set of points.
 
 **sigma_max.** Sampling starts from the Gaussian of the mean and the covariance of the noisy data. How well the two can
-be told apart is a closed form over pairs of rows: with :math:`\lambda_j` the variance along principal axis j,
+be distinguished is a closed form over pairs of rows: with :math:`\lambda_j` the variance along principal axis j,
 :math:`t_j = \lambda_j / (\lambda_j + \sigma^2)` and coordinates u of unit variance, Mehler's formula gives
 
 .. math:: 1 + \chi^2 = E_{u, u'} \prod_j (1 - t_j^2)^{-1/2} \exp \frac{2 t_j u_j u'_j - t_j^2 (u_j^2 + u_j'^2)}
     {2 (1 - t_j^2)} .
 
-Moments up to the second agree, so their terms are left out, and pairs are of different rows, so there is no bias.
-No test that sees N draws gains more over guessing than :math:`\sqrt{N \chi^2 / 2}` (Pinsker, with KL below chi-square).
+Moments up to the second agree, so their terms are omitted, and pairs are of different rows, so there is no bias. No
+test that sees N draws gains more over guessing than :math:`\sqrt{N \chi^2 / 2}` (Pinsker, with KL below chi-square).
 sigma_max is the least level at which that is `gain` for as many draws as there are rows.
 
-**sigma_min.** A row left out of a set is denoised from the others with a loss that lies above the population's least,
-and a row within it with one that lies below. Far up the two agree. Further down they part, until the others say less
-about where a noisy point came from than the point itself does: there the loss from the others exceeds that of the
-straight line, and below there is nothing to be learned but the rows themselves. sigma_min is that level, or lower:
-stopping at sigma takes :math:`\sigma^2 / (\lambda + \sigma^2)` of the variance along an axis, which N rows tell to
+**sigma_min.** A held-out row is denoised from the others with a loss above the least loss on the population, and a row
+of the set itself with one below. At high noise levels the two agree. At lower levels they diverge, until the other rows
+say less about where a noisy point came from than the point itself does: there the leave-one-out loss exceeds that of
+the best linear denoiser, and below it there is nothing to learn but the rows. sigma_min is that level, or lower:
+stopping at sigma takes :math:`\sigma^2 / (\lambda + \sigma^2)` of the variance along an axis, which N rows determine to
 :math:`\sqrt{2 / N}`, so :math:`\sigma^2` stays below that share of the least :math:`\lambda`.
 
-**In between** the share of the target's variance that can be learned, one less the weighted loss of rows left out,
-says where training pays. Noise levels are drawn log-normally with its mean and spread, or log-uniformly where that is
-nearer.
+**In between**, training pays where much of the target's variance can be learned: one minus the weighted leave-one-out
+loss. Noise levels are drawn log-normally with the mean and spread of that curve, or log-uniformly where that fits
+better.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ from pointdiffusion.training.noise_levels import LogNormalSampler, LogUniformSam
 
 PAIR_ROWS, LOSS_ROWS, LEVELS = 1024, 512, 36
 LOWEST, HIGHEST = 1e-3, 100.0
-"""Where levels are looked for, in standard deviations of the data."""
+"""Range of the search, in standard deviations of the data."""
 
 
 @dataclass(frozen=True)
@@ -53,16 +53,18 @@ class NoiseRange:
     them; or in units of the points where `choose_noise_range` was asked for that.
 
     Args:
-        sigma_min: Below it, the other rows say nothing about a row.
-        sigma_max: Above it, noisy data cannot be told from the Gaussian that sampling starts from.
+        sigma_min: Lowest level; below it, the other rows carry no information about a row.
+        sigma_max: Highest level; above it, noisy data cannot be distinguished from the Gaussian that sampling starts
+            from.
         sigma_data: Standard deviation of the data, the root of the mean variance of the columns.
         log_mean: Mean of log sigma, weighted by what can be learned.
-        log_std: Its standard deviation.
+        log_std: Standard deviation of log sigma, weighted likewise.
         sampler: `"log-normal"` or `"log-uniform"`, a name of `NOISE_SAMPLERS`.
         sigmas: Noise levels of the losses, shape `(L,)`.
-        left_out_loss: Weighted loss of the optimum of the other rows, 1 for the best straight line, shape `(L,)`.
+        left_out_loss: Weighted leave-one-out loss, of the optimal denoiser of the other rows, shape `(L,)`; 1 for the
+            best linear denoiser.
         left_out_error: Its standard error, shape `(L,)`.
-        memorised_loss: The same of the optimum of all rows, shape `(L,)`.
+        memorised_loss: Weighted loss of the optimal denoiser of all rows, shape `(L,)`.
     """
 
     sigma_min: float
@@ -77,7 +79,7 @@ class NoiseRange:
     memorised_loss: NDArray[np.float64]
 
     def noise_sampler(self) -> NoiseSampler:
-        """Return the distribution of noise levels of training."""
+        """Return the distribution of the noise levels of training."""
         if self.sampler == "log-uniform":
             return LogUniformSampler(self.sigma_min, self.sigma_max)
         return LogNormalSampler(self.sigma_min, self.sigma_max, self.log_mean, self.log_std)
@@ -89,23 +91,33 @@ class NoiseRange:
         )
 
     def plot(self, ax: Any) -> Any:
-        """Draw the losses by noise level and the range between, and return the axes."""
+        """Plot the losses by noise level and the range.
+
+        Args:
+            ax: Axes of Matplotlib.
+
+        Returns:
+            The axes.
+        """
         from pointdiffusion.visuals.diagnosis import plot_noise_range
 
         return plot_noise_range(ax, self)
 
 
 def start_divergence(points: Tensor, sigma: float) -> float:
-    r"""Return :math:`\chi^2` of noisy points from the Gaussian of their mean and covariance, without bias.
+    r"""Estimate :math:`\chi^2` of noisy points from the Gaussian of their mean and covariance, without bias.
 
     Args:
-        points: Shape `(N, D)`, float64; of more than `PAIR_ROWS` the first are taken.
+        points: Rows, shape `(N, D)`, float64; at most the first `PAIR_ROWS` are used.
         sigma: Noise level, in units of the points.
+
+    Returns:
+        The estimate, which may be negative.
     """
     x = points - points.mean(dim=0)
     variances, axes = torch.linalg.eigh(x.T @ x / len(x))
-    kept = variances > 1e-12 * variances.max()
-    variances, u = variances[kept], (x @ axes[:, kept] / variances[kept].sqrt())[:PAIR_ROWS]
+    positive = variances > 1e-12 * variances.max()
+    variances, u = variances[positive], x[:PAIR_ROWS] @ axes[:, positive] / variances[positive].sqrt()
     t = variances / (variances + sigma**2)
     inner = (u * t) @ u.T  # (N, N)
     own = (u**2 * t**2).sum(dim=1)
@@ -119,7 +131,7 @@ def start_divergence(points: Tensor, sigma: float) -> float:
 
 
 def _sigma_max(x: Tensor, gain: float) -> float:
-    """Return the level at which the start is told apart by no more than `gain`, by bisection of its logarithm."""
+    """Return the level at which a test gains no more than `gain`, by bisection of its logarithm."""
     limit = 2 * gain**2 / len(x)
     low, high = math.log(2.0), math.log(HIGHEST)  # below two standard deviations no solver of `auto` starts
     for _ in range(12):
@@ -135,31 +147,36 @@ def choose_noise_range(
 
     Args:
         points: Rows, shape `(N, D)`, in any units.
-        gain: How far above guessing a test may do that tells the start of sampling from noisy data by N draws.
-        standardise: State levels in standard deviations of each column, as `fit` takes them; otherwise the points are
+        gain: Largest gain in accuracy over guessing of a test that distinguishes N starting points of sampling from N
+            noisy rows; it determines `sigma_max`.
+        standardise: Return levels in standard deviations of each column, as `fit` takes them; otherwise the points are
             taken as they are, and levels are in their units.
         seed: Seed of the noise.
 
+    Returns:
+        The range, the distribution of noise levels, and the losses that they were chosen from.
+
     Raises:
-        ValueError: If there are fewer than ten rows or a column is constant; as `as_points` besides.
+        ValueError: If there are fewer than ten rows, a column is constant, or `gain` is not in (0, 1); also as for
+            `as_points`.
 
     Examples:
         >>> from pointdiffusion import DATASETS
-        >>> found = choose_noise_range(DATASETS["moons"](1000, random_state=0))
-        >>> 0 < found.sigma_min < found.sigma_data < found.sigma_max
+        >>> chosen = choose_noise_range(DATASETS["moons"](1000, random_state=0))
+        >>> 0 < chosen.sigma_min < chosen.sigma_data < chosen.sigma_max
         True
     """
     if not 0 < gain < 1:
         raise ValueError(f"gain must lie between 0 and 1, got {gain}")
     scale = Standardiser.fit(points)
-    x = torch.from_numpy(np.array(scale.transform(points) if standardise else as_points(points) - scale.mean))
+    x = torch.from_numpy(scale.transform(points) if standardise else as_points(points) - scale.mean)
     generator = torch.Generator().manual_seed(seed)
     x = x[torch.randperm(len(x), generator=generator)]
     unit = float(x.square().mean().sqrt())
     sigmas = torch.from_numpy(np.geomspace(LOWEST, 20.0, LEVELS)) * unit
     left_out, errors, memorised = _losses(x, sigmas, unit, generator)
-    sigma_max = _sigma_max(x / unit, gain) * unit
     sigma_min = min(_first_below_one(sigmas.numpy(), left_out), _unnoticed_stop(x))
+    sigma_max = _sigma_max(x.div_(unit), gain) * unit  # in place: the table may be of gigabytes
     inside = (sigmas.numpy() >= sigma_min) & (sigmas.numpy() <= sigma_max)
     learnable = np.where(inside, np.clip(1 - left_out, 0, None), 0.0)
     mean, std, sampler = _distribution(np.log(sigmas.numpy()[inside]), learnable[inside])
@@ -171,23 +188,26 @@ def choose_noise_range(
 def complete_range(
     sigma_min: float | None, sigma_max: float | None, points: Any, *, least_max: float = 0.0, standardise: bool = True
 ) -> tuple[float, float]:  # fmt: skip
-    """Return both ends of a range of noise levels, those that are None chosen from the points.
+    """Return both ends of a range of noise levels; those that are None are chosen from the points.
 
     Args:
-        sigma_min: Lowest level.
-        sigma_max: Highest level.
+        sigma_min: Lowest level, or None.
+        sigma_max: Highest level, or None.
         points: Rows, shape `(N, D)`.
-        least_max: What a chosen highest level lies at or above.
+        least_max: Lower bound of a chosen highest level.
         standardise: As in `choose_noise_range`.
 
+    Returns:
+        Lowest and highest level.
+
     Raises:
-        ValueError: If what is chosen lies on the wrong side of what is given; as `choose_noise_range` besides.
+        ValueError: If the chosen end lies on the wrong side of the given one; also as for `choose_noise_range`.
     """
     if sigma_min is not None and sigma_max is not None:
         return sigma_min, sigma_max
-    found = choose_noise_range(points, standardise=standardise)
-    low = found.sigma_min if sigma_min is None else sigma_min
-    high = max(found.sigma_max, least_max) if sigma_max is None else sigma_max
+    chosen = choose_noise_range(points, standardise=standardise)
+    low = chosen.sigma_min if sigma_min is None else sigma_min
+    high = max(chosen.sigma_max, least_max) if sigma_max is None else sigma_max
     if low >= high:
         raise ValueError(
             f"sigma_min {low:g} and sigma_max {high:g}, one of them chosen for the points, leave no range; give both"
@@ -196,7 +216,7 @@ def complete_range(
 
 
 def _unnoticed_stop(x: Tensor) -> float:
-    """Return the level at which stopping takes no more of the variance along any axis than N rows can tell."""
+    """Return the level at which stopping removes no more of the variance along any axis than its standard error."""
     variances = torch.linalg.eigvalsh(x.T @ x / len(x))
     thinnest = float(variances[variances > 1e-6 * variances.max()].min())
     return math.sqrt(thinnest * math.sqrt(2 / len(x)))
@@ -212,23 +232,23 @@ def _first_below_one(sigmas: NDArray[np.float64], losses: NDArray[np.float64]) -
 
 
 def _losses(x: Tensor, sigmas: Tensor, unit: float, generator: torch.Generator) -> tuple[NDArray[np.float64], ...]:
-    """Return the weighted losses of rows left out with their error, and of rows within, each of shape `(L,)`."""
-    points, found = x[:4096], []
+    """Return weighted leave-one-out losses, their standard errors, and losses of memorised rows, shapes `(L,)`."""
+    points, curves = x[:4096], []
     owner = torch.arange(min(len(points), LOSS_ROWS))
     noise = torch.randn(len(owner), x.shape[1], generator=generator, dtype=x.dtype)
     for sigma in sigmas:
         clean, weight = points[owner], karras_loss(sigma, unit)
         noisy = clean + sigma * noise
         width = sigma.expand(len(owner), 1)
-        # The straight line has weighted loss 1 for sure: its chance deviation is taken off the others.
+        # The best linear denoiser has expected weighted loss 1: its sampling error is subtracted from the others.
         line = weight * (noisy * (unit**2 / (unit**2 + sigma**2)) - clean).square().mean(dim=1) - 1
         others, mass = left_out_mean(noisy, points, width, owner)
         own = torch.sigmoid(-0.5 * noise.square().sum(dim=1) - mass)[:, None]  # share of the row itself among all
         losses = [
             weight * (mean - clean).square().mean(dim=1) - line for mean in (others, others + own * (clean - others))
         ]
-        found.append((losses[0].mean(), losses[0].std() / math.sqrt(len(owner)), losses[1].mean()))
-    return tuple(np.array([float(row[k]) for row in found]) for k in range(3))
+        curves.append((losses[0].mean(), losses[0].std() / math.sqrt(len(owner)), losses[1].mean()))
+    return tuple(np.array([float(row[k]) for row in curves]) for k in range(3))
 
 
 def _distribution(logs: NDArray[np.float64], weights: NDArray[np.float64]) -> tuple[float, float, str]:
