@@ -60,8 +60,6 @@ from pointdiffusion.metrics.distances import energy_distance as energy_distance
 from pointdiffusion.metrics.distances import mmd as mmd
 from pointdiffusion.metrics.distances import sliced_wasserstein2 as sliced_wasserstein2
 from pointdiffusion.metrics.distances import wasserstein2 as wasserstein2
-from pointdiffusion.metrics.evaluation import Evaluation as Evaluation
-from pointdiffusion.metrics.evaluation import MetricResult as MetricResult
 from pointdiffusion.metrics.evaluation import evaluate as evaluate
 from pointdiffusion.metrics.marginals import MarginalErrors as MarginalErrors
 from pointdiffusion.metrics.marginals import PairwiseErrors as PairwiseErrors
@@ -75,6 +73,8 @@ from pointdiffusion.metrics.neighbours import nearest_distances as nearest_dista
 from pointdiffusion.metrics.neighbours import precision_recall as precision_recall
 from pointdiffusion.metrics.registry import METRICS as METRICS
 from pointdiffusion.metrics.registry import Metric as Metric
+from pointdiffusion.metrics.results import Evaluation as Evaluation
+from pointdiffusion.metrics.results import MetricResult as MetricResult
 from pointdiffusion.metrics.two_sample import ClassifierTest as ClassifierTest
 from pointdiffusion.metrics.two_sample import classifier_test as classifier_test
 from pointdiffusion.metrics.two_sample import energy_test as energy_test

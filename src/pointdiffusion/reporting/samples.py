@@ -99,7 +99,8 @@ def classes_section(
         return None
     by_row = _checked("labels", labels, len(tables.training))
     fresh = None if held_out_labels is None else _checked("held_out_labels", held_out_labels, len(tables.held_out))
-    first_pair, rows, pairs, p_values = informative_pairs(measured, tables)[:1], [], [], []
+    first_pair, rows, pairs = informative_pairs(measured, tables)[:1], [], []
+    p_values: list[float | None] = []
     for value in conditions.classes[:MAX_CLASSES]:
         own = tables.training[[label == value for label in by_row]]
         held_out = None if fresh is None else tables.held_out[[label == value for label in fresh]]
