@@ -131,7 +131,7 @@ def test_a_hostile_type_is_refused(native: Any) -> None:
     mapping["columns"][1]["native"] = native
     with pytest.raises(ValueError, match=r"type|categories"):
         ptd.Schema.from_mapping(mapping)
-    with pytest.raises(ValueError, match="container|frame"):
+    with pytest.raises(ValueError, match=r"container|frame"):
         ptd.Schema.from_mapping({**mapping, "container": "numpy"})
 
 
