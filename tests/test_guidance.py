@@ -37,7 +37,8 @@ class Counting:
     """A denoiser that counts its calls."""
 
     def __init__(self, factor: float) -> None:
-        self.factor, self.calls, self.seen = factor, 0, {}
+        self.factor, self.calls = factor, 0
+        self.seen: dict[str, Any] = {}
 
     def __call__(self, x: Tensor, _: Tensor, **condition: Any) -> Tensor:
         self.calls, self.seen = self.calls + 1, condition

@@ -550,7 +550,8 @@ def zip_bytes(**entries: bytes) -> bytes:
 
 
 def test_an_array_that_claims_more_than_it_holds_is_refused(tmp_path: Path) -> None:
-    for shape in ((2**40, 2), (2**62, 2**62), (5, 2)):
+    shapes: list[tuple[int, ...]] = [(2**40, 2), (2**62, 2**62), (5, 2)]
+    for shape in shapes:
         assert "fewer numbers than it says" in refusal_of(tmp_path, "t.npy", npy_bytes(shape))
         assert "fewer numbers than it says" in refusal_of(tmp_path, "t.npz", zip_bytes(a=npy_bytes(shape)))
     for shape in ((-1, 2), (2,), (2, 2, 2)):

@@ -31,7 +31,7 @@ def serve() -> dict[str, Any] | None:
     while line := sys.stdin.readline():
         request = json.loads(line)
         if request["do"] == "run":
-            reply = os.fork()
+            reply: int | None = os.fork()
             if not reply:
                 return dict(request)
         else:
