@@ -147,14 +147,10 @@ class TableModel(Chosen):
         """
         if nfe is not None and num_steps is not None:
             raise ValueError("nfe and num_steps both say how long to take; give one of the two")
-        given = {"nfe": nfe, "num_steps": num_steps, "solver": solver}
-        settings: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
         classes = self._classes_of(labels, n, seed)
-        if classes is not None:
-            settings["labels"] = classes
-        if guidance != 1:
-            settings["guidance"] = guidance
-        points = self.points.sample(n, seed=seed, **settings)
+        points = self.points.sample(
+            n, seed=seed, labels=classes, guidance=guidance, nfe=nfe, solver=solver, num_steps=num_steps
+        )
         return self.schema.decode(points, classes if self.schema.label else None, within_bounds=within_bounds)
 
     def _classes_of(self, labels: Any, n: int, seed: int) -> list[Any] | None:
