@@ -20,7 +20,8 @@ from pointdiffusion.tabular.columns import (
     require,
 )  # fmt: skip
 from pointdiffusion.tabular.encoding import Encoding, encoding_of
-from pointdiffusion.tabular.native import CONTAINERS, PANDAS, NativeType, build_frame, fits
+from pointdiffusion.tabular.frames import build_frame
+from pointdiffusion.tabular.native import CONTAINERS, PANDAS, NativeType, fits
 
 __all__ = ["Column", "LabelColumn", "Schema", "default_names"]
 

@@ -19,7 +19,7 @@ MIN_TRAINING_ROWS = 10
 """Fewer rows than this are no sample of anything."""
 
 
-LEAST_SCALE = 1e-150
+LEAST_SCALE = 1e-152
 """Least standard deviation of a column: the squares of smaller numbers lose their digits in float64, or are 0."""
 
 
