@@ -1,4 +1,4 @@
-r"""What the columns of a table are, so that points can be given back as rows of it.
+r"""The columns of a table: names, types and bounds, by which points become rows of the table again.
 
 A density needs real numbers. A column of integers k has none until it is dequantised: uniform noise u in [-1/2, 1/2) is
 added, and the density p of k + u gives the probability of the integer,
@@ -7,7 +7,7 @@ added, and the density p of k + u gives the probability of the integer,
 
 so the log-likelihood of integer columns is that of the dequantised value, a bound on the probability's (Theis et al.
 2016, https://arxiv.org/abs/1511.01844, section 3.1). Rounding half up takes k + u back to k for each u. A column that
-holds one value only has no density at all: it is left out of the points and put back into the rows.
+holds one value only has no density: it is not modelled, and `decode` restores it.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ if TYPE_CHECKING:
     import pandas as pd
 
 MOST_COLUMNS = 64
-"""More columns than this are beyond what is called low-dimensional here."""
+"""Largest number of modelled columns."""
 MOST_CLASSES = 1000
 LARGEST_INTEGER = 2**53
-"""From here on float64 cannot tell neighbouring integers apart."""
+"""From here on float64 cannot distinguish neighbouring integers."""
 
 KINDS = ("real", "integer", "boolean", "constant")
 INTEGERS = ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
@@ -44,7 +44,7 @@ _MOST_DECIMALS = 15
 
 
 def default_names(n_dims: int) -> list[str]:
-    """Return the names of columns that have none: x, y, z, and x1, x2, ... beyond three."""
+    """Return the names of `n_dims` columns that have none: x, y, z, or x1, x2, ... beyond three."""
     return ["x", "y", "z"][:n_dims] if n_dims <= 3 else [f"x{i + 1}" for i in range(n_dims)]
 
 
@@ -54,9 +54,9 @@ def _require(condition: bool, message: str) -> None:
 
 
 def _check_name(name: Any) -> None:
-    """Raise a ValueError unless a name is a text that every format can hold."""
+    """Raise a ValueError unless a name is a string that every format can hold."""
     plain = isinstance(name, str) and "\0" not in name and not any("\ud800" <= sign <= "\udfff" for sign in name)
-    _require(plain, f"the name of a column must be a text without NUL characters and halves of others, got {name!r}")
+    _require(plain, f"the name of a column must be a string without NUL characters and lone surrogates, got {name!r}")
 
 
 @dataclass(frozen=True)
@@ -65,15 +65,16 @@ class Column:
 
     Args:
         name: Its name.
-        kind: `"real"`, `"integer"` (whole numbers, of whatever type), `"boolean"` or `"constant"` (one value only).
-        dtype: Its type in the table, as NumPy calls it: `"int64"`, `"float32"`, `"bool"`; `"str"` of a constant text.
-        low: Least value; 0 for a text.
-        high: Greatest value; 0 for a text.
-        decimals: Digits after the point, where all values have few; None where they have as many as their type.
+        kind: `"real"`, `"integer"` (integers, also if stored as floats), `"boolean"` or `"constant"` (one value only).
+        dtype: Its type in the table, by its name in NumPy: `"int64"`, `"float32"`, `"bool"`; `"str"` of a constant
+            string.
+        low: Least value; 0 for a string.
+        high: Largest value; 0 for a string.
+        decimals: Number of decimals, where all values have few; None where they have as many as their type.
         value: The value of a constant column.
 
     Raises:
-        ValueError: If the parts do not fit each other.
+        ValueError: If the arguments are inconsistent.
     """
 
     name: str
@@ -86,7 +87,7 @@ class Column:
 
     def __post_init__(self) -> None:
         _check_name(self.name)
-        _require(self.kind in KINDS, f"column {self.name!r} is of the unknown kind {self.kind!r}")
+        _require(self.kind in KINDS, f"column {self.name!r} has the unknown kind {self.kind!r}")
         _require(self.dtype in _DTYPES[self.kind], f"column {self.name!r} cannot be {self.kind} and {self.dtype!r}")
         for bound in (self.low, self.high):
             _require(type(bound) is float and math.isfinite(bound), f"column {self.name!r} has no finite bounds")
@@ -95,7 +96,9 @@ class Column:
         known = places is None or (type(places) is int and 0 <= places <= _MOST_DECIMALS)
         _require(known, f"column {self.name!r} cannot have {places!r} decimals")
         if self.kind == "constant":
-            _require(_is_of(self.value, self.dtype), f"column {self.name!r} is no {self.dtype}: {self.value!r}")
+            _require(
+                _is_of(self.value, self.dtype), f"column {self.name!r} is not of type {self.dtype}: {self.value!r}"
+            )
         else:
             _require(self.value is None, f"column {self.name!r} is not constant, yet holds one value")
 
@@ -106,12 +109,12 @@ class LabelColumn:
 
     Args:
         name: Its name.
-        position: Its place among all columns of the table, from 0.
+        position: Its index among all columns of the table, from 0.
         dtype: `"str"`, `"bool"`, or the type of its numbers.
-        classes: The classes, sorted: texts, or integers (0 and 1 for `"bool"`).
+        classes: The classes, sorted: strings, or integers (0 and 1 for `"bool"`).
 
     Raises:
-        ValueError: If the parts do not fit each other.
+        ValueError: If the arguments are inconsistent.
     """
 
     name: str
@@ -121,16 +124,23 @@ class LabelColumn:
 
     def __post_init__(self) -> None:
         _check_name(self.name)
-        _require(self.dtype in ("str", "bool", *INTEGERS, *FLOATS), f"labels cannot be of the type {self.dtype!r}")
-        _require(type(self.position) is int and self.position >= 0, f"{self.position!r} is no place of a column")
+        _require(self.dtype in ("str", "bool", *INTEGERS, *FLOATS), f"labels cannot have the type {self.dtype!r}")
+        _require(
+            type(self.position) is int and self.position >= 0,
+            f"position must be an integer from 0, got {self.position!r}",
+        )
         kind = str if self.dtype == "str" else int
         _require(all(type(each) is kind for each in self.classes), f"classes of {self.name!r} must be {kind.__name__}")
         distinct = len(set(self.classes)) == len(self.classes)
-        _require(distinct and 1 <= len(self.classes) <= MOST_CLASSES, f"classes of {self.name!r} are none, or repeated")
+        _require(
+            distinct and 1 <= len(self.classes) <= MOST_CLASSES,
+            f"classes of {self.name!r} must be 1 to {MOST_CLASSES} distinct values",
+        )
         if kind is int:
             low, high = _range_of(self.dtype)
             _require(
-                all(low <= int(each) <= high for each in self.classes), f"a class of {self.name!r} is no {self.dtype}"
+                all(low <= int(each) <= high for each in self.classes),
+                f"a class of {self.name!r} is not of type {self.dtype}",
             )
 
 
@@ -139,11 +149,20 @@ class Schema:
     """The columns of a table.
 
     Args:
-        columns: All of them but the label, in the table's own order.
-        label: The label column, where there is one.
+        columns: All columns but the label, in the table's order.
+        label: The label column, if any.
 
     Raises:
-        ValueError: If there is nothing to model, too much, or a name stands twice.
+        ValueError: If there is no column to model, or too many, or a name is repeated.
+
+    Examples:
+        >>> from pointdiffusion import table_of
+        >>> schema = table_of([{"n": 1, "x": 0.5}, {"n": 4, "x": 2.25}]).schema
+        >>> schema.names, schema.discrete
+        (['n', 'x'], [0])
+        >>> schema.decode([[3.2, 0.126]])  # integers are rounded, other columns to the table's decimals
+           n     x
+        0  3  0.13
     """
 
     columns: tuple[Column, ...]
@@ -151,14 +170,16 @@ class Schema:
 
     def __post_init__(self) -> None:
         every = [column.name for column in self.columns] + ([self.label.name] if self.label else [])
-        _require(len(set(every)) == len(every), "a schema names each of its columns once")
-        _require(1 <= len(self.names) <= MOST_COLUMNS, f"a schema models 1 to {MOST_COLUMNS} columns")
+        _require(len(set(every)) == len(every), "the names of the columns of a schema must be distinct")
+        _require(1 <= len(self.names) <= MOST_COLUMNS, f"a schema must have 1 to {MOST_COLUMNS} columns to model")
         place = self.label.position if self.label else 0
-        _require(place <= len(self.columns), f"the label cannot be column {place} of {len(self.columns)} others")
+        _require(
+            place <= len(self.columns), f"the label cannot have the index {place} beside {len(self.columns)} columns"
+        )
 
     @property
     def modelled(self) -> list[Column]:
-        """The columns that points have: all but the constant ones."""
+        """The modelled columns, those of the points: all but the constant ones."""
         return [column for column in self.columns if column.kind != "constant"]
 
     @property
@@ -168,20 +189,26 @@ class Schema:
 
     @property
     def discrete(self) -> list[int]:
-        """Places among the modelled columns of those that must be dequantised."""
+        """Indices, among the modelled columns, of those that must be dequantised."""
         return [place for place, column in enumerate(self.modelled) if column.kind != "real"]
 
     def to_mapping(self) -> dict[str, Any]:
-        """Return everything as plain values, as JSON has them."""
+        """Return the schema as a dict of plain values, for JSON."""
         label = self.label and {**vars(self.label), "classes": list(self.label.classes)}
         return {"columns": [dict(vars(column)) for column in self.columns], "label": label}
 
     @classmethod
     def from_mapping(cls, mapping: Any) -> Schema:
-        """Return the schema that `to_mapping` wrote, everything checked for what it is.
+        """Return the schema that `to_mapping` wrote, with all values checked.
+
+        Args:
+            mapping: What a file holds; anything.
+
+        Returns:
+            The schema.
 
         Raises:
-            ValueError: If a part is missing, unknown, or of the wrong kind.
+            ValueError: If an entry is missing, unknown, or of the wrong type.
         """
         parts = _parts(mapping, ("columns", "label"), "a schema")
         _require(isinstance(parts["columns"], list), "the columns of a schema must be a list")
@@ -192,20 +219,20 @@ class Schema:
             label = _parts(label, tuple(LabelColumn.__dataclass_fields__), "a label column")
             _require(isinstance(label["classes"], list), "the classes of a label column must be a list")
             _require(
-                all(isinstance(each, (str, int)) for each in label["classes"]), "classes must be texts or integers"
+                all(isinstance(each, (str, int)) for each in label["classes"]), "classes must be strings or integers"
             )
             label = LabelColumn(**{**label, "classes": tuple(label["classes"])})
         return cls(columns, label)
 
     def dequantise(self, values: Array, random_state: Any) -> Array:
-        """Return points that have a density: integers and booleans plus uniform noise in [-1/2, 1/2).
+        """Add uniform noise in [-1/2, 1/2) to integers and booleans, so that they have a density.
 
         Args:
-            values: Points `(N, D)` of the modelled columns; NaN stays NaN.
+            values: Points of the modelled columns, shape `(N, D)`; NaN stays NaN.
             random_state: A seed, or a NumPy generator.
 
         Returns:
-            A new array `(N, D)`. `decode` rounds it back to the same integers.
+            A new array, shape `(N, D)`; `decode` rounds it back to the same integers.
         """
         draw = random_state if hasattr(random_state, "uniform") else np.random.default_rng(random_state)
         noisy = np.array(values, dtype=np.float64)
@@ -220,17 +247,20 @@ class Schema:
     def decode(
         self, points: Any, labels: Any = None, *, within_bounds: bool = False, rounding: bool = True
     ) -> pd.DataFrame:
-        """Return points as rows of the table: its columns, order and types, constant columns put back.
+        """Return points as rows of the table: its columns in their order and types, constant columns included.
 
         Args:
-            points: Points `(N, D)` of the modelled columns; NaN stands for a missing value.
-            labels: Class of each row, `(N,)`; without it the label column is left out.
-            within_bounds: Move values beyond the least and the greatest of the table to these.
-            rounding: Round integers and booleans, and other columns to the decimals of the table. Without it, they stay
-                floats as they are.
+            points: Points of the modelled columns, shape `(N, D)`; NaN for a missing value.
+            labels: Class of each row, shape `(N,)`; without it there is no label column.
+            within_bounds: Clip values to the least and the largest of the table.
+            rounding: Round integers and booleans, and other columns to the decimals of the table; otherwise integers
+                and booleans stay floats.
+
+        Returns:
+            A data frame of N rows.
 
         Raises:
-            ValueError: If the points do not fit the columns, hold an infinite value, or a label is no class.
+            ValueError: If the points do not fit the columns, hold an infinite value, or a label is not a class.
         """
         import pandas as pd
 
@@ -238,7 +268,7 @@ class Schema:
         if table.ndim != 2 or table.shape[1] != len(self.names):
             raise ValueError(f"expected points in {len(self.names)} columns, got an array of shape {table.shape}")
         if np.isinf(table).any():
-            raise ValueError("points must be finite to become rows of a table")
+            raise ValueError("points must be finite or NaN to become rows of a table")
         values = dict(zip(self.names, table.T, strict=True))
         frame = {
             column.name: np.full(len(table), column.value, dtype=object if column.dtype == "str" else column.dtype)
@@ -249,13 +279,13 @@ class Schema:
         rows = pd.DataFrame(frame, index=range(len(table)))
         if labels is not None:
             if self.label is None:
-                raise ValueError("the table has no label column, so its rows take no labels; leave them out")
+                raise ValueError("labels require a table with a label column; drop them")
             rows.insert(self.label.position, self.label.name, _label_values(self.label, labels, len(table)))
         return rows
 
 
 def _typed(column: Column, values: Array, within_bounds: bool, rounding: bool) -> Any:
-    """Return the values of a column in its own type, as far as they fit into it."""
+    """Return the values of a column in its type, clipped to the range of the type."""
     import pandas as pd
 
     if within_bounds:
@@ -266,18 +296,18 @@ def _typed(column: Column, values: Array, within_bounds: bool, rounding: bool) -
         # Half up, so that each integer owns [k - 1/2, k + 1/2); beyond 2^52 there are no halves.
         values = np.where(np.abs(values) < LARGEST_INTEGER / 2, np.floor(values + 0.5), values)
     elif rounding and column.decimals is not None:
-        values = np.round(values, column.decimals) + 0.0  # what was rounded up to -0.0 is written as 0.0
+        values = np.round(values, column.decimals) + 0.0  # turns -0.0 into 0.0
     low, high = _range_of(column.dtype)
     values = np.clip(values, low, high)
     if column.dtype in FLOATS or not np.isnan(values).any():
         return values.astype(column.dtype)
-    # NumPy's integers know no missing value, those of pandas do.
+    # NumPy's integers have no missing value, those of pandas do.
     kind: Any = "boolean" if column.dtype == "bool" else column.dtype.replace("int", "Int").replace("uI", "UI")
     return pd.array(values).astype("Float64").astype(kind)
 
 
 def _range_of(dtype: str) -> tuple[float, float]:
-    """Return the least and the greatest number that both the type and float64 hold."""
+    """Return the least and the largest number that both the type and float64 hold."""
     if dtype == "bool":
         return 0, 1
     if dtype in FLOATS:
@@ -295,12 +325,12 @@ def _label_values(label: LabelColumn, labels: Any, n_rows: int) -> Any:
     unknown = set(given) - set(label.classes)
     if unknown:
         shown = ", ".join(map(repr, label.classes[:10])) + (", ..." if len(label.classes) > 10 else "")
-        raise ValueError(f"{unknown.pop()!r} is no class of column {label.name!r}; its classes are {shown}")
+        raise ValueError(f"{unknown.pop()!r} is not a class of column {label.name!r}; its classes are {shown}")
     return np.array(given, dtype=object if label.dtype == "str" else label.dtype)
 
 
 def _is_of(value: Any, dtype: str) -> bool:
-    """Return whether a plain value belongs to a type."""
+    """Return whether a plain value is of a type."""
     wanted: Any = _PLAIN.get(dtype, float)
     if type(value) is not wanted:
         return False
@@ -311,11 +341,11 @@ def _is_of(value: Any, dtype: str) -> bool:
 
 
 def _parts(mapping: Any, names: Sequence[str], what: str) -> dict[str, Any]:
-    """Return the parts of a mapping, which has exactly these names."""
-    _require(isinstance(mapping, Mapping), f"{what} must be a mapping, got {type(mapping).__name__}")
+    """Return the entries of a dict that has exactly these names."""
+    _require(isinstance(mapping, Mapping), f"{what} must be a dict, got {type(mapping).__name__}")
     missing = [name for name in names if name not in mapping]
     _require(not missing, f"{what} lacks {', '.join(missing)}")
-    _require(len(mapping) == len(names), f"{what} holds more than {', '.join(names)}")
+    _require(len(mapping) == len(names), f"{what} must have no other entries than {', '.join(names)}")
     return dict(mapping)
 
 
