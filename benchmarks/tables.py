@@ -89,11 +89,11 @@ def judge(name: str, split: int, max_time: float) -> dict[str, Any]:
     values["alone"] = found.members[0].log_prob(z, num_steps=LOG_PROB_STEPS)
     values["ensemble"] = ptd.ensemble(found.members).log_prob(z, num_steps=LOG_PROB_STEPS)
     values["default"] = values["ensemble"]
-    if found.model.companion is not None:
-        there = torch.from_numpy(found.model.standardiser.transform(z))
-        units = found.model.standardiser.log_scale
+    if found.points.companion is not None:
+        there = torch.from_numpy(found.points.standardiser.transform(z))
+        units = found.points.standardiser.log_scale
         flow = torch.from_numpy(values["ensemble"] + units)
-        values["default"] = found.model.companion.added(flow, there, None).numpy() - units
+        values["default"] = found.points.companion.added(flow, there, None).numpy() - units
     truth = np.zeros(len(z)) if exact is None else exact + jacobian
     print(f"{name}, split {split}: {found}\n", flush=True)
     loss = {key: truth - value for key, value in values.items()}
@@ -105,7 +105,7 @@ def judge(name: str, split: int, max_time: float) -> dict[str, Any]:
         "weights": found.weights, "verdict": found.verdict, "chosen": found.config.to_mapping(),
     }  # fmt: skip
     if name in PLANES:
-        result |= _samples(found.model, name, split, x, (mean, scale))
+        result |= _samples(found.points, name, split, x, (mean, scale))
     return result
 
 

@@ -38,7 +38,8 @@ from problems import JUDGED, START, case, points
 from torch import Tensor
 
 import pointdiffusion as ptd
-from pointdiffusion.sampling.plans import LEARNED, plan
+from pointdiffusion.sampling.grids import LEARNED
+from pointdiffusion.sampling.plans import default_plan
 from pointdiffusion.sampling.tuning import Case, case_of
 
 LOWEST = 0.01
@@ -171,7 +172,7 @@ def compare(
 ) -> dict[str, Any]:  # fmt: skip
     """Return the errors of all at one budget."""
     lowest = 0.0 if model is None else model.inference.sigma_min
-    solver, grid = plan(nfe, START, sigma_min=lowest)
+    _, solver, grid = default_plan(nfe, START, sigma_min=lowest)
     row: dict[str, Any] = {"auto": error(ptd.sample(problem.denoiser, problem.x, grid, solver=solver), problem, std)}
     if model is not None:
         name, tried, levels = model.plan(nfe)
@@ -189,7 +190,7 @@ def compare(
         steps = (nfe + 1) // cost if cost == 2 else nfe  # the last step of a two-stage method costs one
         results = (walk(problem.denoiser, problem.x, sigmas) for sigmas in fixed_grids(steps, lowest))
         found += [(error(y, problem, std), name) for y in results]
-        mine = plan(steps, START, sigma_min=lowest)[1]
+        mine = default_plan(steps, START, sigma_min=lowest).sigmas
         ours.append((error(walk(problem.denoiser, problem.x, mine), problem, std), name))
     row["best peer"], row["its name"] = min(found)
     row["best peer, our grid"] = min(ours)[0]
@@ -226,7 +227,7 @@ def summarise(table: list[dict[str, Any]]) -> None:
             logs = [math.log(row[key] / row["best peer"]) for row in rows if key in row]
             cells.append(f"{math.exp(sum(logs) / len(logs)):.2f}" if logs else "")
         names = [row["its name"] for row in rows]
-        solver = LEARNED[max(known for known in LEARNED if known <= nfe)][0]
+        solver = LEARNED.exact[max(learned for learned in LEARNED.exact if learned <= nfe)][0]
         if "auto, untried" in rows[0]:
             solver = ", ".join(dict.fromkeys(row["solver"] for row in rows))
         print(nfe, solver, *cells, max(names, key=names.count), sep=" | ")

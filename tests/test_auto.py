@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 import pointdiffusion as ptd
-from pointdiffusion.sampling.plans import CANDIDATES, LEARNED, plan, plans
+from pointdiffusion.sampling.grids import LEARNED
+from pointdiffusion.sampling.plans import CANDIDATES, candidate_plans, default_plan
 from pointdiffusion.sampling.tuning import METHODS
 
 RING = ptd.GaussianMixture(
@@ -40,7 +41,7 @@ def exact() -> Tensor:
 @pytest.mark.parametrize(("sigma_max", "sigma_data"), [(10.0, 1.0), (80.0, 0.5), (3.0, 1.0), (2.0, 1.0)])
 def test_every_budget_is_kept(nfe: int, sigma_max: float, sigma_data: float) -> None:
     """The grid decreases from sigma_max to 0, and the denoiser is called exactly as often as was said."""
-    _, sigmas = plan(nfe, sigma_max, sigma_data)
+    sigmas = default_plan(nfe, sigma_max, sigma_data).sigmas
     assert sigmas.shape == (nfe + 1,)
     assert (float(sigmas[0]), float(sigmas[-1])) == (sigma_max, 0.0)
     assert bool((sigmas.diff() < 0).all())
@@ -59,7 +60,7 @@ def test_units_of_the_data_do_not_matter(exact: Tensor) -> None:
     assert median_error(small, exact) < 0.02
 
 
-@pytest.mark.parametrize("nfe", [*sorted(n for n in LEARNED if n >= 5), 35, 50])
+@pytest.mark.parametrize("nfe", [*sorted(n for n in LEARNED.exact if n >= 5), 35, 50])
 def test_auto_beats_every_named_solver_on_the_usual_grid(nfe: int, exact: Tensor) -> None:
     """On a problem it has not seen: nearer to the exact flow than each one-evaluation method on Karras' grid."""
     auto = median_error(ptd.sample(RING.denoise, start(0), nfe=nfe, sigma_max=10.0), exact)
@@ -114,13 +115,13 @@ def unseen(model: ptd.DiffusionModel) -> tuple[float, float, ptd.Denoiser, Tenso
 @pytest.mark.parametrize("nfe", [1, 2, 5, 8, 9, 10, 11, 15, 16, 20, 24, 28, 29, 35, 50, 300])
 @pytest.mark.parametrize("lowest", [0.002, 0.01, 0.2])
 def test_every_plan_for_a_network_keeps_its_budget_and_its_levels(nfe: int, lowest: float) -> None:
-    known = plans(nfe, 10.0, sigma_min=lowest)
-    for _, sigmas in known.values():
+    plans = candidate_plans(nfe, 10.0, sigma_min=lowest)
+    for _, _, sigmas in plans:
         assert sigmas.shape == (nfe + 1,)
         assert (float(sigmas[0]), float(sigmas[-1])) == (10.0, 0.0)
         assert bool((sigmas.diff() < 0).all())
         assert bool((sigmas[:-1] >= lowest * (1 - 1e-12)).all())
-    assert (plan(nfe, 10.0, sigma_min=lowest)[1] == next(iter(known.values()))[1]).all()
+    assert (default_plan(nfe, 10.0, sigma_min=lowest).sigmas == plans[0].sigmas).all()
 
 
 @pytest.mark.parametrize("nfe", [10, 15, 20])
@@ -131,7 +132,7 @@ def test_a_model_takes_the_plan_that_is_best_on_it(nfe: int) -> None:
     model, other = (ptd.fit(points, ptd.TrainingConfig(epochs=4), labels=given) for given in (None, labels))
     low, high, denoiser, x, exact = unseen(model)
     errors = {}
-    for name, (solver, sigmas) in plans(nfe, high, sigma_min=low).items():
+    for name, solver, sigmas in candidate_plans(nfe, high, sigma_min=low):
         y = ptd.sample(denoiser, x, sigmas, solver=solver)
         errors[name] = math.exp(float((y - exact).square().mean(dim=1).sqrt().log().mean()))
     chosen = model.plan(nfe)
@@ -141,7 +142,7 @@ def test_a_model_takes_the_plan_that_is_best_on_it(nfe: int) -> None:
     assert last.nfe == nfe
     model.inference = replace(model.inference, sigma_max=2 * high)  # what was found for another start is not taken
     assert float(model.plan(nfe).sigmas[0]) == 2 * high
-    usual = next(iter(plans(nfe, other.inference.sigma_max, sigma_min=other.inference.sigma_min)))
+    usual = default_plan(nfe, other.inference.sigma_max, sigma_min=other.inference.sigma_min).name
     assert other.plan(nfe).name == usual
 
 
@@ -156,7 +157,7 @@ def test_a_model_learns_its_own_grid_and_keeps_it(tmp_path: Path) -> None:
     assert grid[0] == high
     assert grid[-1] == 0.0
     assert grid[-2] >= low
-    solver, usual = plan(4, high, sigma_min=low)
+    _, solver, usual = default_plan(4, high, sigma_min=low)
     own = ptd.Multistep(sigma_min=low, **CANDIDATES[model.grid_solvers[4]])
     default = median_error(ptd.sample(denoiser, x, usual, solver=solver), exact)
     assert median_error(ptd.sample(denoiser, x, grid, solver=own), exact) < default

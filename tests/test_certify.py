@@ -133,5 +133,5 @@ def test_the_command_line(capsys: pytest.CaptureFixture[str], monkeypatch: pytes
         error = capsys.readouterr().err
         assert error.startswith("error: ")
         assert error.count("\n") == 1
-    with pytest.raises(ValueError, match="a sampler is"):
+    with pytest.raises(ValueError, match="sampler must be"):
         certify(3)

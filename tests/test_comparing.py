@@ -8,7 +8,7 @@ from scipy.stats import ttest_rel
 
 from pointdiffusion import METRICS, compare, energy_distance
 from pointdiffusion.metrics.comparison import BLOCKS
-from pointdiffusion.metrics.evaluation import LIKELIHOOD
+from pointdiffusion.metrics.results import LIKELIHOOD
 
 
 def pair(seed: int, n: int = 100) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
@@ -46,7 +46,7 @@ def test_the_better_one_is_called_better() -> None:
         assert found[name].difference == pytest.approx(-again[name].difference)
     narrow = {d.name: d for d in compare(one, 0.4 * one, held_out, training=training)}
     assert narrow["recall"].sigma > 2  # more is better
-    assert narrow["correlations"].verdict == "cannot be told apart"
+    assert narrow["correlations"].verdict == "indistinguishable"
 
 
 def test_values_and_error_by_hand() -> None:
@@ -90,6 +90,6 @@ def test_what_cannot_be_compared_is_refused() -> None:
 def test_a_model_beside_itself_differs_in_nothing() -> None:
     one, _, held_out, _ = pair(4)
     for found in compare(one, one, held_out):
-        assert found.verdict == "cannot be told apart"
+        assert found.verdict == "indistinguishable"
         assert abs(found.difference) <= 1e-12
         assert found.error <= 1e-12

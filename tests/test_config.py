@@ -279,7 +279,7 @@ def test_public_names_are_unique_and_others_are_refused() -> None:
 
 
 def test_type_checkers_read_the_same_names() -> None:
-    """The stub beside the package names just what the package loads, from the same modules."""
+    """The stub beside the package names what the package loads, from the same modules, and what it has renamed."""
     stub = Path(ptd.__file__).with_suffix(".pyi")
     declared = {
         alias.asname or alias.name: node.module
@@ -288,6 +288,12 @@ def test_type_checkers_read_the_same_names() -> None:
         for alias in node.names
     }
     assert set(declared) - {"annotations"} == set(ptd.__all__)
+    renamed = {
+        ast.unparse(node.targets[0]): ast.unparse(node.value)
+        for node in ast.parse(stub.read_text()).body
+        if isinstance(node, ast.Assign)
+    }
+    assert renamed == ptd._RENAMED
     for name in set(ptd.__all__) - {"__version__"}:
         module = __import__(str(declared[name]), fromlist=[name])
         assert getattr(module, name) is getattr(ptd, name)

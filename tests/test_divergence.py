@@ -28,8 +28,8 @@ def small(_metadata: Any) -> nn.Module:
     return default_network(2, hidden_dim=32)
 
 
-def training(steps: int, rate: float = 1e-4, **settings: Any) -> ptd.TrainingConfig:
-    epoch = min(steps, 25)
+def training(steps: int, rate: float = 1e-4, epoch: int = 25, **settings: Any) -> ptd.TrainingConfig:
+    epoch = min(steps, epoch)
     return ptd.TrainingConfig(epochs=steps // epoch, epoch_steps=epoch, learning_rate=rate, **{**LEVELS, **settings})
 
 
@@ -64,11 +64,13 @@ def test_the_loss_of_a_network_that_predicts_the_mean_is_its_closed_form(loss: s
     assert module.mean_loss() == pytest.approx(quad(value, low, high)[0] / (high - low), rel=0.05)
 
 
-@pytest.mark.parametrize(("steps", "rate"), [(1, 1.0), (100, 0.1), (300, 1.0), (100, 10.0)])
-def test_too_high_a_rate_is_a_sentence(steps: int, rate: float) -> None:
+@pytest.mark.parametrize(
+    ("steps", "epoch", "rate"), [(1, 1, 1.0), (100, 25, 0.1), (300, 25, 1.0), (300, 150, 1.0), (100, 25, 10.0)]
+)
+def test_too_high_a_rate_is_a_sentence(steps: int, epoch: int, rate: float) -> None:
     """Also where the network no longer depends on its input at the end, and its loss is that of the mean again."""
     with pytest.raises(ptd.DivergedError, match=rf"training diverged.*lower the learning rate \({rate:g}\)") as caught:
-        ptd.fit(MOONS, training(steps, rate), seed=0)
+        ptd.fit(MOONS, training(steps, rate, epoch), seed=0)
     assert str(caught.value).endswith(f"; AdamW got rate_multiplier = 20 times that, {20 * rate:g}")
     model = caught.value.model
     assert (model is None) == ("finite" in str(caught.value))

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from example_fixtures import Scripts
+from test_rooms import ROOMS
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = sorted(
@@ -23,13 +25,40 @@ def code_blocks(path: Path) -> list[str]:
     return re.findall(r"```python\n(.*?)```", path.read_text(encoding="utf-8"), flags=re.DOTALL)
 
 
-def test_the_tour_of_the_readme_runs(tmp_path: Path) -> None:
-    """A newcomer pastes it and sees no error and no warning."""
-    (tour,) = code_blocks(ROOT / "README.md")
-    command = [sys.executable, "-W", "error", "-c", tour]
+@pytest.mark.parametrize("block", range(4), ids=["opening", "learner", "researcher", "table"])
+def test_the_blocks_of_the_readme_run(block: int, tmp_path: Path) -> None:
+    """A newcomer pastes the opening or one of the tours, each by itself, and sees no error and no warning."""
+    blocks = code_blocks(ROOT / "README.md")
+    assert len(blocks) == 4
+    command = [sys.executable, "-W", "error", "-c", blocks[block]]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
+
+
+@pytest.mark.parametrize("name", ["README.md", "README.zh-CN.md"])
+def test_the_readme_lists_the_rooms_in_their_order(name: str) -> None:
+    """The table of rooms is that of the house, from the ground up."""
+    text = (ROOT / name).read_text(encoding="utf-8")
+    table = text[text.index("docs/rooms.svg") :]
+    firsts = re.findall(r"^\| (`.*?) \|", table, flags=re.MULTILINE)[: len(ROOMS)]
+    listed = re.findall(r"`(\w+)`", " ".join(firsts))
+    assert listed == [room for room in ROOMS if room != "__main__"]
+
+
+def test_the_picture_of_the_rooms_is_up_to_date() -> None:
+    """Whoever moves an import draws the picture again: `python tools/rooms.py`."""
+    tool = runpy.run_path(str(ROOT / "tools" / "rooms.py"))
+    drawn = tool["svg"](tool["arrows_between_rooms"]())
+    assert drawn == (ROOT / "docs" / "rooms.svg").read_text(encoding="utf-8")
+
+
+def test_arrows_that_follow_from_others_are_left_out() -> None:
+    """Of a -> b -> c and a -> c the last is not drawn, and each room stands below those that import from it."""
+    tool = runpy.run_path(str(ROOT / "tools" / "rooms.py"))
+    arrows = {"a": {"b", "c", "d"}, "b": {"c"}, "c": set(), "d": set()}
+    assert tool["reduced"](arrows) == {"a": {"b", "d"}, "b": {"c"}, "c": set(), "d": set()}
+    assert tool["floors_of"](arrows) == {"a": 2, "b": 1, "c": 0, "d": 1}
 
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in ROOT.glob("docs/*.md") if code_blocks(path)))

@@ -26,7 +26,7 @@ OUTPUT = "swiss_roll_output"
 def run_main(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Result]:
     """Return a function that calls the command line in this process; most faults need no other."""
     monkeypatch.syspath_prepend(str(PLAYGROUND))
-    for name in ("data", "model", "swiss_roll_example"):
+    for name in ("data", "model", "command_line", "swiss_roll_example"):
         monkeypatch.delitem(sys.modules, name, raising=False)
     import swiss_roll_example
 

@@ -13,7 +13,6 @@ from scipy.integrate import quad, solve_ivp
 from torch import Tensor
 
 from pointdiffusion.denoisers.guidance import (
-    Bound,
     ClassifierGuided,
     Guided,
     autoguidance,
@@ -120,7 +119,7 @@ def test_a_number_stands_for_all_rows() -> None:
     for label in (2, torch.tensor(2), torch.full((len(X),), 2)):
         assert torch.equal(bind(MIXTURE.denoise, labels=label)(X, SIGMA), expected)
     spy = Counting(1.0)
-    Bound(spy, labels=2, strength=0.5, name="a", table=torch.zeros(len(X), 3))(X, SIGMA, more=1)
+    bind(spy, labels=2, strength=0.5, name="a", table=torch.zeros(len(X), 3))(X, SIGMA, more=1)
     assert spy.seen["labels"].dtype == torch.int64
     assert spy.seen["strength"].dtype == X.dtype
     assert spy.seen["strength"].shape == (len(X),)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 import pointdiffusion as ptd
+from pointdiffusion.likelihood import density as likelihood
 
 MIXTURE = ptd.GaussianMixture(
     [0.3, 0.7], [[0.0, 1.0], [1.0, -1.0]], [[[0.3, 0.1], [0.1, 0.2]], [[0.1, 0.0], [0.0, 0.4]]]
@@ -104,6 +105,7 @@ def test_gradients_flow_into_no_weight_and_rows_are_their_own() -> None:
     torch.testing.assert_close(together[:3], alone, rtol=0, atol=1e-12)
 
 
+@pytest.mark.filterwarnings("ignore:.* steps are few")  # a finite set is rough at 0.01
 def test_the_bandwidth_of_few_points_is_found() -> None:
     """Of the exact denoiser of a finite set, the blur that explains fresh points best is neither end's."""
     train, fresh = (torch.randn(count, 1, generator=generator(count)).double() for count in (100, 300))
@@ -203,3 +205,44 @@ def test_bad_tables_are_refused(model: ptd.DiffusionModel) -> None:
             model.log_prob(table)
     with pytest.raises(ValueError, match="latent points"):
         model.from_latent(np.zeros((2, 3)))
+
+
+# ------------------------------------------------------------------------------------------------------------- defaults
+
+
+def scattered(seed: int, low: float, high: float) -> ptd.GaussianMixture:
+    """Six round Gaussians in eight dimensions, of these widths, at unit variance all together."""
+    rng = torch.Generator().manual_seed(seed)
+    means = torch.randn(6, 8, generator=rng).double()
+    widths = low + (high - low) * torch.rand(6, generator=rng).double()
+    covariances = widths[:, None, None] ** 2 * torch.eye(8).double()
+    whole = ptd.GaussianMixture([1 / 6] * 6, means, covariances)
+    scale = whole.covariance.diagonal().mean().sqrt()
+    return ptd.GaussianMixture([1 / 6] * 6, (means - whole.mean) / scale, covariances / scale**2)
+
+
+def errors_of(mixture: ptd.GaussianMixture, low: float, high: float, **settings: Any) -> Tensor:
+    x = mixture.sample(150, torch.Generator().manual_seed(0), low)
+    blurred = ptd.GaussianMixture(mixture.weights, mixture.means, mixture.covariances + low**2 * torch.eye(8).double())
+    ends = {"mean": mixture.mean, "covariance": mixture.covariance}
+    found = ptd.log_prob(mixture.denoise, x, sigma_min=low, sigma_max=high, **ends, **settings)
+    return (found - blurred.log_prob(x)).abs()
+
+
+@pytest.mark.parametrize("low", [0.05, 0.01, 0.002])
+def test_wide_ranges_take_more_steps(low: float) -> None:
+    """By default as many for each factor of noise, however far apart the ends; 40 leave 0.002 to 0.007 nats."""
+    mixture = scattered(3, 0.5, 1.0)
+    assert float(errors_of(mixture, low, 160.0).max()) < 0.002
+    assert likelihood.steps_for(0.01, 10.0) == likelihood.steps_for(0.1, 10.0) == 40
+    assert likelihood.steps_for(1e-3, 1e3) == 80
+
+
+def test_errors_above_a_hundredth_are_told() -> None:
+    """Narrow lumps from 0.05 to 160 err by 0.8 nats by default: it is said, and mended as it says."""
+    mixture = scattered(3, 0.1, 0.4)
+    with pytest.warns(UserWarning, match=r"steps are few for \d+ of 150 log-densities.*give num_steps=188"):
+        found = errors_of(mixture, 0.05, 160.0)
+    assert float(found.max()) > 0.01
+    assert float(errors_of(mixture, 0.05, 160.0, num_steps=188).max()) < 0.01
+    assert float(errors_of(mixture, 0.05, 160.0, tolerance=1e-5).max()) < 0.01

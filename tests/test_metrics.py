@@ -28,8 +28,7 @@ from pointdiffusion import (
     sliced_wasserstein2,
     wasserstein2,
 )
-from pointdiffusion.metrics import distances
-from pointdiffusion.metrics import permutation as relabelling
+from pointdiffusion.metrics import distances, permutation
 
 
 def _normal(*shape: int, seed: int = 0) -> np.ndarray:
@@ -96,7 +95,7 @@ def test_without_pot_scipy_takes_over(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_transport_that_stops_early_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """At its limit POT returns a plan that moves a part of the mass, and warns at most; no distance comes of it."""
     a, b = _normal(80, 2), 1 + 2 * _normal(60, 2, seed=1)
-    monkeypatch.setattr(distances, "MOST_ITERATIONS", 10)
+    monkeypatch.setattr(distances, "MAX_ITERATIONS", 10)
     with pytest.raises(ValueError, match=r"80 to 60 rows was not solved .*compare fewer rows"):
         wasserstein2(a, b)
 
@@ -304,7 +303,7 @@ def test_energy_distance_of_gaussians_is_known() -> None:
 
 
 def test_energy_test_by_brute_force() -> None:
-    """The share of relabellings with a distance as large, and the least value there is."""
+    """The share of permutations with a distance as large, and the least value there is."""
     rng = np.random.default_rng(3)
     a, b = rng.normal(size=(30, 2)), rng.normal(size=(30, 2)) + 0.3
     pool, shuffle, count = np.concatenate([a, b]), np.random.default_rng(0), 0
@@ -445,7 +444,7 @@ def test_precision_and_recall_by_brute_force() -> None:
 BY_HAND = {
     "energy distance": energy_distance,
     "MMD": mmd,
-    "sliced W2": lambda a, b: sliced_wasserstein2(a, b, directions=relabelling.DIRECTIONS),
+    "sliced W2": lambda a, b: sliced_wasserstein2(a, b, directions=permutation.DIRECTIONS),
     "W2": wasserstein2,
     "largest KS": lambda a, b: marginal_errors(a, b).ks.max(),
     "mean W1": lambda a, b: marginal_errors(a, b).w1.mean(),
@@ -464,12 +463,12 @@ def _rms(matrix: np.ndarray) -> float:
 
 @pytest.mark.parametrize("name", METRICS)
 def test_each_metric_is_its_public_function(name: str) -> None:
-    """In standard deviations of the fresh rows: for many relabellings at once and for one table, the same number."""
+    """In standard deviations of the fresh rows: for many permutations at once and for one table, the same number."""
     a, b = _normal(40, 3) * [1, 10, 100], (1 + _normal(40, 3, seed=1)) * [1, 20, 100]
     rows = (np.concatenate([a, b]) - b.mean(axis=0)) / b.std(axis=0)
     assert METRICS[name](a, b) == pytest.approx(BY_HAND[name](rows[:40], rows[40:]), rel=1e-9, abs=1e-12)
     # Of three sets of rows, two are compared, and two ways to label them are.
-    pool = relabelling.Pool(np.concatenate([rows, rows[:5] + 3]))
+    pool = permutation.Pool(np.concatenate([rows, rows[:5] + 3]))
     pool.rows[:, 2] = np.round(pool.rows[:, 2])  # ties
     signs = np.zeros((85, 2), dtype=np.int8)
     order = np.random.default_rng(0).permutation(85)
@@ -493,7 +492,7 @@ def test_each_metric_refuses_what_it_cannot_say(name: str) -> None:
 
 
 def test_mmd_test_by_brute_force() -> None:
-    """The share of relabellings with a discrepancy as large."""
+    """The share of permutations with a discrepancy as large."""
     a, b = _normal(25, 2), _normal(25, 2, seed=1) + 0.3
     pool, shuffle, count = np.concatenate([a, b]), np.random.default_rng(0), 0
     for _ in range(99):

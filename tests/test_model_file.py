@@ -456,12 +456,12 @@ def test_settings_of_a_newer_version_are_called_newer(line: str, tmp_path: Path)
         RunSettings.from_yaml(path)
 
 
-@pytest.mark.parametrize("version", ["9.9", "0.1.1", "1", "0.2rc1", "0.1.0.1"])
+@pytest.mark.parametrize("version", ["9.9", "0.2.1", "1", "0.3rc1", "0.2.0.1"])
 def test_later_versions_are_newer(version: str) -> None:
     assert is_newer(version)
 
 
-@pytest.mark.parametrize("version", [ptd.__version__, "0.1", "0.0.9", "", "nightly", "-1", "0.1.0+local"])
+@pytest.mark.parametrize("version", [ptd.__version__, "0.2", "0.1.0", "0.0.9", "", "nightly", "-1", "0.2.0+local"])
 def test_other_versions_are_not_newer(version: str) -> None:
     assert not is_newer(version)
 

@@ -693,7 +693,7 @@ def test_an_exported_run_shows_network_and_optimum_from_the_same_noise(
 def test_an_average_beside_bases_is_asked_in_the_page(open_page: Open, tmp_path: Path) -> None:
     """What `fit_table` makes walks in the page as it does in the library, from the same noise."""
     config = ptd.TableConfig(num_steps=10, num_members=2, base="mixture", hidden_dim=16, companion=False)
-    found = ptd.fit_table(POINTS, config=config, seed=0).model
+    found = ptd.fit_table(POINTS, config=config, seed=0).points
     settings: dict[str, Any] = {"num_steps": 8, "solver": "euler", "schedule": "karras", "final_zero": True}
     export_page(found, tmp_path / "run.html", num_points=100, seed=4, precision="float32", **settings)
     *_, last = found.trajectory(100, seed=4, **settings)

@@ -13,11 +13,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from jinja2 import UndefinedError
 from PIL import Image
 
 import pointdiffusion as ptd
-from pointdiffusion.reporting.findings import read_log
-from pointdiffusion.reporting.inline import inline_svg
+from pointdiffusion.reporting.measurements import read_log
+from pointdiffusion.reporting.rendering import Section, environment, render
+from pointdiffusion.reporting.svg import inline_svg
 
 QUICK: dict[str, Any] = {
     "num_samples": 120, "density_rows": 40, "max_rows": 40, "diagnosis": False, "times": False, "num_steps": 8,
@@ -109,7 +111,7 @@ def test_the_page_needs_nothing_but_itself(full_page: str) -> None:
 
 
 def test_the_page_tells_everything(full_page: str, plain: Any) -> None:
-    """Each part is there, in the table of contents, too; figures are those of `judge` and of the model."""
+    """Each part is there, in the table of contents, too; values are those of `evaluate` and of the model."""
     text = Reader(full_page).text
     for title in (
         "What was trained", "Samples against data", "Quality", "Two runs", "Training", "Likelihood", "Memorisation",
@@ -122,8 +124,8 @@ def test_the_page_tells_everything(full_page: str, plain: Any) -> None:
     assert f"{samples[:, 0].mean():.4g}" in text
     rows = held_out[np.random.default_rng(0).permutation(80)[:40]]
     assert f"{model.log_prob(rows).mean():.4f}" in text
-    judgement = ptd.judge(samples, held_out, training=training, max_rows=40)
-    assert f"{judgement['W2'].floor:.3g}" in text
+    evaluation = ptd.evaluate(samples, held_out, training=training, max_rows=40)
+    assert f"{evaluation['W2'].floor:.3g}" in text
     for word in (ptd.__version__, "pointdiffusion ...", "training3 s", "MiB", "epochs: 2"):
         assert word in text
 
@@ -184,6 +186,45 @@ def test_names_in_pictures_are_no_formulas() -> None:
     assert "#000000" not in svg
 
 
+EVIL = "</style></title><script>alert('\"')</script>&amp;"
+
+
+def test_templates_escape_whatever_they_are_given() -> None:
+    """Every value of every section that is no plot: a reader sees it as text, and finds no element of it."""
+    evaluation = {"verdict": EVIL, "remark": EVIL}
+    lead = {
+        "kind": EVIL, "evaluation": evaluation, "log_prob": 0.0, "error": 0.0, "copies": None, "advice": EVIL,
+        "other": EVIL, "differences": [EVIL],
+    }  # fmt: skip
+    rows = [[EVIL] * 5]
+    sections = [
+        Section(EVIL, "costs", {"rows": rows}),
+        Section("two", "two_runs", {"rows": rows, "runs": [{"name": EVIL, "evaluation": evaluation}] * 2}),
+        Section("three", "training", {"plots": [("", EVIL)]}),
+        Section("left out", "costs", None),
+    ]
+    page = render(EVIL, lead, sections)
+    reader = Reader(page)
+    assert "script" not in reader.tags
+    assert reader.tags.count("style") == reader.tags.count("title") == 1
+    assert reader.text.count(EVIL) == 2 + 5 + 2 + 5 + (5 + 3 + 2 * 3) + 1
+    assert "left out" not in page
+
+
+def test_every_template_is_there_and_refuses_what_it_does_not_know() -> None:
+    """A misspelt name in a template is an error, not a gap in the page."""
+    templates = environment()
+    names = templates.list_templates(extensions=["html"])
+    assert len(names) == 3 + 11
+    for name in names:
+        templates.get_template(name)
+        assert "autoescape" not in templates.loader.get_source(templates, name)[0]
+    with pytest.raises(UndefinedError):
+        templates.from_string("{{ nothing }}").render()
+    source = "".join(templates.loader.get_source(templates, name)[0] for name in names)
+    assert re.findall(r"{{ ?([^}]*)\| ?safe ?}}", source) == ["svg ", "svg ", "style ", "body "]
+
+
 def test_each_class_is_shown_by_itself() -> None:
     labels = ["<b>even</b>", "odd"] * 80
     model, training, held_out = trained(2, labels=labels)
@@ -210,8 +251,7 @@ def test_few_rows_say_so(plain: Any) -> None:
     model, training, held_out, _ = plain
     page = ptd.report(model, training, held_out[:15], against=model, **{**QUICK, "diagnosis": True})
     text = Reader(page).text
-    assert "Too few rows to say" in text
-    assert '<div class="verdict "><p>Too few rows to say' in page  # neither good nor bad
+    assert '<div class="verdict">\n<p>Too few rows to evaluate' in page  # neither good nor bad
     assert "luck of the split" in text
     assert "fewer than 48 held-out rows" in text
     assert "No log of the training" in text

@@ -35,8 +35,8 @@ ROOMS = [
     "visuals",
     "model",
     "training",
-    "table_model",
     "diagnostics",
+    "table_model",
     "reporting",
     "estimator",
     "web",
@@ -143,6 +143,49 @@ def test_no_import_is_hidden_from_this_test(module: str) -> None:
         ast.unparse(node.func) for node in ast.walk(ast.parse(FILES[module].read_text())) if isinstance(node, ast.Call)
     }
     assert not called & {"__import__", "importlib.import_module", "import_module"}
+
+
+def _private(name: str) -> bool:
+    return name.startswith("_") and not name.startswith("__")
+
+
+def private_names_used(tree: ast.AST) -> set[str]:
+    """Return the names with an underscore that a file imports from ours, or takes from anything but itself."""
+    used = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and (node.level or str(node.module).startswith("pointdiffusion")):
+            used |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.Attribute) and ast.unparse(node.value) not in ("self", "cls", "super()"):
+            used.add(node.attr)
+    return {name for name in used if _private(name)}
+
+
+def private_names_defined(tree: ast.AST) -> set[str]:
+    """Return the names with an underscore that a file defines: functions, classes, variables, attributes."""
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            found.add(node.name)
+        elif isinstance(node, ast.Name | ast.Attribute) and isinstance(node.ctx, ast.Store):
+            found.add(node.id if isinstance(node, ast.Name) else node.attr)
+    return {name for name in found if _private(name)}
+
+
+def test_no_file_uses_what_is_private_to_another() -> None:
+    """What another file needs has a public name; private names of other packages are not meant."""
+    trees = {module: ast.parse(path.read_text()) for module, path in FILES.items()}
+    ours = set().union(*map(private_names_defined, trees.values()))
+    foreign = {
+        module: (private_names_used(tree) & ours) - private_names_defined(tree) for module, tree in trees.items()
+    }
+    assert {module: names for module, names in foreign.items() if names} == {}
+
+
+def test_the_reader_of_private_names_sees_what_it_must() -> None:
+    """The test of the tests."""
+    source = "from pointdiffusion.noise import _a, b\nimport os\nos._exit(x._c)\nself._d = 1\n_e = y.__f__"
+    assert private_names_used(ast.parse(source)) == {"_a", "_c", "_exit"}
+    assert private_names_defined(ast.parse(source)) == {"_d", "_e"}
 
 
 def test_the_reader_of_imports_sees_what_it_must() -> None:

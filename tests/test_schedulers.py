@@ -160,7 +160,7 @@ def test_a_terminal_level_without_signal() -> None:
 
 def test_settings_that_no_certificate_can_judge() -> None:
     for settings, sentence in (
-        ({"clip_sample": True}, "make the DDIMScheduler with clip_sample=False: it limits denoised points"),
+        ({"clip_sample": True}, "create the DDIMScheduler with clip_sample=False: it limits denoised points"),
         ({"clip_sample": False, "thresholding": True}, "with thresholding=False"),
         ({"clip_sample": False, "num_train_timesteps": 100}, "num_train_timesteps must be at least 200, got 100"),
     ):

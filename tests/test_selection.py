@@ -20,40 +20,41 @@ import pointdiffusion as ptd
 from pointdiffusion.exact.fits import fit_gaussian
 from pointdiffusion.table_model import folds as members
 from pointdiffusion.table_model import search as selection
+from pointdiffusion.table_model import workers
 
 RNG = np.random.default_rng(2)
 CORRELATED = RNG.normal(size=(80, 4)) @ RNG.normal(size=(4, 4)) + [0, 10, -1000, 0]
 QUICK = ptd.TableConfig(num_steps=30, num_members=2, base="gaussian", hidden_dim=16)
 
 
-def fitted(points: Any = CORRELATED, config: ptd.TableConfig = QUICK, **settings: Any) -> ptd.Selection:
-    return ptd.fit_table(points, config=config, seed=3, **settings)
+def fitted(data: Any = CORRELATED, config: ptd.TableConfig = QUICK, **settings: Any) -> ptd.TableModel:
+    return ptd.fit_table(data, config=config, seed=3, **settings)
 
 
 @pytest.fixture(scope="module")
-def quick() -> ptd.Selection:
+def quick() -> ptd.TableModel:
     return fitted()
 
 
-def test_everything_open_is_filled_in(quick: ptd.Selection) -> None:
+def test_everything_open_is_filled_in(quick: ptd.TableModel) -> None:
     """So the settings repeat the fit, to the bit, whatever time it is given."""
     assert all(value is not None for value in quick.config.to_mapping().values())
     again = fitted(config=quick.config, max_time=1e-3)
     assert again.config == quick.config
     assert again.weights == quick.weights
-    np.testing.assert_array_equal(again.model.sample(20, num_steps=5), quick.model.sample(20, num_steps=5))
+    np.testing.assert_array_equal(again.points.sample(20, num_steps=5), quick.points.sample(20, num_steps=5))
 
 
-def test_another_seed_is_another_fit(quick: ptd.Selection) -> None:
+def test_another_seed_is_another_fit(quick: ptd.TableModel) -> None:
     other = ptd.fit_table(CORRELATED, config=QUICK, seed=4)
-    assert np.abs(other.model.sample(20, num_steps=5) - quick.model.sample(20, num_steps=5)).max() > 1e-3
+    assert np.abs(other.points.sample(20, num_steps=5) - quick.points.sample(20, num_steps=5)).max() > 1e-3
 
 
-def test_the_density_is_of_the_users_units(quick: ptd.Selection) -> None:
+def test_the_density_is_of_the_users_units(quick: ptd.TableModel) -> None:
     """A column in other units moves the density by the logarithm of the factor."""
     other = fitted(CORRELATED * [1.0, 1e6, 1.0, 1e-3])
-    moved = quick.model.log_prob(CORRELATED[:5]) - np.log(1e6 * 1e-3)
-    np.testing.assert_allclose(other.model.log_prob(CORRELATED[:5] * [1.0, 1e6, 1.0, 1e-3]), moved, atol=1e-3)
+    moved = quick.points.log_prob(CORRELATED[:5]) - np.log(1e6 * 1e-3)
+    np.testing.assert_allclose(other.points.log_prob(CORRELATED[:5] * [1.0, 1e6, 1.0, 1e-3]), moved, atol=1e-3)
 
 
 def test_a_table_that_is_a_gaussian_is_left_to_the_closed_form() -> None:
@@ -63,8 +64,8 @@ def test_a_table_that_is_a_gaussian_is_left_to_the_closed_form() -> None:
     assert found.weights["mixture"] > 0.9
     assert "a mixture suffices here" in str(found)
     assert sum(found.weights.values()) == pytest.approx(1)
-    blurred = replace(found.model, companion=None).log_prob(rows).mean()
-    assert found.model.log_prob(rows).mean() > blurred
+    blurred = replace(found.points, companion=None).log_prob(rows).mean()
+    assert found.points.log_prob(rows).mean() > blurred
 
 
 def test_a_few_outlying_rows_are_left_to_the_student_t() -> None:
@@ -74,7 +75,7 @@ def test_a_few_outlying_rows_are_left_to_the_student_t() -> None:
     found = fitted(rows)
     assert found.weights["student-t"] > 0.01
     far = np.array([[60.0, -60.0]])
-    assert found.model.log_prob(far)[0] > replace(found.model, companion=None).log_prob(far)[0] + 5
+    assert found.points.log_prob(far)[0] > replace(found.points, companion=None).log_prob(far)[0] + 5
 
 
 def test_the_blur_is_chosen_on_rows_left_out() -> None:
@@ -99,7 +100,7 @@ def test_too_few_rows_for_folds_are_fitted_by_rule() -> None:
     """A network on all of them, a bandwidth by Scott's rule, nothing weighed; and it says so."""
     found = fitted(CORRELATED[:20], ptd.TableConfig(num_steps=10))
     assert found.config.num_members == 0
-    assert found.model.companion is None
+    assert found.points.companion is None
     assert "too few rows" in str(found)
 
 
@@ -108,15 +109,15 @@ def test_classes_have_densities_of_their_own() -> None:
     labels = np.repeat(["b", "a"], 40)
     rows = CORRELATED[:, :2] + 8 * (labels == "a")[:, None]
     found = fitted(rows, labels=labels.tolist())
-    assert found.model.conditions is not None
-    assert found.model.conditions.classes == ["a", "b"]
-    own, other = (found.model.log_prob(rows, labels=each) for each in (labels.tolist(), np.roll(labels, 40).tolist()))
+    assert found.points.conditions is not None
+    assert found.points.conditions.classes == ["a", "b"]
+    own, other = (found.points.log_prob(rows, labels=each) for each in (labels.tolist(), np.roll(labels, 40).tolist()))
     assert (own - other).mean() > 2
-    drawn = found.model.sample(300, labels="a", nfe=20, seed=1)
+    drawn = found.points.sample(300, labels="a", nfe=20, seed=1)
     assert np.linalg.norm(drawn.mean(axis=0) - rows[labels == "a"].mean(axis=0)) < 2
 
 
-def test_a_folder_keeps_what_is_finished(tmp_path: Path, quick: ptd.Selection) -> None:
+def test_a_folder_keeps_what_is_finished(tmp_path: Path, quick: ptd.TableModel) -> None:
     """A fit that goes on reads finished networks; the result is that of a fit in one go."""
     found = fitted(folder=tmp_path)
     assert found.folder is not None
@@ -126,7 +127,7 @@ def test_a_folder_keeps_what_is_finished(tmp_path: Path, quick: ptd.Selection) -
     again = fitted(folder=tmp_path, resume=True)
     assert (found.folder / "model.pt").stat().st_mtime_ns == stamp
     for other in (found, again):
-        np.testing.assert_array_equal(other.model.sample(5, num_steps=4), quick.model.sample(5, num_steps=4))
+        np.testing.assert_array_equal(other.points.sample(5, num_steps=4), quick.points.sample(5, num_steps=4))
 
 
 OTHER_TABLE = np.random.default_rng(7).normal(size=(80, 4))
@@ -143,8 +144,8 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"points": OTHER_TABLE}, "the rows"),
-        ({"points": CORRELATED[::-1]}, "the rows"),  # the folds are of places
+        ({"data": OTHER_TABLE}, "the rows"),
+        ({"data": CORRELATED[::-1]}, "the rows"),  # the folds are of places
         ({"labels": ["a", "b"] * 40}, "the rows"),
         ({"seed": 4}, r"seed 3 \(now 4\)"),
         ({"config": replace(QUICK, learning_rate=1e-3)}, r"learning_rate 0.0001 \(now 0.001\)"),
@@ -156,7 +157,7 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_fit_is_not_resumed_with_the_networks_of_another(changes: Any, sentence: str, kept: Path) -> None:
     """It is refused with what differs, and nothing in the folder is touched."""
     before = {path: path.read_bytes() for path in kept.rglob("*") if path.is_file()}
-    arguments: dict[str, Any] = {"points": CORRELATED, "config": QUICK, "seed": 3, **changes}
+    arguments: dict[str, Any] = {"data": CORRELATED, "config": QUICK, "seed": 3, **changes}
     with pytest.raises(ValueError, match=f"differs in (the rows, )?{sentence}[:,]"):
         ptd.fit_table(folder=kept, resume=True, **arguments)
     assert {path: path.read_bytes() for path in kept.rglob("*") if path.is_file()} == before
@@ -169,13 +170,13 @@ def test_a_fit_is_not_resumed_by_another_version(kept: Path, monkeypatch: pytest
         fitted(folder=kept, resume=True)
 
 
-def test_a_fit_is_resumed_with_what_its_networks_do_not_depend_on(kept: Path, quick: ptd.Selection) -> None:
+def test_a_fit_is_resumed_with_what_its_networks_do_not_depend_on(kept: Path, quick: ptd.TableModel) -> None:
     """With what was chosen, for one, as a run is that was stopped between its choice and its end."""
     stamps = {path: path.stat().st_mtime_ns for path in kept.rglob("model.pt")}
     again = fitted(folder=kept, resume=True, config=replace(quick.config, companion=False), metadata={"note": "new"})
     assert {path: path.stat().st_mtime_ns for path in kept.rglob("model.pt")} == stamps
     assert len(stamps) == 2
-    assert again.model.metadata == {"note": "new"}
+    assert again.points.metadata["note"] == "new"
 
 
 def test_networks_of_an_earlier_fit_are_not_taken_for_those_of_the_next(kept: Path, tmp_path: Path) -> None:
@@ -186,7 +187,7 @@ def test_networks_of_an_earlier_fit_are_not_taken_for_those_of_the_next(kept: Pa
     table.open_folder(selection._sized(QUICK, table))  # and stopped here
     found = fitted(OTHER_TABLE, folder=tmp_path, resume=True)
     fresh = fitted(OTHER_TABLE)
-    np.testing.assert_array_equal(found.model.sample(5, num_steps=4), fresh.model.sample(5, num_steps=4))
+    np.testing.assert_array_equal(found.points.sample(5, num_steps=4), fresh.points.sample(5, num_steps=4))
     assert (tmp_path / "gaussian-30" / "1" / "model.pt").read_bytes() != stale
 
 
@@ -223,9 +224,9 @@ def test_what_was_not_weighed_is_not_said_to_be(config: dict[str, Any], said: st
     [
         ({"max_time": 0.0}, "max_time must be"),
         ({"resume": True}, "folder="),
-        ({"points": CORRELATED[:5]}, "too few rows"),
-        ({"points": np.full((50, 2), np.nan)}, "NaN"),
-        ({"points": CORRELATED * [1, 0, 1, 1]}, "constant"),
+        ({"data": CORRELATED[:5]}, "too few rows"),
+        ({"data": np.full((50, 2), np.nan)}, "NaN"),
+        ({"data": CORRELATED * 0}, "one value only"),
         ({"labels": ["a"] * 79}, "one row for each"),
     ],
 )
@@ -241,8 +242,8 @@ def test_members_trained_at_once_are_those_trained_one_by_one(monkeypatch: pytes
     jobs = [members.Job(settled, place, fold) for place, fold in enumerate(table.folds(2))]
     levels = np.array([0.1, 0.3])
     here = list(table.several(jobs, levels))
-    monkeypatch.setattr(members, "WORTH", 0)
-    monkeypatch.setattr(members, "workers", lambda _count: 2)
+    monkeypatch.setattr(workers, "WORTH", 0)
+    monkeypatch.setattr(workers, "workers", lambda _count: 2)
     there = list(table.several(jobs, levels))
     for one, other in zip(here, there, strict=True):
         assert np.array_equal(one.values, other.values)
@@ -257,8 +258,8 @@ def test_the_processes_of_members_end_with_the_one_that_started_them(tmp_path: P
 import os, signal, threading, time
 import numpy as np
 from pointdiffusion import TableConfig
-from pointdiffusion.table_model import folds as members, search as selection
-members.WORTH, members.workers = 0, lambda count: 2
+from pointdiffusion.table_model import folds as members, search as selection, workers
+workers.WORTH, workers.workers = 0, lambda count: 2
 table = members.Members(np.random.default_rng(0).normal(size=(200, 2)), None, 0, {})
 config = selection._sized(TableConfig(base="gaussian", num_steps=100_000), table)
 jobs = [members.Job(config, place, fold) for place, fold in enumerate(table.folds(2))]
@@ -310,7 +311,7 @@ def test_a_rare_class_is_refused_where_a_row_of_it_is_left_out(rare: int, fine: 
     """With as many rows as the sentence asks for it is fitted, and no warning is written."""
     rows, labels = CORRELATED[:60], ["a"] * (60 - rare) + ["rare"] * rare
     if fine:
-        assert fitted(rows, labels=labels).model.conditions is not None
+        assert fitted(rows, labels=labels).points.conditions is not None
         return
     with pytest.raises(ValueError, match=f"the class 'rare' has {rare} rows, and 4 are needed"):
         fitted(rows, labels=labels)

@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from sklearn import datasets
 
 from pointdiffusion import Column, LabelColumn, Schema, check_target, read_table, table_of, write_table
 from pointdiffusion.tabular.cells import guard_formula, is_number, unguard_formula
+from pointdiffusion.tabular.standardiser import Standardiser
 from pointdiffusion.tabular.writing import FORMATS
 
 NAMED = [form for form in FORMATS if form != ".npy"]
@@ -333,7 +335,7 @@ def test_rows_that_leave_a_constant_are_marked() -> None:
 def test_a_subset_is_random_and_chosen_by_the_seed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each row is as likely as any other, whatever the batches; what the schema says is of all rows."""
     for module in ("sources", "memory"):
-        monkeypatch.setattr(f"pointdiffusion.data.{module}.ROWS_AT_ONCE", 1000)
+        monkeypatch.setattr(f"pointdiffusion.tabular.{module}.ROWS_AT_ONCE", 1000)
     frame = pd.DataFrame({"a": np.arange(20_000.0), "b": np.arange(20_000.0) / 3, "c": np.arange(20_000) % 7})
     path = tmp_path / "t.parquet"
     frame.to_parquet(path, row_group_size=3000)
@@ -349,7 +351,7 @@ def test_a_subset_is_random_and_chosen_by_the_seed(tmp_path: Path, monkeypatch: 
     again = read_table(path, label="c", max_values=4000, seed=1)
     np.testing.assert_array_equal(again.rows, table.rows)
     for module in ("sources", "memory"):
-        monkeypatch.setattr(f"pointdiffusion.data.{module}.ROWS_AT_ONCE", 333)
+        monkeypatch.setattr(f"pointdiffusion.tabular.{module}.ROWS_AT_ONCE", 333)
     np.testing.assert_array_equal(table_of(frame, label="c", max_values=4000, seed=1).rows, table.rows)
     assert len(set(read_table(path, label="c", max_values=4000, seed=2).rows) & set(table.rows)) < 400  # 200 expected
 
@@ -376,6 +378,31 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
     command = [sys.executable, "-c", code, str(path), str(tmp_path / "small.parquet")]
     kib = int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
     assert kib < 60 * 1024
+
+
+def test_no_row_is_held_more_than_twice() -> None:
+    """Of the rows that are kept one copy is in parts and one is whole, beside their numbers, keys and classes."""
+    array = np.random.default_rng(0).normal(size=(400_000, 8))
+    tracemalloc.start()
+    try:
+        values = table_of(array, max_values=array.size // 5).values
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert len(values) == 80_000
+    assert peak < 2.9 * values.nbytes + 12 * 2**20  # and a batch
+
+
+def test_standardising_copies_a_table_once() -> None:
+    array = np.random.default_rng(0).normal(size=(400_000, 8))
+    standardiser = Standardiser.fit(array[:1000])
+    tracemalloc.start()
+    try:
+        standardiser.transform(array)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 1.3 * array.nbytes
 
 
 def test_reading_needs_neither_torch_nor_pandas(tmp_path: Path) -> None:
@@ -565,7 +592,7 @@ def mappings() -> list[tuple[str, Any]]:
         ("a column of a text", {**good, "columns": ["abc"]}),
         ("no label", {"columns": good["columns"]}),
         ("more parts", {**good, "more": 1}),
-        ("many columns", {"columns": [{**plain, "name": f"c{i}"} for i in range(65)], "label": None}),
+        ("many columns", {"columns": [{**plain, "name": f"c{i}"} for i in range(1025)], "label": None}),
         ("constants alone", {"columns": good["columns"][2:3], "label": None}),
         ("a name twice", changed(0, name="small")),
         ("the label's name twice", changed(0, name="kind")),

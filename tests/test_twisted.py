@@ -264,8 +264,8 @@ def test_a_network_may_be_of_another_type_and_have_weights() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"sigmas": torch.tensor([1.0, 2.0, 0.0])}, "decrease strictly to 0"),
-        ({"sigmas": torch.tensor([2.0, 1.0])}, "decrease strictly to 0"),
+        ({"sigmas": torch.tensor([1.0, 2.0, 0.0])}, "sort them, highest first"),
+        ({"sigmas": torch.tensor([2.0, 1.0])}, "decrease to 0 in at least two steps"),
         ({"sigmas": torch.tensor([math.inf, 1.0, 0.0])}, "finite"),
         ({"particles": 1}, "num_particles must be at least 2"),
         ({"method": "dps"}, "method"),

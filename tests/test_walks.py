@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import pointdiffusion as ptd
-from pointdiffusion.sampling.plans import plans
+from pointdiffusion.sampling.plans import default_plan
 from pointdiffusion.web.walks import HEAD, WalkRequest, walk
 
 POINTS = ptd.DATASETS["moons"](300, random_state=0)
@@ -35,7 +35,8 @@ def walked(model: ptd.DiffusionModel, x: Any, nfe: int, label: int = -1, guidanc
     points = model.standardiser.transform(x).astype("<f4")
     steps = nfe // 2 if guidance not in (0.0, 1.0) else nfe
     sigmas = np.linspace(model.inference.sigma_max, 0, steps + 1)
-    frame = walk(model, WalkRequest(1, 0, True, points, "auto", sigmas, label, guidance, 0))
+    request = WalkRequest(1, 0, True, points, "auto", sigmas, label, guidance, 0)
+    frame = walk(model, request, lambda denoiser: denoiser)
     assert frame is not None
     _, _, dims, _, count, levels, calls, _ = HEAD.unpack_from(frame)
     end = np.frombuffer(frame, "<f4", levels * count * dims, HEAD.size + 4 * levels).reshape(levels, count, dims)[-1]
@@ -51,7 +52,7 @@ def test_auto_is_the_plan_of_the_model(plain: ptd.DiffusionModel, nfe: int) -> N
     assert calls == last.nfe == nfe
     if nfe == 8:
         low, high = plain.inference.sigma_min, plain.inference.sigma_max
-        solver, sigmas = next(iter(plans(nfe, high, plain.denoiser.sigma_data, low).values()))
+        _, solver, sigmas = default_plan(nfe, high, plain.denoiser.sigma_data, low)
         x = torch.from_numpy(plain.standardiser.transform(first.x)).float()
         usual = plain.standardiser.inverse(ptd.sample(plain.denoiser, x, sigmas, solver=solver))
         assert np.abs(usual - last.x).max() > 1e-2
@@ -72,7 +73,7 @@ def test_plans_for_other_starts_and_under_guidance_are_the_usual_ones(plain: ptd
     for plan, steps, high in (
         (plain.plan(8, sigma_max=9.0), 8, 9.0), (plain.plan(8, guided=True), 4, plain.inference.sigma_max),
     ):  # fmt: skip
-        solver, sigmas = next(iter(plans(steps, high, sigma_data, low).values()))
+        _, solver, sigmas = default_plan(steps, high, sigma_data, low)
         assert torch.equal(plan.sigmas, sigmas)
         assert vars(plan.solver) == vars(solver)
     with pytest.raises(ValueError, match="nfe must be at least 2, got 1: guidance calls the network twice a step"):

@@ -7,11 +7,12 @@ import os
 import re
 import shutil
 import subprocess
-import sys
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import numpy as np
 import pytest
+from example_fixtures import Scripts
 from PIL import Image
 from test_web_export import block_of
 
@@ -37,10 +38,11 @@ def run(*command: str | Path, **environment: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def out(tmp_path_factory: pytest.TempPathFactory, scripts: Scripts) -> Path:
     """A folder with what the library computes and what the tests of Node leave behind."""
     folder = tmp_path_factory.mktemp("web")
-    run(sys.executable, ROOT / "tests" / "web_fixtures.py", folder)
+    made = scripts.run(folder, script=ROOT / "tests" / "web_fixtures.py", cwd=WEB)
+    assert made.code == 0, made.err
     run(NODE or "", "node_modules/typescript/bin/tsc", "-p", "tsconfig.test.json", "--outDir", str(folder / "build"))
     (folder / "package.json").write_text('{"type": "module"}')
     tests = sorted((folder / "build" / "test").glob("*.js"))
@@ -105,3 +107,24 @@ def test_the_page_is_built_from_what_is_here(tmp_path: Path) -> None:
 
 def test_the_style_of_the_code() -> None:
     run(NODE or "", "node_modules/@biomejs/biome/bin/biome", "check", ".")
+
+
+ORDER = ["math", "texts", "files", "compute", "server", "app", "views", "main.ts"]
+"""Folders of the page's source; each imports only from those before it, and from itself."""
+
+
+def test_folders_of_the_page_import_from_those_before_them_only() -> None:
+    """As for the rooms of the library: an order of folders, and no circle of files, types included."""
+    source = WEB / "src"
+    arrows = {
+        path: {
+            (path.parent / target).resolve()
+            for target in re.findall(r"from '(\.[^']+)'", path.read_text(encoding="utf-8"))
+        }
+        for path in sorted(source.rglob("*.ts"))
+    }
+    folder = {path: path.relative_to(source).parts[0] for path in arrows}
+    assert set(folder.values()) == set(ORDER)
+    for path, targets in arrows.items():
+        assert {folder[target] for target in targets} <= set(ORDER[: ORDER.index(folder[path]) + 1]), path
+    TopologicalSorter(arrows).prepare()  # raises an error where there is a circle

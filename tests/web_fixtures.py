@@ -17,7 +17,7 @@ from torch import Tensor
 
 import pointdiffusion as ptd
 from pointdiffusion.networks import Part
-from pointdiffusion.sampling.plans import plan
+from pointdiffusion.sampling.plans import default_plan
 from pointdiffusion.web.export import base_of
 from pointdiffusion.web.registry import registry
 
@@ -63,7 +63,7 @@ def auto(truth: Any, x: Tensor) -> list[dict[str, Any]]:
     cases = []
     for nfe, sigma_max, low in [(1, 10.0, 0.0), (4, 10.0, 0.0), (10, 20.0, 0.0), (11, 5.0, 0.01), (16, 10.0, 0.03),
                                 (20, 10.0, 0.0), (40, 10.0, 0.0), (40, 10.0, 0.01)]:  # fmt: skip
-        solver, sigmas = plan(nfe, sigma_max, 1.0, low)
+        _, solver, sigmas = default_plan(nfe, sigma_max, 1.0, low)
         end = ptd.sample(truth, x, sigmas, solver=solver)
         cases.append({"nfe": nfe, "sigma_max": sigma_max, "low": low, "sigmas": sigmas.tolist(), "x": flat(end)})
     return cases

@@ -12,7 +12,7 @@ const page = resolve(here, process.env.PAGE ?? '../src/pointdiffusion/web/playgr
 
 const hash = (text: string): string => `'sha256-${createHash('sha256').update(text).digest('base64')}'`;
 
-/** Deflate what is long and read by the script alone; `src/packed.ts` opens it. */
+/** Deflate what is long and read by the script alone; `src/files/packed.ts` opens it. */
 const packed = (value: unknown): string => deflateSync(JSON.stringify(value), { level: 9 }).toString('base64');
 
 /** Put script, style and registry into one file that runs from disk and asks nobody for anything. */

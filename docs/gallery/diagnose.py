@@ -12,7 +12,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 import pointdiffusion as ptd
-from pointdiffusion.diagnostics.diagnosis import MEANINGS, diagnose
+from pointdiffusion.diagnostics.diagnosis import diagnose
+from pointdiffusion.diagnostics.parts import MEANINGS
 from pointdiffusion.training.noise_range import choose_noise_range
 from pointdiffusion.visuals.diagnosis import plot_distances, plot_losses, plot_noise_range, plot_parts
 
@@ -42,8 +43,8 @@ def main() -> None:
     axes = figure.subplots(2, 2)
     parts = {"total": few.total, **few.parts}
     plot_parts(axes[0, 0], parts, MEANINGS, title="where the distance comes from, 8 Euler steps")
-    plot_losses(axes[0, 1], found.profile, known=True)
-    plot_distances(axes[1, 0], found.profile, known=True)
+    plot_losses(axes[0, 1], found.profile, exact=True)
+    plot_distances(axes[1, 0], found.profile, exact=True)
     plot_noise_range(axes[1, 1], chosen)
     figure.savefig(args.output, dpi=90)
 

@@ -7,6 +7,8 @@ when they are first used, so that importing the package costs nothing.
 from __future__ import annotations
 
 import importlib
+import sys
+import warnings
 from typing import Any
 
 from pointdiffusion.version import __version__
@@ -24,11 +26,12 @@ _HOMES = {
     ],
     "denoisers.observation": ["OBSERVATIONS", "Observed"],
     "denoisers.preconditioned": ["Denoiser", "KarrasDenoiser"],
-    "diagnostics.anomaly": ["Surprise", "unusual"],
+    "diagnostics.anomaly": ["Anomaly", "anomalies"],
     "diagnostics.certificate": ["Certificate"],
     "diagnostics.certification": ["certify"],
-    "diagnostics.diagnosis": ["Diagnosis", "diagnose"],
+    "diagnostics.diagnosis": ["diagnose"],
     "diagnostics.explanation": ["Explanation", "Neighbour", "explain"],
+    "diagnostics.parts": ["Diagnosis"],
     "estimator": ["DiffusionEstimator"],
     "exact.empirical": ["EmpiricalDenoiser", "posterior_mean"],
     "exact.fits": ["fit_gaussian", "fit_mixture", "stacking_weights", "student_t"],
@@ -38,7 +41,8 @@ _HOMES = {
     "likelihood.variational": ["Bound", "variational_bound"],
     "metrics.comparison": ["Difference", "compare"],
     "metrics.distances": ["compare_wasserstein2", "energy_distance", "mmd", "sliced_wasserstein2", "wasserstein2"],
-    "metrics.evaluation": ["Figure", "Judgement", "judge"],
+    "metrics.evaluation": ["evaluate"],
+    "metrics.results": ["Evaluation", "MetricResult"],
     "metrics.marginals": ["MarginalErrors", "PairwiseErrors", "marginal_errors", "pairwise_errors"],
     "metrics.neighbours": ["Copies", "Manifold", "copies_test", "copy_share", "nearest_distances", "precision_recall"],
     "metrics.registry": ["METRICS", "Metric"],
@@ -59,17 +63,21 @@ _HOMES = {
     "runtime.files": ["write_atomic"],
     "runtime.progress": ["show_progress"],
     "sampling.loop": ["FlowSolution", "exact_flow", "make_solver", "sample", "trajectory"],
+    "sampling.plans": ["Plan"],
     "sampling.smc": ["Particles", "effective_sample_size", "feynman_kac", "systematic_resample", "tilted_gaussian"],
-    "sampling.tuning": ["Plan", "optimise_plan", "optimise_sigmas"],
+    "sampling.tuning": ["optimise_plan", "optimise_sigmas"],
     "sampling.twisted": ["Imputation", "Posterior", "impute", "twisted_diffusion"],
     "solvers": [
         "AdaptiveRungeKutta", "ChurnSDE", "DDIM", "EulerODE", "HeunODE", "ItoSDE", "LangevinCorrector", "Multistep",
         "RungeKutta", "SOLVERS", "Singlestep", "Solver",
     ],
-    "table_model.search": ["Selection", "fit_table"],
+    "table_model.fitting": ["fit_table"],
+    "table_model.selection": ["Selection"],
+    "table_model.table_model": ["AnomalousRow", "TableModel", "load_run"],
     "tabular.collecting": ["Table"],
+    "tabular.columns": ["Column", "LabelColumn"],
     "tabular.reading": ["read_table", "table_of"],
-    "tabular.schema": ["Column", "LabelColumn", "Schema"],
+    "tabular.schema": ["Schema"],
     "tabular.splitting": ["split_rows"],
     "tabular.standardiser": ["Standardiser"],
     "tabular.writing": ["check_target", "write_table"],
@@ -87,13 +95,33 @@ _HOMES = {
 }  # fmt: skip
 _MODULE_OF = {name: module for module, names in _HOMES.items() for name in names}
 
+# Old name: new name. The old one still works, with a DeprecationWarning.
+_RENAMED = {
+    "Figure": "MetricResult",
+    "Judgement": "Evaluation",
+    "Surprise": "Anomaly",
+    "judge": "evaluate",
+    "unusual": "anomalies",
+}
+
 __all__ = ["__version__", *_MODULE_OF]
 
 
 def __getattr__(name: str) -> Any:
+    if name in _RENAMED:
+        _warn_of_name(name, _RENAMED[name])
+        name = _RENAMED[name]
     if name not in _MODULE_OF:
         raise AttributeError(f"module 'pointdiffusion' has no attribute {name!r}")
     return getattr(importlib.import_module(f"pointdiffusion.{_MODULE_OF[name]}"), name)
+
+
+def _warn_of_name(old: str, new: str) -> None:
+    """Warn at the line that uses an old name."""
+    if sys._getframe(2).f_code.co_name == "_handle_fromlist":
+        return  # `from pointdiffusion import ...` looks a name up twice: here, and where it is bound
+    message = f"pointdiffusion.{old} is deprecated and will be removed in version 0.3; use pointdiffusion.{new}"
+    warnings.warn(message, DeprecationWarning, stacklevel=3)
 
 
 def __dir__() -> list[str]:

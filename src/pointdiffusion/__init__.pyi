@@ -26,15 +26,15 @@ from pointdiffusion.denoisers.observation import OBSERVATIONS as OBSERVATIONS
 from pointdiffusion.denoisers.observation import Observed as Observed
 from pointdiffusion.denoisers.preconditioned import Denoiser as Denoiser
 from pointdiffusion.denoisers.preconditioned import KarrasDenoiser as KarrasDenoiser
-from pointdiffusion.diagnostics.anomaly import Surprise as Surprise
-from pointdiffusion.diagnostics.anomaly import unusual as unusual
+from pointdiffusion.diagnostics.anomaly import Anomaly as Anomaly
+from pointdiffusion.diagnostics.anomaly import anomalies as anomalies
 from pointdiffusion.diagnostics.certificate import Certificate as Certificate
 from pointdiffusion.diagnostics.certification import certify as certify
-from pointdiffusion.diagnostics.diagnosis import Diagnosis as Diagnosis
 from pointdiffusion.diagnostics.diagnosis import diagnose as diagnose
 from pointdiffusion.diagnostics.explanation import Explanation as Explanation
 from pointdiffusion.diagnostics.explanation import Neighbour as Neighbour
 from pointdiffusion.diagnostics.explanation import explain as explain
+from pointdiffusion.diagnostics.parts import Diagnosis as Diagnosis
 from pointdiffusion.estimator import DiffusionEstimator as DiffusionEstimator
 from pointdiffusion.exact.empirical import EmpiricalDenoiser as EmpiricalDenoiser
 from pointdiffusion.exact.empirical import posterior_mean as posterior_mean
@@ -60,9 +60,7 @@ from pointdiffusion.metrics.distances import energy_distance as energy_distance
 from pointdiffusion.metrics.distances import mmd as mmd
 from pointdiffusion.metrics.distances import sliced_wasserstein2 as sliced_wasserstein2
 from pointdiffusion.metrics.distances import wasserstein2 as wasserstein2
-from pointdiffusion.metrics.evaluation import Figure as Figure
-from pointdiffusion.metrics.evaluation import Judgement as Judgement
-from pointdiffusion.metrics.evaluation import judge as judge
+from pointdiffusion.metrics.evaluation import evaluate as evaluate
 from pointdiffusion.metrics.marginals import MarginalErrors as MarginalErrors
 from pointdiffusion.metrics.marginals import PairwiseErrors as PairwiseErrors
 from pointdiffusion.metrics.marginals import marginal_errors as marginal_errors
@@ -75,6 +73,8 @@ from pointdiffusion.metrics.neighbours import nearest_distances as nearest_dista
 from pointdiffusion.metrics.neighbours import precision_recall as precision_recall
 from pointdiffusion.metrics.registry import METRICS as METRICS
 from pointdiffusion.metrics.registry import Metric as Metric
+from pointdiffusion.metrics.results import Evaluation as Evaluation
+from pointdiffusion.metrics.results import MetricResult as MetricResult
 from pointdiffusion.metrics.two_sample import ClassifierTest as ClassifierTest
 from pointdiffusion.metrics.two_sample import classifier_test as classifier_test
 from pointdiffusion.metrics.two_sample import energy_test as energy_test
@@ -113,12 +113,12 @@ from pointdiffusion.sampling.loop import exact_flow as exact_flow
 from pointdiffusion.sampling.loop import make_solver as make_solver
 from pointdiffusion.sampling.loop import sample as sample
 from pointdiffusion.sampling.loop import trajectory as trajectory
+from pointdiffusion.sampling.plans import Plan as Plan
 from pointdiffusion.sampling.smc import Particles as Particles
 from pointdiffusion.sampling.smc import effective_sample_size as effective_sample_size
 from pointdiffusion.sampling.smc import feynman_kac as feynman_kac
 from pointdiffusion.sampling.smc import systematic_resample as systematic_resample
 from pointdiffusion.sampling.smc import tilted_gaussian as tilted_gaussian
-from pointdiffusion.sampling.tuning import Plan as Plan
 from pointdiffusion.sampling.tuning import optimise_plan as optimise_plan
 from pointdiffusion.sampling.tuning import optimise_sigmas as optimise_sigmas
 from pointdiffusion.sampling.twisted import Imputation as Imputation
@@ -137,13 +137,16 @@ from pointdiffusion.solvers import Multistep as Multistep
 from pointdiffusion.solvers import RungeKutta as RungeKutta
 from pointdiffusion.solvers import Singlestep as Singlestep
 from pointdiffusion.solvers import Solver as Solver
-from pointdiffusion.table_model.search import Selection as Selection
-from pointdiffusion.table_model.search import fit_table as fit_table
+from pointdiffusion.table_model.fitting import fit_table as fit_table
+from pointdiffusion.table_model.selection import Selection as Selection
+from pointdiffusion.table_model.table_model import AnomalousRow as AnomalousRow
+from pointdiffusion.table_model.table_model import TableModel as TableModel
+from pointdiffusion.table_model.table_model import load_run as load_run
 from pointdiffusion.tabular.collecting import Table as Table
+from pointdiffusion.tabular.columns import Column as Column
+from pointdiffusion.tabular.columns import LabelColumn as LabelColumn
 from pointdiffusion.tabular.reading import read_table as read_table
 from pointdiffusion.tabular.reading import table_of as table_of
-from pointdiffusion.tabular.schema import Column as Column
-from pointdiffusion.tabular.schema import LabelColumn as LabelColumn
 from pointdiffusion.tabular.schema import Schema as Schema
 from pointdiffusion.tabular.splitting import split_rows as split_rows
 from pointdiffusion.tabular.standardiser import Standardiser as Standardiser
@@ -168,3 +171,10 @@ from pointdiffusion.visuals.plotting import plot_comparison as plot_comparison
 from pointdiffusion.visuals.plotting import plot_points as plot_points
 from pointdiffusion.visuals.plotting import png_bytes as png_bytes
 from pointdiffusion.web.export import export_page as export_page
+
+# Old names, which warn when they are used.
+Figure = MetricResult
+Judgement = Evaluation
+Surprise = Anomaly
+judge = evaluate
+unusual = anomalies

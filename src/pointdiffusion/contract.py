@@ -30,6 +30,23 @@ def sigma_rows(sigma: Tensor | float, x: Tensor) -> Tensor:
     return sigma.reshape(-1, *(1,) * (x.ndim - 1))
 
 
+def check_sigmas(sigmas: Tensor) -> None:
+    """Check that a solver can follow noise levels.
+
+    Args:
+        sigmas: Noise levels, shape `(num_steps + 1,)`.
+
+    Raises:
+        ValueError: Unless they are at least two, finite and strictly decreasing, and none lies below 0.
+    """
+    if sigmas.ndim != 1 or len(sigmas) < 2:
+        raise ValueError(f"sigmas must be a list of at least two noise levels, got shape {tuple(sigmas.shape)}")
+    if not bool(sigmas.isfinite().all()):
+        raise ValueError("sigmas must be finite, but some are NaN or infinite")
+    if not bool((sigmas[1:] < sigmas[:-1]).all()) or sigmas[-1] < 0:
+        raise ValueError("sigmas must decrease strictly and stay at or above 0; sort them, highest first")
+
+
 class DenoiserFunction(Protocol):
     """What solvers, losses and samplers ask of a denoiser."""
 

@@ -20,7 +20,7 @@ from torch import Tensor
 from pointdiffusion.config import TableConfig
 from pointdiffusion.model.diffusion_model import DiffusionModel
 from pointdiffusion.runtime.arrays import Array
-from pointdiffusion.table_model.search import fit_table
+from pointdiffusion.table_model.fitting import fit_array
 from pointdiffusion.tabular.standardiser import MIN_TRAINING_ROWS
 
 CONTAINERS = ("default", "pandas", "polars")
@@ -53,7 +53,8 @@ class DiffusionEstimator(DensityMixin, BaseEstimator):
         random_state: Seed, or a generator, of all that is random.
 
     Attributes:
-        model_: The fitted `DiffusionModel`, of the columns that vary.
+        table_model_: The fitted `TableModel`.
+        model_: The `DiffusionModel` inside, of the columns that vary.
         selection_: What was chosen, and why: a `Selection`.
         weights_: Weights of the network, of the mixture and of the Student t in the density; empty without.
         classes_: The classes, where `y` was given.
@@ -114,18 +115,15 @@ class DiffusionEstimator(DensityMixin, BaseEstimator):
             self.classes_, labels = np.unique(target, return_inverse=True)
             if len(self.classes_) < 2:
                 labels = None
-        self._values = table[0].copy()
-        self._varying = (table != table[0]).any(axis=0)
-        if not self._varying.any():
+        if (table == table[0]).all():
             raise ValueError("all rows are the same, so there is nothing to learn; give rows that differ")
-        self._whole = np.broadcast_to(whole, table.shape[1]) & self._varying
-        moved = table + np.where(self._whole, rng.uniform(-0.5, 0.5, table.shape), 0.0)
-        self.selection_ = fit_table(
-            moved[:, self._varying], labels=None if labels is None else labels.tolist(), config=config,
+        self.table_model_ = fit_array(
+            table, integers=whole, labels=None if labels is None else labels.tolist(), config=config,
             max_time=self.max_time, seed=seed,
         )  # fmt: skip
-        self.model_ = self.selection_.model
-        self.weights_ = self.selection_.weights
+        self.selection_ = self.table_model_.selection
+        self.model_ = self.table_model_.points
+        self.weights_ = self.table_model_.weights
         return self
 
     def sample(self, n_samples: int = 1, y: Any = None, *, random_state: Any = None) -> Any:
@@ -143,10 +141,7 @@ class DiffusionEstimator(DensityMixin, BaseEstimator):
         rng = check_random_state(self.random_state if random_state is None else random_state)
         settings = {} if y is None else {"labels": self._labels(y, n_samples)}
         drawn = self.model_.sample(n_samples, seed=int(rng.randint(2**31 - 1)), nfe=self.nfe, **settings)
-        rows = np.tile(self._values, (n_samples, 1))
-        rows[:, self._varying] = drawn
-        rows[:, self._whole] = np.floor(rows[:, self._whole] + 0.5)
-        return self._contained(rows)
+        return self._contained(self.table_model_.schema.decode_array(drawn))
 
     def score_samples(self, X: Any) -> Array:  # noqa: N803
         """Return the log-density of rows in nats, shape `(n_samples,)`; of columns that vary in the training rows.
@@ -199,7 +194,7 @@ class DiffusionEstimator(DensityMixin, BaseEstimator):
         check_is_fitted(self)
         rows = self._validated(_as_array(X), reset=False)
         model = replace(self.model_, denoiser=copy.deepcopy(self.model_.denoiser).double())
-        return model, rows[:, self._varying]
+        return model, self.table_model_.schema.varying(rows)
 
     def _labels(self, y: Any, count: int) -> Any:
         """Return classes as their places.

@@ -1,6 +1,6 @@
 """The version, alone in a file, so that the build can read it without importing anything."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0.dev0"
 
 
 def is_newer(version: str) -> bool:

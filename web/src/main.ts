@@ -1,18 +1,18 @@
 /** The start: this one script is the page, and, where there is no document, the worker of the page. */
 
-import './style.css';
-import { App } from './app.ts';
-import { addTexts } from './i18n.ts';
-import { opened } from './packed.ts';
-import { complete, type Registry } from './registry.ts';
-import type { RunFile } from './run.ts';
-import type { ServerBlock } from './server.ts';
-import { WorkerSource } from './source.ts';
-import { adoptSettings, defaults, fromAddress, PROPERTIES, type State, Store, toAddress } from './state.ts';
+import './views/style.css';
+import { App } from './app/app.ts';
+import { adoptSettings, defaults, fromAddress, PROPERTIES, type State, Store, toAddress } from './app/state.ts';
+import { WorkerSource } from './compute/source.ts';
+import { serve } from './compute/worker.ts';
+import { opened } from './files/packed.ts';
+import type { RunFile } from './files/run.ts';
+import { complete, type Registry } from './math/registry.ts';
+import type { ServerBlock } from './server/protocol.ts';
 import type { Texts } from './texts/en.ts';
+import { addTexts } from './texts/i18n.ts';
 import { Page } from './views/page.ts';
 import { openUpload } from './views/upload.ts';
-import { serve } from './worker.ts';
 
 async function boot(): Promise<void> {
   const html = `<!doctype html>\n${document.documentElement.outerHTML}`; // before anything is changed
@@ -50,7 +50,7 @@ async function boot(): Promise<void> {
     return filled.replace(/(http-equiv="Content-Security-Policy" content="[^"]*connect-src )'self'/, "$1'none'");
   };
   const page = new Page(app, document.getElementById('app')!, asFile);
-  app.schedule();
+  app.jobs.schedule();
   if (!quiet && !given) page.timeline.play();
   keepAddress(app);
   if (server?.table) openUpload(app, server.table);

@@ -3,16 +3,17 @@
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { test } from 'node:test';
-import { guidedTarget, startOf, type Walk } from '../src/engine.ts';
+import { guidedTarget } from '../src/compute/figures.ts';
+import { startOf, type Walk } from '../src/compute/walks.ts';
 import { plan } from '../src/math/auto.ts';
 import { membersFrom, trainedDenoiser } from '../src/math/bases.ts';
 import { ExactDenoiser, guided, guidedMoments, moments, noisyFactor, startFrom } from '../src/math/denoisers.ts';
 import { nearest, slicedWasserstein2, wasserstein2 } from '../src/math/metrics.ts';
 import { halfToNumber, Network, type Weights } from '../src/math/network.ts';
 import { normals } from '../src/math/random.ts';
+import { complete, type Registry } from '../src/math/registry.ts';
 import { grid } from '../src/math/schedules.ts';
 import { counted, exactFlow, trajectory } from '../src/math/solvers.ts';
-import { complete, type Registry } from '../src/registry.ts';
 
 assert.ok(process.env.FIXTURES, 'FIXTURES must name the file that tests/web_fixtures.py writes');
 const truth = JSON.parse(readFileSync(process.env.FIXTURES, 'utf8'));

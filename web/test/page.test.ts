@@ -3,14 +3,14 @@
 import assert from 'node:assert/strict';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { test } from 'node:test';
-import { contoursAt, isolines } from '../src/engine.ts';
-import { encodeGif } from '../src/gif.ts';
+import { decodePoints, defaults, encodePoints, fromAddress, toAddress } from '../src/app/state.ts';
+import { contoursAt, isolines } from '../src/compute/layers.ts';
+import { encodeGif } from '../src/files/gif.ts';
+import { chosen, classesOf, LIMITS, readCsv, readTable, TableError } from '../src/files/table.ts';
 import { subset } from '../src/math/random.ts';
+import { complete, type Registry } from '../src/math/registry.ts';
 import { drawShape } from '../src/math/shapes.ts';
-import { complete, type Registry } from '../src/registry.ts';
-import { decodePoints, defaults, encodePoints, fromAddress, toAddress } from '../src/state.ts';
-import { chosen, classesOf, LIMITS, readCsv, readTable, TableError } from '../src/table.ts';
-import { placeIn, sigmaAt, timeOf } from '../src/time.ts';
+import { placeIn, sigmaAt, timeOf } from '../src/math/time.ts';
 
 const text = (content: string) => new TextEncoder().encode(content).buffer as ArrayBuffer;
 const refused = (key: string) => (error: unknown) => error instanceof TableError && error.key === key;

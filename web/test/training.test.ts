@@ -2,14 +2,14 @@
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { opened, toBase64 } from '../src/packed.ts';
-import { epochsOf } from '../src/python.ts';
-import type { Setting } from '../src/registry.ts';
-import type { RunFile } from '../src/run.ts';
-import { type Ask, kindFor, type Listener, type Order, read, readLive } from '../src/server.ts';
-import { adoptSettings, defaults, fromAddress, NAMES, PROPERTIES, printOf, toAddress } from '../src/state.ts';
-import { chosen, fromServer } from '../src/table.ts';
-import { type Trainee, Trainer, type Training } from '../src/training.ts';
+import { epochsOf } from '../src/app/python.ts';
+import { adoptSettings, defaults, fromAddress, NAMES, PROPERTIES, printOf, toAddress } from '../src/app/state.ts';
+import { opened, toBase64 } from '../src/files/packed.ts';
+import type { RunFile } from '../src/files/run.ts';
+import { chosen, fromServer } from '../src/files/table.ts';
+import type { Setting } from '../src/math/registry.ts';
+import { type Ask, kindFor, type Listener, type Order, read, readLive } from '../src/server/protocol.ts';
+import { type Trainee, Trainer, type Training } from '../src/server/training.ts';
 import { scaleOf } from '../src/views/losses.ts';
 
 function frame(step: number, low: number[], high: number[], places: number[]): ArrayBuffer {

@@ -32,29 +32,14 @@ def explain(
     table: options.OtherTable = None,
 ) -> None:
     """Say how likely a row is, which training rows are like it, where it comes from, and what is unusual about it."""
-    import numpy as np
-
     from pointdiffusion.cli import tables
     from pointdiffusion.cli.score import tell_what_it_is
-    from pointdiffusion.diagnostics.explanation import explain as explain_row
     from pointdiffusion.tabular.reading import read_table
 
     found, settings, parts = tables.open_run(model, table)
-    schema = tables.schema_of(found)
-    read, values = parts.table, parts.values
+    read = parts.table
     if of is not None:
-        read = read_table(of, schema=schema, missing="keep", seed=settings.seed)
-        values = schema.dequantise(read.values, settings.seed)
-    places = np.flatnonzero(read.rows == row - 1)
-    if len(places) == 0:
-        raise ValueError(f"there is no row {row} in the table, which has {read.total_rows}; or it was left out")
-    if not np.isfinite(values[places[0]]).all():
-        raise ValueError(f"row {row} has missing values; fill them first, as with pointdiffusion impute")
-    training = parts.values[parts.training]
-    explanation = explain_row(found, values[places[0]], training=training, num_neighbours=neighbours)
-    numbers = parts.table.rows[parts.training] + 1
-    moved = [each._replace(place=int(numbers[each.place])) for each in explanation.neighbours]
-    tell_what_it_is(schema)
-    from dataclasses import replace
-
-    terminal.show(str(replace(explanation, neighbours=moved)))
+        read = read_table(of, schema=found.schema, missing="keep", seed=settings.seed)
+    explanation = found.explain(read, row, training=parts, num_neighbours=neighbours, seed=settings.seed, first=1)
+    tell_what_it_is(found.schema)
+    terminal.show(str(explanation))

@@ -56,11 +56,12 @@ def export(
         found, _, parts = tables.open_run(model, table)
         data, labels = parts.values[parts.training], parts.labels(parts.training)
     else:
-        found, _ = tables.open_model(model, "cpu")
+        found = tables.open_model(model, "cpu")
     settings: dict[str, Any] = {} if nfe is None else {"nfe": nfe}
-    title = f"A diffusion model of {', '.join(found.columns)}"
+    points = found.points
+    title = f"A diffusion model of {', '.join(points.columns)}"
     export_page(
-        found, Path(output), data=data, labels=labels, embed_data=embed_data, num_points=count, seed=seed, title=title,
+        points, Path(output), data=data, labels=labels, embed_data=embed_data, num_points=count, seed=seed, title=title,
         **settings,
     )  # fmt: skip
     terminal.show(output)

@@ -36,26 +36,13 @@ def impute(
     was trained with --mask is asked directly; any other is made to fit by twisted diffusion, which is approximate.
     """
     terminal.check_table_target(output, force=force)
-    import numpy as np
-    import pandas as pd
-
     from pointdiffusion.cli import tables
     from pointdiffusion.tabular.reading import read_table
     from pointdiffusion.tabular.writing import write_table
 
-    found, schema = tables.open_model(model, device)
-    read = read_table(table, schema=schema, missing="keep", seed=seed)
+    found = tables.open_model(model, device)
+    read = read_table(table, schema=found.schema, missing="keep", seed=seed)
     if len(read.rows) < read.total_rows:
         terminal.say(f"the table is large: {len(read.rows)} of its {read.total_rows} rows are filled")
-    points = read.values  # noqa: PD011  (an array, no frame)
-    filled, given = found.impute(points, num_draws=draws, seed=seed), np.isfinite(points)
-    parts = []
-    for draw, rows in enumerate(filled.draws, start=1):
-        # What was given goes back in without rounding to the decimals of the training table.
-        frame = schema.decode(rows, read.labels, within_bounds=within_bounds)
-        for place, name in enumerate(schema.names):
-            if schema.modelled[place].kind == "real":
-                frame[name] = np.where(given[:, place], points[:, place], frame[name])
-        parts.append(frame.assign(row=read.rows + 1, draw=draw, imputed_by=filled.by))
-    whole = pd.concat(parts, ignore_index=True).sort_values(["row", "draw"], kind="stable", ignore_index=True)
-    write_table(whole, output, force=force)
+    frame = found.impute(read, num_draws=draws, seed=seed, within_bounds=within_bounds, details=True)
+    write_table(frame.assign(row=frame["row"] + 1), output, force=force)

@@ -13,8 +13,8 @@ from pointdiffusion.cli import options, runs, terminal
 
 if TYPE_CHECKING:
     from pointdiffusion.cli.settings import RunSettings
-    from pointdiffusion.cli.tables import Parts
-    from pointdiffusion.model.diffusion_model import DiffusionModel
+    from pointdiffusion.table_model.parts import Parts
+    from pointdiffusion.table_model.table_model import TableModel
 
 REPORT_EXAMPLES = """\b
 Examples:
@@ -72,8 +72,8 @@ def report(
 
 
 def page_of(
-    model: DiffusionModel, settings: RunSettings, parts: Parts, *, folder: Path, shown: str, again: str,
-    other: tuple[DiffusionModel, RunSettings, Parts] | None = None, against: str | None = None, seed: int = 0,
+    model: TableModel, settings: RunSettings, parts: Parts, *, folder: Path, shown: str, again: str,
+    other: tuple[TableModel, RunSettings, Parts] | None = None, against: str | None = None, seed: int = 0,
     costs: dict[str, str] | None = None,
 ) -> str:  # fmt: skip
     """Return the page about a run.
@@ -104,9 +104,9 @@ def page_of(
         kept = np.intersect1d(kept, other[2].validation)  # rows that neither was trained on
     kinds = {column.name: column.kind for column in parts.table.schema.modelled}
     return write_page(
-        model, parts.rows(parts.training), parts.rows(kept), labels=parts.labels(parts.training),
+        model.points, parts.rows(parts.training), parts.rows(kept), labels=parts.labels(parts.training),
         held_out_labels=parts.labels(kept), log_folder=runs.logs_of(folder),
-        against=None if other is None else other[0],
+        against=None if other is None else other[0].points,
         against_log_folder=None if against is None else runs.logs_of(runs.folder_of(against)),
         names=(shown, against or "the other run"), title=f"A diffusion model of {Path(settings.table or '').name}",
         kinds=kinds, commands=[f"pointdiffusion train --config {shown}/{runs.CONFIG} -o again", again],
@@ -133,7 +133,7 @@ def diagnose(
     held_out = parts.values[parts.validation]
     if len(held_out) == 0:
         raise ValueError("no rows were kept from training, so nothing can be compared; train with a validation part")
-    diagnosis = find_cause(model, parts.values[parts.training], held_out=held_out, seed=seed)
+    diagnosis = find_cause(model.points, parts.values[parts.training], held_out=held_out, seed=seed)
     if picture is not None:
         from pointdiffusion.visuals.plotting import png_bytes
 

@@ -122,7 +122,7 @@ def _run(model: str | None) -> tuple[DiffusionModel | None, dict[str, Any] | Non
     from pointdiffusion.cli import tables
     from pointdiffusion.web.export import run_of
 
-    found, _ = tables.open_model(model, "cpu")
+    found = tables.open_model(model, "cpu").points
     return found, run_of(found, precision="float32", title=f"A diffusion model of {', '.join(found.columns)}")
 
 

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
 from pointdiffusion.cli import options, terminal
-
-if TYPE_CHECKING:
-    from pointdiffusion.model.diffusion_model import DiffusionModel
 
 EXAMPLES = """\b
 Examples:
@@ -60,28 +57,12 @@ def sample(
     from pointdiffusion.sampling.loop import make_solver
     from pointdiffusion.tabular.writing import write_table
 
-    found, schema = tables.open_model(model, device)
-    settings: dict[str, Any] = {"nfe": nfe, "num_steps": num_steps}
+    found = tables.open_model(model, device)
     if solver is not None:
         make_solver(solver)  # a wrong name is told before anything is drawn
-        settings["solver"] = solver
-    settings = {name: value for name, value in settings.items() if value is not None}
-    labels = [tables.class_of(found, label)] * count if label is not None else _drawn_classes(found, count, seed)
-    if labels is not None:
-        settings["labels"] = labels
-    if guidance != 1:
-        settings["guidance"] = guidance
-    points = found.sample(count, seed=seed, **settings)
-    frame = schema.decode(points, labels if schema.label else None, within_bounds=within_bounds)
+    labels = None if label is None else tables.class_of(found, label)
+    frame = found.sample(
+        count, seed=seed, labels=labels, guidance=guidance, nfe=nfe, solver=solver, num_steps=num_steps,
+        within_bounds=within_bounds,
+    )  # fmt: skip
     write_table(frame, output, force=force)
-
-
-def _drawn_classes(model: DiffusionModel, count: int, seed: int) -> list[Any] | None:
-    """Return classes in the shares of the training rows; None for a model without."""
-    if model.conditions is None or not model.conditions.classes:
-        return None
-    import numpy as np
-
-    shares = np.array(model.conditions.shares)
-    places = np.random.default_rng(seed).choice(len(shares), size=count, p=shares / shares.sum())
-    return [model.conditions.classes[place] for place in places]

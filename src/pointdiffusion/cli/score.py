@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -51,38 +51,38 @@ def score(
     run was trained with --drop-missing or --mask.
     """
     terminal.check_table_target(output, force=force)
-    import numpy as np
     import pandas as pd
 
     from pointdiffusion.cli import tables
-    from pointdiffusion.diagnostics.anomaly import unusual
     from pointdiffusion.tabular.reading import read_table
     from pointdiffusion.tabular.writing import write_table
 
-    found, schema = tables.open_model(model, device)
-    if by_label and schema.label is None:
+    found = tables.open_model(model, device)
+    if by_label and found.schema.label is None:
         raise ValueError("--by-label needs a model with classes; train one with --label COLUMN")
-    label = schema.label.name if by_label and schema.label else None
+    label = found.schema.label.name if by_label and found.schema.label else None
     drop = drop_missing or tables.trained_with_gaps(model)
-    read = read_table(table, schema=schema, label=label, missing="drop" if drop else "refuse", seed=seed)
+    read = read_table(table, schema=found.schema, label=label, missing="drop" if drop else "refuse", seed=seed)
     if len(read.rows) < read.total_rows:
         reason = "" if drop_missing else ", as in training"
         left_out = f"; rows with missing values are left out{reason}" if drop else ""
         terminal.say(f"{len(read.rows)} of the {read.total_rows} rows are scored{left_out}")
-    values = schema.dequantise(read.values, seed)
-    labels = None if read.labels is None or not by_label else read.labels.tolist()
-    tell_what_it_is(schema)
+    tell_what_it_is(found.schema)
     if read.departs is not None and read.departs.any():
         odd = (read.rows[read.departs] + 1).tolist()
         shown = ", ".join(map(str, odd[:5])) + (", ..." if len(odd) > 5 else "")
         terminal.say(f"other values than ever before in constant columns, which log_prob does not see: rows {shown}")
-    log_prob = found.log_prob(values, labels=labels)
-    frame = pd.DataFrame({"row": read.rows + 1, "log_prob": log_prob})
-    if anomalies is not None:
-        places = np.argsort(log_prob, kind="stable")[:anomalies]
-        some: Any = None if labels is None else [labels[place] for place in places]
-        why = ["; ".join(map(str, each[:NAMED])) for each in unusual(found, values[places], labels=some)]
-        frame = frame.iloc[places].assign(unusual=why)
+    if anomalies is None:
+        frame = pd.DataFrame({"row": read.rows + 1, "log_prob": found.score(read, seed=seed, by_label=by_label)})
+    else:
+        least = found.anomalies(read, anomalies, seed=seed, by_label=by_label)
+        frame = pd.DataFrame(
+            {
+                "row": [each.row + 1 for each in least],
+                "log_prob": [each.log_prob for each in least],
+                "unusual": ["; ".join(map(str, each.anomalies[:NAMED])) for each in least],
+            }
+        )
     write_table(frame, output, force=force)
 
 

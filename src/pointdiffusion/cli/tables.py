@@ -1,96 +1,42 @@
-"""The table of a run: read, checked against the run, and split into rows to train on and rows kept from that."""
+"""The table and the model of a run: read, and checked against each other."""
 
 from __future__ import annotations
 
-import hashlib
-import sys
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from pointdiffusion.cli.runs import CONFIG, MODEL, folder_of, model_path
+from pointdiffusion.cli.runs import CONFIG, folder_of
 from pointdiffusion.cli.settings import RunSettings
 from pointdiffusion.config import unknown_name
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from pointdiffusion.model.diffusion_model import DiffusionModel
+    from pointdiffusion.table_model.parts import Parts
+    from pointdiffusion.table_model.table_model import TableModel
     from pointdiffusion.tabular.collecting import Table
-    from pointdiffusion.tabular.schema import Schema
-
-
-WAYS: dict[str, Literal["refuse", "drop", "keep"]] = {"refuse": "refuse", "drop": "drop", "mask": "keep"}
-"""What is read of rows with missing values, by what the settings of a run say of them."""
-
-
-@dataclass(frozen=True)
-class Parts:
-    """A table as a model sees it: integers dequantised, rows split.
-
-    Args:
-        table: The table as it was read.
-        values: Its rows with integers dequantised, shape `(N, D)`; NaN where values are missing.
-        training: Places of the rows to train on, all of them whole.
-        validation: Places of whole rows that are kept from training.
-        gaps: Places of the rows with missing values, which a run with masks trains on as well.
-    """
-
-    table: Table
-    values: NDArray[np.float64]
-    training: NDArray[np.int64]
-    validation: NDArray[np.int64]
-    gaps: NDArray[np.int64]
-
-    def rows(self, places: NDArray[np.int64]) -> Any:
-        """Return some of the rows as a frame with the names of the columns."""
-        import pandas as pd
-
-        return pd.DataFrame(self.values[places], columns=self.table.schema.names)
-
-    def labels(self, places: NDArray[np.int64]) -> list[Any] | None:
-        """Return the classes of some of the rows as plain values; None where there are none."""
-        return None if self.table.labels is None else self.table.labels[places].tolist()
-
-
-def content_hash(table: Table) -> str:
-    """Return the hash of what was read from a table: the same for the same rows in another format."""
-    import numpy as np
-
-    labels = None if table.labels is None else table.labels.tolist()
-    known = hashlib.sha256(repr((table.schema.names, labels)).encode())
-    known.update(np.ascontiguousarray(table.values, dtype="<f8").tobytes())
-    return known.hexdigest()
 
 
 def split_table(table: Table, settings: RunSettings) -> Parts:
     """Return the table of a run, split and dequantised by the run's seed."""
-    import numpy as np
+    from pointdiffusion.table_model.parts import split_table as split
 
-    from pointdiffusion.tabular.splitting import split_rows
-
-    whole = np.flatnonzero(np.isfinite(table.values).all(axis=1))
-    labels = None if table.labels is None else table.labels[whole]
-    training, validation = split_rows(len(whole), settings.validation, seed=settings.seed, labels=labels)
-    gaps = np.setdiff1d(np.arange(len(table.values)), whole)
-    values = table.schema.dequantise(table.values, settings.seed)
-    return Parts(table, values, whole[training], whole[validation], gaps)
+    return split(table, validation=settings.validation, seed=settings.seed)
 
 
 def read_training_table(settings: RunSettings) -> Table:
     """Read the table that a run is about."""
+    from pointdiffusion.table_model.fitting import MISSING
     from pointdiffusion.tabular.reading import read_table
 
     if settings.table is None:
         raise ValueError("there is no table to train on; give one, or a --config that names one")
     return read_table(
-        settings.table, columns=settings.columns, label=settings.label, missing=WAYS[settings.missing],
+        settings.table, columns=settings.columns, label=settings.label, missing=MISSING[settings.missing],
         seed=settings.seed,
     )  # fmt: skip
 
 
-def open_run(path: str, table: str | None) -> tuple[DiffusionModel, RunSettings, Parts]:
+def open_run(path: str, table: str | None) -> tuple[TableModel, RunSettings, Parts]:
     """Return the model of a run, its settings, and its table as it was trained on.
 
     Args:
@@ -100,12 +46,9 @@ def open_run(path: str, table: str | None) -> tuple[DiffusionModel, RunSettings,
     Raises:
         ValueError: If the run is not whole, or the table is gone or holds other rows than it did.
     """
-    from pointdiffusion.model.diffusion_model import load
+    from pointdiffusion.table_model.parts import content_hash
 
-    folder = folder_of(path)
-    if Path(path).is_dir() and not (folder / MODEL).exists():
-        raise ValueError(f"{path} holds no {MODEL}; give the folder of a run, as train makes it")
-    model = load(model_path(path))
+    model, folder = open_model(path, "cpu"), folder_of(path)
     settings = RunSettings.from_yaml(folder / CONFIG)
     where = _place(settings.table, table, folder)
     read = read_training_table(replace(settings, table=where))
@@ -126,16 +69,17 @@ def _place(known: str | None, given: str | None, folder: Path) -> str:
     raise ValueError(f"the table of this run is no longer at {known}; say where it is with --table")
 
 
-def open_model(path: str, device: str) -> tuple[DiffusionModel, Schema]:
-    """Return a model, on a device, and the columns of its table.
+def open_model(path: str, device: str) -> TableModel:
+    """Return a model, on a device; whatever frame its table was, rows are written as files hold them.
 
     Raises:
         ValueError: If the file is missing, damaged, foreign or hostile.
     """
-    from pointdiffusion.model.diffusion_model import load, pick_device
+    from pointdiffusion.model.diffusion_model import pick_device
+    from pointdiffusion.table_model.table_model import load_run
 
-    model = load(model_path(path)).to(pick_device(device))
-    return model, schema_of(model)
+    model = load_run(path)
+    return replace(model, schema=model.schema.plain()).to(pick_device(device))
 
 
 def trained_with_gaps(path: str) -> bool:
@@ -144,34 +88,15 @@ def trained_with_gaps(path: str) -> bool:
     return config.is_file() and RunSettings.from_yaml(config).missing != "refuse"
 
 
-def class_of(model: DiffusionModel, name: str) -> Any:
+def class_of(model: TableModel, name: str) -> Any:
     """Return the class of a model that a text names.
 
     Raises:
         ValueError: If the model knows no classes, or none of that name.
     """
-    classes = [] if model.conditions is None else model.conditions.classes
-    if not classes:
+    if not model.classes:
         raise ValueError("this model was trained without classes; train one with --label COLUMN")
-    for each in classes:
+    for each in model.classes:
         if str(each) == name:
             return each
-    raise unknown_name("class", name, map(str, classes))
-
-
-def schema_of(model: DiffusionModel) -> Schema:
-    """Return the columns of the table that a model was trained on; real numbers where it does not say.
-
-    Raises:
-        ValueError: If the model file tells nonsense of them.
-    """
-    from pointdiffusion.tabular.schema import Column, Schema
-
-    mapping = model.metadata.get("table")
-    if mapping is None:
-        anything = sys.float_info.max
-        return Schema(tuple(Column(name, "real", "float64", -anything, anything) for name in model.columns))
-    schema = Schema.from_mapping(mapping)
-    if schema.names != model.columns:
-        raise ValueError("the model file tells of a table with other columns than it models; do not trust it")
-    return schema
+    raise unknown_name("class", name, map(str, model.classes))

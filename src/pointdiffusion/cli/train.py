@@ -7,7 +7,7 @@ import re
 import shutil
 import sys
 import time
-from contextlib import redirect_stdout, suppress
+from contextlib import redirect_stdout
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -19,8 +19,8 @@ from pointdiffusion.cli.judge import page_of
 from pointdiffusion.cli.settings import RunSettings
 
 if TYPE_CHECKING:
-    from pointdiffusion.cli.tables import Parts
-    from pointdiffusion.model.diffusion_model import DiffusionModel
+    from pointdiffusion.table_model.parts import Parts
+    from pointdiffusion.table_model.table_model import TableModel
 
 EXAMPLES = """\b
 Examples:
@@ -30,12 +30,6 @@ Examples:
   pointdiffusion train --config run/config.yaml -o again/
   pointdiffusion train --resume -o run/
 """
-
-DEFAULT_STEPS = 4000
-"""Steps of the training of one network where its settings say nothing else."""
-
-TRIAL = 60
-"""Steps by which the time of a step is measured, at most."""
 
 DEFAULT_BUDGET = 120.0
 """Seconds after which nothing further is tried, where no time is given."""
@@ -127,10 +121,11 @@ def _run(
     from pointdiffusion.cli import tables
     from pointdiffusion.config import DivergedError
     from pointdiffusion.model.diffusion_model import pick_device
+    from pointdiffusion.table_model.parts import content_hash
 
     start, device = time.perf_counter(), pick_device(device)
     table = tables.read_training_table(settings)
-    found = tables.content_hash(table)
+    found = content_hash(table)
     if settings.sha256 is not None and settings.sha256 != found:
         if resume:
             raise ValueError(f"{settings.table} holds other rows than the unfinished run; give the table that it had")
@@ -141,7 +136,7 @@ def _run(
     _tell(parts, shown)
     alone = steps is not None or bool(settings.training)
     if alone and not resume:
-        settings = choose(parts, settings, steps=steps, budget=budget)
+        settings = complete(parts, settings, steps=steps, budget=budget)
     with runs.staged(folder, resume=resume) as stage, redirect_stdout(sys.stderr):  # progress is talk
         terminal.write_file(str(stage / runs.CONFIG), settings.to_yaml().encode())
         try:
@@ -183,6 +178,8 @@ def _tell(parts: Parts, shown: str) -> None:
     terminal.say(f"{table.total_rows} rows; columns {kinds}")
     if len(parts.table.values) < table.total_rows:
         terminal.say(f"{len(table.values)} of the rows are used")
+    if table.values.nbytes > 2**26:  # less does not show beside the libraries
+        terminal.say(f"training takes about {0.5 + 6.5 * table.values.nbytes / 2**30:.1f} GiB of memory")
     constant = [column.name for column in schema.columns if column.kind == "constant"]
     if constant:
         terminal.say(f"constant, so reproduced and not modelled: {', '.join(constant)}")
@@ -192,111 +189,47 @@ def _tell(parts: Parts, shown: str) -> None:
 
 def fit_chosen(
     parts: Parts, settings: RunSettings, folder: Path, budget: float, resume: bool, device: str
-) -> tuple[DiffusionModel, RunSettings]:
-    """Fit networks that are chosen by folds, and return the model and the settings with what was chosen.
-
-    Rows with gaps are filled by a first model of the whole ones, once.
-    """
-    import pandas as pd
-
+) -> tuple[TableModel, RunSettings]:
+    """Fit networks that are chosen by folds, and return the model and the settings with what was chosen."""
     from pointdiffusion.config import TableConfig
-    from pointdiffusion.table_model.search import fit_table
+    from pointdiffusion.table_model.fitting import fit_by_folds
+    from pointdiffusion.table_model.parts import MASK
 
-    known = dict(settings.fit)
-    if settings.missing == "mask":
-        known.setdefault("mask", 0.5)
-    rows, labels, config = parts.rows(parts.training), parts.labels(parts.training), TableConfig.from_mapping(known)
-    common: dict[str, Any] = {"seed": settings.seed, "device": device, "show_progress": True}
-    if len(parts.gaps):
-        first = fit_table(rows, labels=labels, config=config, max_time=budget / 2, **common)
-        holes, more = parts.rows(parts.gaps), parts.labels(parts.gaps)
-        filled = first.model.impute(holes, labels=more, seed=settings.seed).draws[0]
-        rows = pd.concat([rows, pd.DataFrame(filled, columns=rows.columns)], ignore_index=True)
-        labels = None if labels is None or more is None else [*labels, *more]
-        config = first.config  # chosen once
-    found = fit_table(
-        rows, labels=labels, config=config, max_time=budget, metadata={"table": parts.table.schema.to_mapping()},
-        folder=folder / runs.NETWORKS, resume=resume, **common,
+    masked = {"mask": MASK} if settings.missing == "mask" else {}
+    found = fit_by_folds(
+        parts, TableConfig.from_mapping({**masked, **settings.fit}), max_time=budget, seed=settings.seed,
+        device=device, folder=folder / runs.NETWORKS, resume=resume, show_progress=True,
     )  # fmt: skip
     terminal.say(str(found))
     if found.folder is not None and (found.folder / runs.LOGS).is_dir():
         (found.folder / runs.LOGS).rename(folder / runs.LOGS)  # of the first network, to stand for all
     terminal.write_file(str(folder / runs.CHOICES), f"{found}\n".encode())
-    return found.model, replace(settings, fit=found.config.to_mapping())
+    return found, replace(settings, fit=found.config.to_mapping())
 
 
-def choose(parts: Parts, settings: RunSettings, *, budget: float | None, steps: int | None) -> RunSettings:
+def complete(parts: Parts, settings: RunSettings, *, budget: float | None, steps: int | None) -> RunSettings:
     """Return the settings of one network with what they leave open: the noise levels, and how many steps to train."""
-    from pointdiffusion.config import InferenceConfig, TrainingConfig, epochs_of
-    from pointdiffusion.training.noise_range import complete_range
+    from pointdiffusion.table_model.single import complete_settings
 
-    known = dict(settings.training)
-    given = TrainingConfig.from_mapping(known)
-    levels = complete_range(given.sigma_min, given.sigma_max, parts.rows(parts.training))
-    known["sigma_min"], known["sigma_max"] = levels
-    if settings.missing == "mask":
-        known.setdefault("mask", 0.5)
-    if "batch_size" not in known:  # of a small table a part, with as many noisy rows
-        known["batch_size"] = min(max(len(parts.training) // 8, 16), TrainingConfig().batch_size)
-        known.setdefault("noise_draws", 256 // known["batch_size"])
-    if steps is not None or not {"epochs", "epoch_steps"} & set(known):
-        wanted = DEFAULT_STEPS if steps is None else steps
-        if budget is not None:
-            wanted = affordable(parts, known, budget)
-        known["epochs"], known["epoch_steps"] = epochs_of(wanted)
-    training = TrainingConfig.from_mapping(known)
-    levels_too = {"sigma_min": training.sigma_min, "sigma_max": training.sigma_max}
-    inference = InferenceConfig.from_mapping({**levels_too, **settings.inference})
+    training, inference = complete_settings(
+        parts, settings.training, settings.inference, masked=settings.missing == "mask", steps=steps, max_time=budget
+    )
     return replace(settings, fit={}, training=training.to_mapping(), inference=inference.to_mapping())
 
 
-def affordable(parts: Parts, known: dict[str, Any], budget: float) -> int:
-    """Return how many steps fit into a time, as a trial of a few tells, which takes at most a tenth of it."""
-    from pointdiffusion.config import DivergedError, TrainingConfig
-    from pointdiffusion.table_model.folds import StepClock
-    from pointdiffusion.training.fitting import fit as fit_points
-
-    rows, labels = parts.rows(parts.training), parts.labels(parts.training)
-    trial = TrainingConfig.from_mapping({**known, "epochs": 1, "epoch_steps": TRIAL})
-    start = time.monotonic()
-    clock = StepClock(deadline=start + budget / 10)
-    with suppress(DivergedError):  # so few steps are not judged
-        fit_points(rows, trial, labels=labels, callbacks=[clock])
-    spent = time.monotonic() - start
-    pace = clock.pace or spent
-    fixed = spent - pace * len(clock.times)  # what a training takes beside its steps
-    trainings = 2 if len(parts.gaps) else 1  # the first one fills the gaps
-    share = 0.7  # the rest is for what comes after training, and for a machine that is busier then
-    steps = int(((share * budget - spent) / trainings - fixed) / pace)
-    return max(steps // 100 * 100 or steps, 1)
-
-
-def fit_one(parts: Parts, settings: RunSettings, folder: Path, *, resume: bool, device: str) -> DiffusionModel:
-    """Train one network on the rows of a run; rows with gaps are filled by a first one of the whole ones, once."""
-    import pandas as pd
-
+def fit_one(parts: Parts, settings: RunSettings, folder: Path, *, resume: bool, device: str) -> TableModel:
+    """Train one network on the rows of a run."""
     from pointdiffusion.config import InferenceConfig, TrainingConfig
-    from pointdiffusion.training.fitting import fit as fit_points
+    from pointdiffusion.table_model.single import fit_single
 
-    training = TrainingConfig.from_mapping(settings.training)
-    rows, labels = parts.rows(parts.training), parts.labels(parts.training)
-    inference = InferenceConfig.from_mapping(settings.inference)
-    common: dict[str, Any] = {"inference": inference, "seed": settings.seed, "device": device, "show_progress": True}
-    if len(parts.gaps):
-        first = fit_points(rows, training, labels=labels, **common)
-        holes, more = parts.rows(parts.gaps), parts.labels(parts.gaps)
-        filled = first.impute(holes, labels=more, seed=settings.seed).draws[0]
-        rows = pd.concat([rows, pd.DataFrame(filled, columns=rows.columns)], ignore_index=True)
-        labels = None if labels is None or more is None else [*labels, *more]
-    validation = parts.rows(parts.validation) if len(parts.validation) else None
-    return fit_points(
-        rows, training, labels=labels, validation=validation, folder=folder, resume=resume,
-        metadata={"table": parts.table.schema.to_mapping()}, **common,
+    return fit_single(
+        parts, TrainingConfig.from_mapping(settings.training), InferenceConfig.from_mapping(settings.inference),
+        seed=settings.seed, folder=folder, resume=resume, device=device, show_progress=True,
     )  # fmt: skip
 
 
 def _write_report(
-    model: DiffusionModel, parts: Parts, settings: RunSettings, stage: Path, shown: str, spent: float
+    model: TableModel, parts: Parts, settings: RunSettings, stage: Path, shown: str, spent: float
 ) -> None:
     """Write the page about a fresh run into its folder, or say why there is none."""
     terminal.say("writing the report")

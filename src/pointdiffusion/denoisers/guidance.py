@@ -93,7 +93,7 @@ class Guided:
         return torch.where(inside, base + self.scale * (target - base), target)
 
 
-class Bound:
+class Conditioned:
     """A denoiser with its condition, so that solvers need not know of it.
 
     Args:
@@ -125,7 +125,7 @@ def _rows(value: Any, x: Tensor) -> Any:
 
 def bind(denoiser: DenoiserFunction, **condition: Any) -> DenoiserFunction:
     """Return the denoiser with a condition bound: `bind(denoiser, labels=3)`; the denoiser itself if there is none."""
-    return Bound(denoiser, **condition) if condition else denoiser
+    return Conditioned(denoiser, **condition) if condition else denoiser
 
 
 def classifier_free(

@@ -1,1 +1,1 @@
-"""Where a model's error comes from, certificates of samplers, odd rows."""
+"""Diagnosis of a model's error, certificates of samplers, anomalies and explanations of rows."""

@@ -1,13 +1,13 @@
-r"""What is unusual about a row: each column against what the others say of it.
+r"""Anomalies of a row: each value compared with its conditional distribution given the other columns.
 
-Along the line on which only column j changes, the density of the model is that of the column given the others, up to a
-factor:
+Along the line on which only column j changes, the density of the model is the conditional density of the column given
+the others, up to a factor:
 
 .. math:: p(x_j \mid x_{-j}) = \frac{p(x_j, x_{-j})}{\int p(t, x_{-j}) \, dt} .
 
-It is taken on a grid over the range of the data that is made finer, twice, where the density is, and integrated by the
-trapezoidal rule. Nothing is drawn and nothing but the density is asked for. A column is unusual by how many nats the
-row would gain if it were what the others make most likely; in a row with one wrong value the wrong column gains most.
+It is evaluated on a grid over the range of the data, which is refined twice where the density is high, and integrated
+by the trapezoidal rule. Nothing is sampled. The size of an anomaly is the number of nats that the row would gain with
+the most likely value in that column; in a row with one wrong value the wrong column gains most.
 """
 
 from __future__ import annotations
@@ -31,17 +31,17 @@ NODES, REFINEMENTS, NUM_STEPS = 33, 2, 24
 
 
 @dataclass(frozen=True)
-class Surprise:
-    """A value and what the other columns say of it.
+class Anomaly:
+    """A value of a row and its conditional distribution given the other columns.
 
     Args:
         column: Name of the column.
-        value: The row's own value.
-        expected: Its most likely value given the others, within the range of the data.
-        low: Its quantile at 5 %.
-        high: Its quantile at 95 %.
+        value: Value of the row, in the units of the column, like the next three.
+        expected: Most likely value given the other columns, within the range of the data.
+        low: Conditional quantile at 5 %.
+        high: Conditional quantile at 95 %.
         gain: Nats that the row would gain with the most likely value in this column.
-        p_value: Probability of a value so far out, on either side, given the others.
+        p_value: Two-sided tail probability of the value, given the other columns.
     """
 
     column: str
@@ -53,20 +53,31 @@ class Surprise:
     p_value: float
 
     def __str__(self) -> str:
-        said = f"{self.expected:.4g}, 90 % within {self.low:.4g} to {self.high:.4g}"
-        return f"{self.column} = {self.value:.6g}, where the others say {said} ({self.gain:.1f} nats)"
+        expected = f"{self.expected:.4g} (90 % within {self.low:.4g} to {self.high:.4g})"
+        return f"{self.column} = {self.value:.6g}, expected {expected}, {self.gain:.1f} nats"
 
 
-def unusual(model: DiffusionModel, rows: Any, *, labels: Any = None) -> list[list[Surprise]]:
-    """Return for each row its columns, the most unusual first.
+def anomalies(model: DiffusionModel, rows: Any, *, labels: Any = None) -> list[list[Anomaly]]:
+    """Return the columns of each row with their conditional distributions, the most anomalous first.
 
     Args:
         model: The model.
-        rows: Rows in the user's own units, shape `(N, D)`.
-        labels: A class for all rows, or one for each: the density is then that of the class.
+        rows: Rows in the user's own units, shape `(N, D)`; an array or a data frame.
+        labels: A class for all rows, or one for each, shape `(N,)`: the density is then that of the class.
+
+    Returns:
+        A list per row of D anomalies, by decreasing `gain`.
 
     Raises:
         ValueError: If the table does not fit or holds NaN.
+
+    Examples:
+        >>> import pointdiffusion as ptd
+        >>> x = np.random.default_rng(0).normal(size=(200, 1))
+        >>> model = ptd.fit(np.hstack([x, x]), ptd.TrainingConfig(epochs=1), seed=0)
+        >>> [first, second] = anomalies(model, [[1.0, -1.0]])[0]
+        >>> sorted([first.column, second.column]), first.gain >= second.gain
+        (['x', 'y'], True)
     """
     points, scale = as_points(rows), model.standardiser
     z = scale.transform(points)
@@ -78,28 +89,28 @@ def unusual(model: DiffusionModel, rows: Any, *, labels: Any = None) -> list[lis
         table = scale.inverse(lines.reshape(-1, model.n_dims))
         return model.log_prob(table, labels=given, num_steps=NUM_STEPS).reshape(lines.shape[:2])
 
-    found = conditionals(log_density, z)
-    names, out = model.columns, []
+    result = conditionals(log_density, z)
+    by_row = []
     for row, values in enumerate(points):
-        mine = []
-        for j, name in enumerate(names):
-            here = np.array([found.modes[row, j], *found.quantiles[row, j]])
-            expected, low, high = map(float, here * scale.scale[j] + scale.mean[j])
-            gain, p_value = found.gains[row, j], found.p_values[row, j]
-            mine.append(Surprise(name, float(values[j]), expected, low, high, float(gain), float(p_value)))
-        out.append(sorted(mine, key=lambda surprise: -surprise.gain))
-    return out
+        columns = []
+        for j, name in enumerate(model.columns):
+            in_z = np.array([result.modes[row, j], *result.quantiles[row, j]])
+            expected, low, high = map(float, in_z * scale.scale[j] + scale.mean[j])
+            gain, p_value = result.gains[row, j], result.p_values[row, j]
+            columns.append(Anomaly(name, float(values[j]), expected, low, high, float(gain), float(p_value)))
+        by_row.append(sorted(columns, key=lambda anomaly: -anomaly.gain))
+    return by_row
 
 
 @dataclass(frozen=True)
 class Conditionals:
-    """The distribution of each column given the others.
+    """The conditional distribution of each column given the others, in standard units.
 
     Args:
         modes: The most likely value, shape `(N, D)`.
         quantiles: Quantiles at 5 % and 95 %, shape `(N, D, 2)`.
-        gains: Nats from the row's own value to the most likely one, shape `(N, D)`.
-        p_values: Two-sided tail probability of the own value, shape `(N, D)`.
+        gains: Nats from the row's value to the most likely one, shape `(N, D)`.
+        p_values: Two-sided tail probability of the row's value, shape `(N, D)`.
     """
 
     modes: Array
@@ -109,7 +120,7 @@ class Conditionals:
 
 
 def conditionals(log_density: Callable[[Array], Array], z: Array) -> Conditionals:
-    """Return the distribution of each column of rows given the others, from a density alone.
+    """Return the conditional distribution of each column of rows given the others, from a density alone.
 
     Args:
         log_density: Log-densities along lines, shape `(L, M, D)` to `(L, M)`.
@@ -129,8 +140,8 @@ def conditionals(log_density: Callable[[Array], Array], z: Array) -> Conditional
         nodes, values = _sorted(
             np.concatenate([nodes, more], axis=1), np.concatenate([values, log_density(_lines(z, more))], axis=1)
         )
-    wanted = np.array([0.05, 0.95])
-    quantiles = np.stack([_quantile(t, v, wanted) for t, v in zip(nodes, values, strict=True)])
+    levels = np.array([0.05, 0.95])
+    quantiles = np.stack([_quantile(t, v, levels) for t, v in zip(nodes, values, strict=True)])
     below = np.array([np.interp(x, t, _cdf(t, v)) for x, t, v in zip(own, nodes, values, strict=True)])
     modes = np.take_along_axis(nodes, values.argmax(axis=1)[:, None], axis=1)
     gains, tails = values.max(axis=1) - at_own, 2 * np.minimum(below, 1 - below)
@@ -141,7 +152,7 @@ def conditionals(log_density: Callable[[Array], Array], z: Array) -> Conditional
 
 
 def _lines(z: Array, nodes: Array) -> Array:
-    """Return rows with one column at a time put to the nodes, shape `(N * D, M, D)`."""
+    """Return rows with one column at a time set to the nodes, shape `(N * D, M, D)`."""
     n, d = z.shape
     lines = np.repeat(z, d, axis=0)[:, None, :].repeat(nodes.shape[1], axis=1)
     lines[np.arange(n * d), :, np.tile(np.arange(d), n)] = nodes

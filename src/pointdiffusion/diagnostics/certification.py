@@ -1,8 +1,8 @@
-"""The certificate of a sampler: what it does where the exact answer is known.
+"""Certification of samplers: measurements on data whose exact flow is known.
 
-`certify` takes a solver of ours, any function of the k-diffusion signature `sampler(denoiser, x, sigmas)`, or a
-scheduler of diffusers, and measures it on data of one Gaussian and of a mixture, whose flows are known. Functions run
-on a grid of ours, schedulers on their own. From the shell:
+`certify` takes a solver of this package, any function with the k-diffusion signature `sampler(denoiser, x, sigmas)`, or
+a scheduler of diffusers, and measures it on data of one Gaussian and of a mixture, whose flows are known. Functions run
+on Karras' grid, schedulers on their own. From the shell:
 
     python -m pointdiffusion.diagnostics.certification k_diffusion.sampling:sample_dpmpp_2m --order 2
 """
@@ -32,7 +32,7 @@ from pointdiffusion.solvers import SOLVERS, Solver
 STEPS = (32, 64, 128, 256)
 
 MOMENT_STEPS = (8, 16, 32, 64)
-"""Coarse enough for a bias to stand out of what 100,000 draws leave open."""
+"""Coarse enough for a bias to exceed the sampling error of 100,000 draws."""
 
 GAUSSIAN = GaussianMixture([1.0], [[0.5, -1.0]], [[[1.0, 0.6], [0.6, 0.8]]])
 MIXTURE = GaussianMixture(
@@ -64,17 +64,25 @@ class FunctionSampler:
 
 
 def certify(sampler: Any, *, order: float | None = None, name: str | None = None, seed: int = 0) -> Certificate:
-    """Measure a sampler where the exact answer is known.
+    """Measure order, errors and moments of a sampler where the exact answer is known.
 
     Args:
-        sampler: A `Solver` or a name of `SOLVERS`; a function `sampler(denoiser, x, sigmas)`; or a scheduler of
-            diffusers, which runs on its own time steps.
-        order: Its declared order; a solver of ours declares its own.
-        name: What to call it.
+        sampler: A `Solver` or a name of `SOLVERS`; a function `sampler(denoiser, x, sigmas)`, where `x` has shape
+            `(B, 2)`; or a scheduler of diffusers, which runs on its own time steps.
+        order: Declared order; solvers of this package declare their own.
+        name: Name in the certificate.
         seed: Seed of the points and of the noise.
+
+    Returns:
+        The certificate; `str()` of it is a table and a verdict.
 
     Raises:
         ValueError: If it is none of these, or a scheduler that cannot be measured.
+
+    Examples:
+        >>> certificate = certify("euler")
+        >>> certificate.faults, round(certificate.order), certificate.stochastic
+        ([], 1, False)
     """
     subject, default_name, declared = _subject(sampler, seed)
     with torch.random.fork_rng(devices=[]):  # functions and schedulers of others draw from the global generator
@@ -89,14 +97,14 @@ def certify(sampler: Any, *, order: float | None = None, name: str | None = None
 
 
 def _measure(subject: FunctionSampler | SchedulerSampler, seed: int) -> dict[str, Any]:
-    """Return what a certificate says of the errors on the mixture."""
+    """Return the fields of a certificate about the errors on the mixture."""
     errors, counts, reference = {}, {}, {}
     own_grid = isinstance(subject, SchedulerSampler)
     for steps in subject.steps:
         grid = subject.grid(steps)
         x, exact = _problem(float(grid[0]), float(grid[-1]), seed)
         counted = _Counted(MIXTURE.denoise)
-        y = subject(counted, x.clone(), steps)  # some samplers write into their points
+        y = subject(counted, x.clone(), steps)  # some samplers modify their input in place
         errors[steps], counts[steps] = _error(y, exact), counted.calls
         if not own_grid:
             grid = subject.grid(max(1, counted.calls // 2))
@@ -121,7 +129,7 @@ def _measure(subject: FunctionSampler | SchedulerSampler, seed: int) -> dict[str
 
 @lru_cache(maxsize=64)
 def _problem(high: float, low: float, seed: int) -> tuple[Tensor, Tensor]:
-    """Return points of the mixture at one noise level, and where the exact flow takes them at another."""
+    """Return points of the mixture at one noise level, and their images under the exact flow at another."""
     x = MIXTURE.sample(64, torch.Generator().manual_seed(seed), high)
     return x, exact_flow(MIXTURE.denoise, x, high, low, tolerance=1e-12).x
 
@@ -164,7 +172,7 @@ def _moments(subject: FunctionSampler | SchedulerSampler, seed: int) -> tuple[fl
 
 
 def _subject(sampler: Any, seed: int) -> tuple[FunctionSampler | SchedulerSampler, str, float | None]:
-    """Return what is measured, its name and its declared order."""
+    """Return the object to measure, its name and its declared order."""
     if isinstance(sampler, (str, Solver)):
         solver, generator = make_solver(sampler), torch.Generator().manual_seed(seed)
         name = sampler if isinstance(sampler, str) else type(sampler).__name__
@@ -179,7 +187,7 @@ def _subject(sampler: Any, seed: int) -> tuple[FunctionSampler | SchedulerSample
         return SchedulerSampler(sampler), type(sampler).__name__, None
     if not callable(sampler):
         raise ValueError(
-            "a sampler is a solver, a function sampler(denoiser, x, sigmas) or a scheduler of diffusers, got "
+            "sampler must be a solver, a function sampler(denoiser, x, sigmas) or a scheduler of diffusers, got "
             f"{sampler!r}"
         )
     quiet = {"disable": True} if "disable" in inspect.signature(sampler).parameters else {}
@@ -188,15 +196,18 @@ def _subject(sampler: Any, seed: int) -> tuple[FunctionSampler | SchedulerSample
 
 
 def find(name: str) -> Any:
-    """Return the sampler that `MODULE:FUNCTION`, or a name of `SOLVERS`, stands for.
+    """Return the sampler of a name.
+
+    Args:
+        name: `MODULE:FUNCTION`, or a name of `SOLVERS`.
 
     Raises:
-        ValueError: If there is none.
+        ValueError: If it cannot be loaded.
     """
     if name in SOLVERS:
         return name
     if not name.partition(":")[2]:
-        raise ValueError(f"{name!r} is neither a solver of ours ({', '.join(SOLVERS)}) nor MODULE:FUNCTION")
+        raise ValueError(f"{name!r} is neither a solver ({', '.join(SOLVERS)}) nor MODULE:FUNCTION")
     try:
         return pkgutil.resolve_name(name)
     except (ImportError, AttributeError) as error:
@@ -204,10 +215,10 @@ def find(name: str) -> Any:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Print the certificate; return 0 if all is as it should be, 1 if not, 2 if there is no such sampler."""
+    """Print the certificate; return 0 if there are no faults, 1 if there are, 2 if there is no such sampler."""
     parser = argparse.ArgumentParser(description="Measure a sampler where the exact answer is known.")
     parser.add_argument("sampler", help="MODULE:FUNCTION, called as function(denoiser, x, sigmas), or a solver's name")
-    parser.add_argument("--order", type=float, help="its declared order")
+    parser.add_argument("--order", type=float, help="declared order")
     args = parser.parse_args(arguments)
     try:
         certificate = certify(find(args.sampler), order=args.order, name=args.sampler)

@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 
 HIGHEST = 1e6
-"""Highest noise level: the points of a flow at time 1 are pure noise, and the data are a millionth of it here."""
+"""Highest noise level: the points of a flow at time 1 are pure noise; at this level the data are a millionth of it."""
 
 FRACTIONS = (40, 20, 10, 5)
 """The training steps are divided by these, so that every spacing of time steps comes out even."""
@@ -59,7 +59,7 @@ COVERED = (*_BY_TIME, *_BY_SIGMA, *_EXPLODING, *_FLOW, "IPNDMScheduler", "DDPMWu
 
 _TOKENS = "it steps through discrete tokens, not through points"
 _CONSISTENCY = "it takes a network that maps to the end of the flow in one step, not a denoiser"
-_INVERSE = "it goes from data to noise, and a certificate measures the way back"
+_INVERSE = "it goes from data to noise, and a certificate measures the opposite direction"
 _STAGES = "it changes the size of images between its stages"
 
 REFUSED = {
@@ -85,7 +85,7 @@ REFUSED = {
     "ScoreSdeVeScheduler": "it has no `step` of one call of a network: it predicts and corrects in calls of their own",
     "ScoreSdeVpScheduler": "it has no `step` of one call of a network",
 }
-"""Why the other schedulers of the package cannot be measured."""
+"""Why the other schedulers of diffusers cannot be measured."""
 
 
 class SchedulerSampler:
@@ -99,7 +99,7 @@ class SchedulerSampler:
     """
 
     moment_points = 20_000
-    """Fewer than of a function: the Brownian trees that some of them draw from are slow."""
+    """Fewer than for a function: the Brownian trees that some of them draw from are slow."""
 
     def __init__(self, scheduler: Any) -> None:
         self.scheduler, self.name = scheduler, type(scheduler).__name__
@@ -114,13 +114,13 @@ class SchedulerSampler:
         for setting in ("clip_sample", "thresholding"):
             if config.get(setting):
                 raise ValueError(
-                    f"make the {self.name} with {setting}=False: it limits denoised points to [-1, 1], and the data of "
-                    "a certificate reach beyond"
+                    f"create the {self.name} with {setting}=False: it limits denoised points to [-1, 1], and the data "
+                    "of a certificate exceed them"
                 )
         if config.get("prediction_type") == "flow_prediction" and not config.get("use_flow_sigmas"):
             raise ValueError(
-                f"make the {self.name} with use_flow_sigmas=True: prediction_type='flow_prediction' has a meaning on a "
-                "flow's noise levels only"
+                f"create the {self.name} with use_flow_sigmas=True: prediction_type='flow_prediction' is defined "
+                "on the noise levels of a flow only"
             )
         num_train = config.get("num_train_timesteps") or 1000
         if num_train < 5 * FRACTIONS[0]:

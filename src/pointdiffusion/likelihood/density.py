@@ -18,8 +18,10 @@ solver carries the integral as one more coordinate, with step sizes and error of
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any, NamedTuple, TypedDict
 
 import numpy as np
 import torch
@@ -31,11 +33,35 @@ from pointdiffusion.contract import DenoiserFunction, call_denoiser
 from pointdiffusion.sampling.loop import exact_flow, make_solver
 from pointdiffusion.solvers import AdaptiveRungeKutta, Multistep, Solver
 
+MOST_ERROR = 0.01
+"""Nats that a log-density may be off by before `log_prob` warns."""
+
 PROBES = ("rademacher", "gaussian")
 """Random directions of Hutchinson's estimate."""
 
 End = Callable[[float], tuple[Tensor, Tensor]]
 """Mean and covariance of noisy points by the noise level."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DensityOptions:
+    """How a log-density is integrated; what each setting means says `log_prob`."""
+
+    solver: str | Solver | None = None
+    num_steps: int | None = None
+    tolerance: float | None = None
+    probes: int = 0
+    probe: str = "rademacher"
+
+
+class FlowEnds(TypedDict):
+    """The ends of a flow, as `log_prob` takes them: noise levels, and mean and covariance of the data."""
+
+    sigma_min: float
+    sigma_max: float
+    mean: Any
+    covariance: Any
+    sigma_data: float
 
 
 class LogProb(NamedTuple):
@@ -58,7 +84,7 @@ class LogProb(NamedTuple):
 
 def log_prob(
     denoiser: DenoiserFunction, x: Tensor, *, sigma_min: float, sigma_max: float, mean: Any = 0.0,
-    covariance: Any = 1.0, sigma_data: float = 1.0, solver: str | Solver | None = None, num_steps: int = 40,
+    covariance: Any = 1.0, sigma_data: float = 1.0, solver: str | Solver | None = None, num_steps: int | None = None,
     tolerance: float | None = None, probes: int = 0, probe: str = "rademacher",
     generator: torch.Generator | None = None, end: End | None = None,
 ) -> Tensor:  # fmt: skip
@@ -74,7 +100,9 @@ def log_prob(
         sigma_data: Standard deviation of the data, a scale for solvers.
         solver: A deterministic solver for a grid of `num_steps` steps in log sigma, or its name; by default a
             multistep method of order 4 with a corrector.
-        num_steps: Steps of that grid, which are twice as dense around 0.2 standard deviations of the data.
+        num_steps: Steps of that grid, which are twice as dense around 0.2 standard deviations of the data. By default
+            40, and more for a range of noise levels wider than a factor of 1000 (`steps_for`); a warning then tells
+            where the integral over every second node differs by more than 0.01 nats.
         tolerance: In place of a grid: relative and absolute tolerance of a step of an adaptive method of order 8.
         probes: Random directions of Hutchinson's estimate of the divergence (Hutchinson 1989); 0 for the exact one,
             which costs D backward passes and is right up to a few dozen dimensions.
@@ -87,26 +115,51 @@ def log_prob(
         ValueError: If a level, a shape, a name or a point is out of range, or the tolerance cannot be met.
     """
     walk = _Flow(denoiser, x, sigma_min, sigma_max, mean, covariance, sigma_data, probes, probe, generator, end)
-    return walk.adaptive(tolerance)[0] if tolerance is not None else walk.on_grid(solver, num_steps)[0]
+    if tolerance is not None:
+        return walk.adaptive(tolerance)[0]
+    steps = steps_for(sigma_min, sigma_max) if num_steps is None else num_steps
+    found = walk.on_grid(solver, steps)
+    if num_steps is None:
+        _warn_of(found.thinned, steps)
+    return found.value
 
 
 def log_prob_with_errors(
-    denoiser: DenoiserFunction, x: Tensor, *, solver: str | Solver | None = None, num_steps: int = 40,
-    tolerance: float | None = None, **settings: Any,
+    denoiser: DenoiserFunction, x: Tensor, *, sigma_min: float, sigma_max: float, mean: Any = 0.0,
+    covariance: Any = 1.0, sigma_data: float = 1.0, solver: str | Solver | None = None, num_steps: int | None = None,
+    tolerance: float | None = None, probes: int = 0, probe: str = "rademacher",
+    generator: torch.Generator | None = None, end: End | None = None,
 ) -> LogProb:  # fmt: skip
     """Return the log-density with its error budget; arguments as `log_prob`, at about one and a half of its cost.
 
     Raises:
         ValueError: As `log_prob`; and if `num_steps` is below 8.
     """
-    walk = _Flow(denoiser, x, **settings)
+    walk = _Flow(denoiser, x, sigma_min, sigma_max, mean, covariance, sigma_data, probes, probe, generator, end)
     if tolerance is not None:
-        value, end, spread, early = walk.adaptive(tolerance)
-        coarse = walk.adaptive(30 * tolerance)[0]
+        found, coarse = walk.adaptive(tolerance), walk.adaptive(30 * tolerance)[0]
     else:
-        value, end, spread, early = walk.on_grid(solver, num_steps)
-        coarse = walk.on_grid(solver, num_steps // 2)[0]
-    return LogProb(value, end, (value - coarse).abs(), spread, (value - early).abs())
+        steps = steps_for(sigma_min, sigma_max) if num_steps is None else num_steps
+        found, coarse = walk.on_grid(solver, steps), walk.on_grid(solver, steps // 2)[0]
+    value = found.value
+    return LogProb(value, found.x, (value - coarse).abs(), found.spread, (value - found.early).abs())
+
+
+def steps_for(sigma_min: float, sigma_max: float) -> int:
+    """Return the number of steps that `log_prob` takes by default: 40 up to a range of 1000, wider in proportion."""
+    return max(40, math.ceil(40 * math.log(sigma_max / sigma_min) / math.log(1000)))
+
+
+def _warn_of(difference: Tensor, num_steps: int) -> None:
+    """Warn where the integral is not settled: its error is of the size of this difference, or a few times that."""
+    wrong = int((difference > MOST_ERROR).sum())
+    if wrong:
+        warnings.warn(
+            f"{num_steps} steps are few for {wrong} of {len(difference)} log-densities, which may be off by more than "
+            f"{MOST_ERROR} nats (estimated error up to {float(difference.max()):.2g}); give num_steps={4 * num_steps}, "
+            "tolerance=1e-5, or a higher sigma_min, and see log_prob_with_errors",
+            stacklevel=3,
+        )
 
 
 class Bandwidth(NamedTuple):
@@ -126,7 +179,10 @@ class Bandwidth(NamedTuple):
 
 
 def choose_sigma_min(
-    denoiser: DenoiserFunction, x: Tensor, candidates: Sequence[float], **settings: Any
+    denoiser: DenoiserFunction, x: Tensor, candidates: Sequence[float], *, sigma_max: float, mean: Any = 0.0,
+    covariance: Any = 1.0, sigma_data: float = 1.0, solver: str | Solver | None = None, num_steps: int | None = None,
+    tolerance: float | None = None, probes: int = 0, probe: str = "rademacher",
+    generator: torch.Generator | None = None, end: End | None = None,
 ) -> Bandwidth:  # fmt: skip
     """Choose the blur at which validation rows are most likely, as the bandwidth of a kernel density is chosen.
 
@@ -134,17 +190,52 @@ def choose_sigma_min(
         denoiser: As in `log_prob`.
         x: Rows that were not trained on, shape `(B, D)`.
         candidates: Noise levels to choose from.
-        settings: Of `log_prob`, without `sigma_min`.
+        sigma_max: As in `log_prob`.
+        mean: As in `log_prob`.
+        covariance: As in `log_prob`.
+        sigma_data: As in `log_prob`.
+        solver: As in `log_prob`.
+        num_steps: As in `log_prob`.
+        tolerance: As in `log_prob`.
+        probes: As in `log_prob`.
+        probe: As in `log_prob`.
+        generator: As in `log_prob`.
+        end: As in `log_prob`.
 
     Raises:
         ValueError: As `log_prob`; and if there is no candidate.
     """
     if len(candidates) == 0:
         raise ValueError("candidates must hold at least one noise level")
-    values = torch.stack([log_prob(denoiser, x, sigma_min=level, **settings) for level in candidates])
+    values = torch.stack([
+        log_prob(
+            denoiser, x, sigma_min=level, sigma_max=sigma_max, mean=mean, covariance=covariance, sigma_data=sigma_data,
+            solver=solver, num_steps=num_steps, tolerance=tolerance, probes=probes, probe=probe, generator=generator,
+            end=end,
+        )
+        for level in candidates
+    ])  # fmt: skip
     means = values.mean(dim=1)
     best = float(candidates[int(means.argmax())])
     return Bandwidth(best, torch.tensor(candidates), means, values.std(dim=1) / math.sqrt(len(x)))
+
+
+class _Solved(NamedTuple):
+    """Log-densities of rows, each of shape `(B,)`, and what they are made of.
+
+    Args:
+        value: Log-density.
+        x: Points at `sigma_max`, shape `(B, D)`.
+        spread: Standard error over probes.
+        early: Log-density with a Gaussian at half of `sigma_max`.
+        thinned: Difference to the integral over every second node; 0 for adaptive steps.
+    """
+
+    value: Tensor
+    x: Tensor
+    spread: Tensor
+    early: Tensor
+    thinned: Tensor
 
 
 class _Flow:
@@ -189,8 +280,8 @@ class _Flow:
         error = parts.std(dim=0) / math.sqrt(len(parts)) if len(parts) > 1 else torch.full_like(parts[0], math.nan)
         return parts.mean(dim=0), error
 
-    def on_grid(self, solver: str | Solver | None, num_steps: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Return value, points at `sigma_max`, standard error over probes, and the value from half of `sigma_max`."""
+    def on_grid(self, solver: str | Solver | None, num_steps: int) -> _Solved:
+        """Return log-densities by steps in log sigma."""
         from scipy.interpolate import CubicSpline
 
         stepper = default_solver(self.sigma_data) if solver is None else make_solver(solver)
@@ -202,10 +293,13 @@ class _Flow:
         spline = CubicSpline(logs, np.eye(len(logs)))
         half = max(3, int(np.searchsorted(logs, math.log(self.sigma_max / 2))))
         weights, to_half = spline.integrate(logs[0], logs[-1]), spline.integrate(logs[0], logs[half])
+        every = np.unique([*range(0, len(logs), 2), len(logs) - 1])
+        apart = weights.copy()
+        apart[every] -= CubicSpline(logs[every], np.eye(len(every))).integrate(logs[0], logs[-1])
         grid = torch.from_numpy(np.exp(logs))
         grid[0], grid[-1] = self.sigma_min, self.sigma_max  # to the last digit
         x, state = self.x, stepper.initial_state(grid.flip(0).tolist())
-        total, early, gaussian = torch.zeros(()), torch.zeros(()), torch.zeros(())
+        total, early, thinned, gaussian = (torch.zeros(()) for _ in range(4))
         for k in range(num_steps + 1):
             first = _First(self.denoiser, self.directions)
             here = x
@@ -217,10 +311,14 @@ class _Flow:
                 gaussian = self.gaussian(here, float(grid[half]))
             change = self.x.shape[1] - first.traces[0].double()
             total, early = total + float(weights[k]) * change, early + float(to_half[k]) * change
+            thinned = thinned + float(apart[k]) * change
         value, error = self._spread(total)
-        return self.gaussian(x, self.sigma_max) + value, x, error, gaussian + self._spread(early)[0]
+        return _Solved(
+            self.gaussian(x, self.sigma_max) + value, x, error, gaussian + self._spread(early)[0],
+            self._spread(thinned)[0].abs(),
+        )  # fmt: skip
 
-    def adaptive(self, tolerance: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def adaptive(self, tolerance: float) -> _Solved:
         """Return the same by the adaptive method, the integral as coordinates of its own."""
         n_dims = self.x.shape[1]
         count = 1 if self.directions is None else len(self.directions)
@@ -236,7 +334,8 @@ class _Flow:
         early = self.gaussian(z[:, :n_dims], middle) + self._spread(z[:, n_dims:].T.double())[0]
         z = exact_flow(together, z, middle, self.sigma_max, tolerance=tolerance, sigma_data=self.sigma_data).x
         value, error = self._spread(z[:, n_dims:].T.double())
-        return self.gaussian(z[:, :n_dims], self.sigma_max) + value, z[:, :n_dims], error, early
+        x = z[:, :n_dims]
+        return _Solved(self.gaussian(x, self.sigma_max) + value, x, error, early, torch.zeros_like(value))
 
 
 class _First:

@@ -1,1 +1,1 @@
-"""Arrays in, numbers out: distances, tests, and evaluation beside fresh data."""
+"""Arrays in, numbers out: distances, two-sample tests, and evaluation beside fresh data."""

@@ -1,7 +1,7 @@
 """Distances between point sets: arrays in, numbers out.
 
-A distance between two finite samples is never zero, unless its estimate has no bias, so each figure is to be read
-beside its finite-sample floor: the same distance between two fresh samples. `judge` does so for all of them.
+A distance between two finite samples is never zero, unless its estimate is unbiased, so compare each with its
+finite-sample floor: the same distance between two fresh samples. `evaluate` does so for all metrics.
 """
 
 from __future__ import annotations
@@ -17,21 +17,27 @@ from scipy.spatial.distance import cdist, pdist
 from pointdiffusion.runtime.arrays import Array
 
 BANDWIDTH_FACTORS = (0.25, 0.5, 1.0, 2.0)
-"""Bandwidths of the kernels of `mmd`, in units of the median distance; the narrow ones see fine structure."""
+"""Bandwidths of the kernels of `mmd`, in units of the median distance; the narrow ones resolve fine structure."""
 
-MOST_ITERATIONS = 10_000_000
+MAX_ITERATIONS = 10_000_000
 """Limit of POT's network simplex."""
 
 
-def two_tables(a: ArrayLike, b: ArrayLike, *, fewest: int = 2) -> tuple[Array, Array]:
+def two_tables(a: ArrayLike, b: ArrayLike, *, min_rows: int = 2) -> tuple[Array, Array]:
     """Return two tables of the same columns as float64.
 
+    Args:
+        a: Points, shape `(N, D)`.
+        b: Points, shape `(M, D)`.
+        min_rows: Fewest rows of each.
+
     Raises:
-        ValueError: If they are no such tables, hold fewer than `fewest` rows, or values that are not finite.
+        ValueError: If they are no two-dimensional tables of the same columns, hold fewer than `min_rows` rows, or hold
+            values that are not finite.
     """
     a, b = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
-    if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[1] or not a.shape[1] or min(len(a), len(b)) < fewest:
-        count = {1: "one row", 2: "two rows"}.get(fewest, f"{fewest} rows")
+    if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[1] or not a.shape[1] or min(len(a), len(b)) < min_rows:
+        count = {1: "one row", 2: "two rows"}.get(min_rows, f"{min_rows} rows")
         raise ValueError(
             f"two tables of {count} or more and the same columns are needed, got shapes {a.shape}, {b.shape}"
         )
@@ -44,17 +50,23 @@ def wasserstein2(a: ArrayLike, b: ArrayLike) -> float:
     r"""Return the exact 2-Wasserstein distance of two samples.
 
     For equal numbers the optimal transport is an assignment:
-    :math:`W_2^2 = \min_\pi \frac{1}{N} \sum_i |a_i - b_{\pi(i)}|^2`. It is cubic in N; a second or so for N = 2000. For
+    :math:`W_2^2 = \min_\pi \frac{1}{N} \sum_i |a_i - b_{\pi(i)}|^2`. It is cubic in N: about a second for N = 2000. For
     unequal numbers the transport problem is solved by POT where it is installed, else by SciPy's linear programming,
-    which is exact as well and bearable up to some hundred rows.
+    which is exact as well and fast enough up to some hundred rows.
 
     Args:
         a: Points, shape `(N, D)`.
         b: Points, shape `(M, D)`.
 
+    Returns:
+        The distance in units of the points, at least 0.
+
     Raises:
         ValueError: If the columns differ, there is no row, a value is not finite, or the solver of the transport
             problem stops before the optimum.
+
+    References:
+        Computational optimal transport (Peyre and Cuturi, 2019), https://arxiv.org/abs/1803.00567
 
     Examples:
         >>> wasserstein2([[0.0], [1.0]], [[1.0], [3.0]])  # sqrt((1 + 4) / 2)
@@ -62,7 +74,7 @@ def wasserstein2(a: ArrayLike, b: ArrayLike) -> float:
         >>> wasserstein2([[0.0], [1.0]], [[0.0]])  # half of the mass moves by 1
         0.7071067811865476
     """
-    a, b = two_tables(a, b, fewest=1)
+    a, b = two_tables(a, b, min_rows=1)
     cost = cdist(a, b, "sqeuclidean")
     if len(a) == len(b):  # faster than POT at every number of rows
         rows, columns = linear_sum_assignment(cost)
@@ -78,8 +90,8 @@ def _transport(cost: Array) -> float:
     except ImportError:
         return _transport_by_scipy(cost)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # says the same as the log
-        plan, log = ot.emd(np.full(n, 1 / n), np.full(m, 1 / m), cost, numItermax=MOST_ITERATIONS, log=True)
+        warnings.simplefilter("ignore", UserWarning)  # the log holds the same message
+        plan, log = ot.emd(np.full(n, 1 / n), np.full(m, 1 / m), cost, numItermax=MAX_ITERATIONS, log=True)
     mass = float(plan.sum())
     if log["warning"] is not None or abs(mass - 1) > 1e-6:  # at its limit it returns a plan that moves less than all
         raise _stopped_early(cost, log["warning"] or f"its plan moves {mass:.6f} of the mass")
@@ -95,7 +107,7 @@ def _stopped_early(cost: Array, reason: str) -> ValueError:
 
 
 def _transport_by_scipy(cost: Array) -> float:
-    """Return the same by linear programming."""
+    """Return what `_transport` does, by linear programming."""
     from scipy.optimize import linprog
     from scipy.sparse import eye_array, kron, vstack
 
@@ -115,13 +127,16 @@ def sliced_wasserstein2(
     r"""Return the root mean square, over directions, of the 2-Wasserstein distance of the projections.
 
     :math:`SW_2^2 = E_\theta W_2^2(\theta \cdot a, \theta \cdot b)` over the unit sphere, here over random directions.
-    On the line the transport is by rank, so this is quick at any number of rows.
+    In one dimension the transport is by rank, so this is fast at any number of rows.
 
     Args:
         a: Points, shape `(N, D)`.
         b: Points, shape `(M, D)`.
-        directions: How many to draw, or the unit vectors themselves, shape `(K, D)`.
+        directions: Number of random directions, or the unit vectors themselves, shape `(K, D)`.
         random_state: Seed of the directions.
+
+    Returns:
+        The distance in units of the points, at least 0.
 
     Raises:
         ValueError: If the tables or the directions do not fit.
@@ -131,10 +146,10 @@ def sliced_wasserstein2(
         https://doi.org/10.1007/978-3-642-24785-9_37
 
     Examples:
-        >>> sliced_wasserstein2([[0.0], [1.0]], [[1.0], [3.0]])  # on the line it is W2
+        >>> sliced_wasserstein2([[0.0], [1.0]], [[1.0], [3.0]])  # in one dimension it is W2
         1.5811388300841898
     """
-    a, b = two_tables(a, b, fewest=1)
+    a, b = two_tables(a, b, min_rows=1)
     units = unit_vectors(a.shape[1], directions, random_state)
     one, other = np.sort(a @ units.T, axis=0), np.sort(b @ units.T, axis=0)
     if len(a) == len(b):
@@ -147,7 +162,7 @@ def sliced_wasserstein2(
 
 
 def unit_vectors(n_dims: int, directions: int | ArrayLike, random_state: int) -> Array:
-    """Return unit vectors, shape `(K, n_dims)`: those given, or as many random ones."""
+    """Return unit vectors, shape `(K, n_dims)`: those given, or that many random ones."""
     given = np.asarray(directions, dtype=np.float64)
     if given.ndim:
         if given.ndim != 2 or given.shape[1] != n_dims or not np.allclose(np.linalg.norm(given, axis=1), 1):
@@ -162,13 +177,16 @@ def unit_vectors(n_dims: int, directions: int | ArrayLike, random_state: int) ->
 
 
 def energy_distance(a: ArrayLike, b: ArrayLike) -> float:
-    r"""Return the squared energy distance of two samples, without bias; so it may come out below 0.
+    r"""Return the squared energy distance of two samples, unbiased, so the estimate may be below 0.
 
-    :math:`2 E|a - b| - E|a - a'| - E|b - b'|`, zero only for equal distributions, in the units of the points.
+    :math:`2 E|a - b| - E|a - a'| - E|b - b'|`, zero only for equal distributions.
 
     Args:
         a: Points, shape `(N, D)`.
         b: Points, shape `(M, D)`.
+
+    Returns:
+        The squared distance, in units of the points.
 
     Raises:
         ValueError: If a table has fewer than two rows, or the columns differ.
@@ -186,7 +204,7 @@ def energy_distance(a: ArrayLike, b: ArrayLike) -> float:
 
 
 def mmd(a: ArrayLike, b: ArrayLike, *, bandwidths: ArrayLike | None = None) -> float:
-    r"""Return the squared maximum mean discrepancy of two samples, without bias; so it may come out below 0.
+    r"""Return the squared maximum mean discrepancy of two samples, unbiased, so the estimate may be below 0.
 
     :math:`E k(a, a') + E k(b, b') - 2 E k(a, b)` for the mean of Gaussian kernels
     :math:`k(x, y) = \exp(-|x - y|^2 / 2 h^2)`; between 0 and 2.
@@ -194,13 +212,23 @@ def mmd(a: ArrayLike, b: ArrayLike, *, bandwidths: ArrayLike | None = None) -> f
     Args:
         a: Points, shape `(N, D)`.
         b: Points, shape `(M, D)`.
-        bandwidths: The h; by default the median distance of the rows of both tables, times `BANDWIDTH_FACTORS`.
+        bandwidths: The h, in units of the points, shape `(K,)`; by default the median distance of the rows of both
+            tables, times `BANDWIDTH_FACTORS`.
+
+    Returns:
+        The squared discrepancy, without unit.
 
     Raises:
         ValueError: If a table has fewer than two rows, the columns differ, or a bandwidth is not positive.
 
     References:
         A kernel two-sample test (Gretton et al., 2012), lemma 6, https://jmlr.org/papers/v13/gretton12a.html
+
+    Examples:
+        >>> rng = np.random.default_rng(0)
+        >>> a, b = rng.normal(size=(2, 200, 2))
+        >>> abs(mmd(a, b)) < mmd(a, b + 1)
+        True
     """
     a, b = two_tables(a, b)
     chosen = median_bandwidths(pdist(np.concatenate([a, b]))) if bandwidths is None else np.atleast_1d(bandwidths)
@@ -242,7 +270,7 @@ class Comparison:
 
     @property
     def ratio(self) -> float:
-        """Value over floor; 1 cannot be told from fresh data."""
+        """Value over floor; 1 is as good as fresh data."""
         return self.value / self.floor
 
 
@@ -251,12 +279,21 @@ def compare_wasserstein2(samples: ArrayLike, fresh: ArrayLike, *, n_samples: int
 
     Args:
         samples: Generated points, shape `(N, D)`; of more than `n_samples` each draw takes the next ones in turn.
-        fresh: Fresh points of the population, at least `3 * draws` times as many rows as are compared.
+        fresh: Fresh points of the population, shape `(M, D)`, at least `3 * draws` times as many rows as are compared.
         n_samples: Most rows to compare in one draw.
-        draws: Number of draws for each of the two means.
+        draws: Number of draws for each of the two means, at least 2.
+
+    Returns:
+        Value and floor in units of the points, their ratio, and its standard error.
 
     Raises:
         ValueError: If there are too few fresh rows.
+
+    Examples:
+        >>> rng = np.random.default_rng(0)
+        >>> samples, fresh = rng.normal(size=(100, 2)), rng.normal(size=(1800, 2))
+        >>> compare_wasserstein2(samples + 1, fresh).ratio > 2
+        True
     """
     samples, fresh = np.asarray(samples, dtype=np.float64), np.asarray(fresh, dtype=np.float64)
     n = min(n_samples, len(samples))

@@ -1,4 +1,4 @@
-"""What nearest neighbours tell: copies of training rows, and how much of each set the other one covers."""
+"""Metrics by nearest neighbours: copies of training rows, and how much of each set the other one covers."""
 
 from __future__ import annotations
 
@@ -18,7 +18,22 @@ NEIGHBOURS = 5
 
 
 def nearest_distances(points: ArrayLike, reference: ArrayLike) -> NDArray[np.float64]:
-    """Return the distance of each point to the nearest row of `reference`, shape `(N,)`."""
+    """Return the distance of each point to its nearest reference row.
+
+    Args:
+        points: Points, shape `(N, D)`.
+        reference: Rows, shape `(M, D)`.
+
+    Returns:
+        Euclidean distances in units of the points, shape `(N,)`.
+
+    Raises:
+        ValueError: If the columns differ.
+
+    Examples:
+        >>> nearest_distances([[0.0, 0.0], [3.0, 4.0]], [[0.0, 0.0]]).tolist()
+        [0.0, 5.0]
+    """
     distances, _ = KDTree(np.asarray(reference, dtype=np.float64)).query(np.asarray(points, dtype=np.float64))
     return np.asarray(distances)
 
@@ -26,7 +41,22 @@ def nearest_distances(points: ArrayLike, reference: ArrayLike) -> NDArray[np.flo
 def copy_share(points: ArrayLike, training: ArrayLike, radius: float) -> float:
     """Return the share of points that lie nearer than `radius` to a training row.
 
-    To be read beside the same share of fresh points: only what exceeds it is copied.
+    Compare it with the same share of fresh points: only the excess is copied.
+
+    Args:
+        points: Points, shape `(N, D)`.
+        training: Rows that the model was trained on, shape `(M, D)`.
+        radius: Distance in units of the points.
+
+    Returns:
+        A number between 0 and 1.
+
+    Raises:
+        ValueError: If the columns differ.
+
+    Examples:
+        >>> copy_share([[0.0], [1.0]], [[0.1]], radius=0.2)
+        0.5
     """
     return float(np.mean(nearest_distances(points, training) < radius))
 
@@ -39,8 +69,8 @@ class Copies:
         share: Share of samples within `radius` of a training row.
         share_fresh: The same for fresh points, about one in a hundred by the choice of the radius.
         radius: Distance that one fresh point in a hundred stays within, in units of the points.
-        p_value: Probability of so many if samples were fresh points, exact.
-        standard_error: Of `excess`.
+        p_value: Probability of at least that many if samples were fresh points, exact.
+        standard_error: Standard error of `excess`.
     """
 
     share: float
@@ -51,7 +81,7 @@ class Copies:
 
     @property
     def excess(self) -> float:
-        """Share of samples that are copies beyond what falls near by chance, at least 0."""
+        """Share of samples that are copies beyond those that are near by chance, at least 0."""
         return max(0.0, (self.share - self.share_fresh) / (1 - self.share_fresh))
 
 
@@ -59,13 +89,16 @@ def copies_test(samples: ArrayLike, training: ArrayLike, fresh: ArrayLike) -> Co
     """Test whether samples lie nearer to training rows than fresh points do.
 
     The radius is the k-th smallest distance of m fresh points, k = m / 100. If samples were fresh points, all orders of
-    the n + m distances would be equally likely, so how many samples come before the k-th fresh point follows a
-    hypergeometric law, whatever the distribution.
+    the n + m distances would be equally likely, so the number of samples before the k-th fresh point follows a
+    hypergeometric distribution, whatever the distribution of the points.
 
     Args:
         samples: Generated points, shape `(n, D)`.
         training: Rows that the model was trained on, shape `(N, D)`.
         fresh: Points of the population that it was not trained on, shape `(m, D)`.
+
+    Returns:
+        Shares, radius and p-value.
 
     Raises:
         ValueError: If a table is empty.
@@ -80,18 +113,18 @@ def copies_test(samples: ArrayLike, training: ArrayLike, fresh: ArrayLike) -> Co
 
     if not (len(np.asarray(samples)) and len(np.asarray(training)) and len(np.asarray(fresh))):
         raise ValueError("samples, training rows and fresh points are needed, each at least one row")
-    distances, known = nearest_distances(samples, training), np.sort(nearest_distances(fresh, training))
-    n, m = len(distances), len(known)
+    distances, by_fresh = nearest_distances(samples, training), np.sort(nearest_distances(fresh, training))
+    n, m = len(distances), len(by_fresh)
     k = max(1, m // 100)
-    near = int((distances < known[k - 1]).sum())
+    near = int((distances < by_fresh[k - 1]).sum())
     p_value = float(hypergeom.cdf(k - 1, n + m, m, near + k - 1)) if near else 1.0
     share, by_chance = near / n, k / (m + 1)
     error = np.hypot(np.sqrt(share * (1 - share) / n), np.sqrt(by_chance * (1 - by_chance) / m)) / (1 - by_chance)
-    return Copies(share, by_chance, float(known[k - 1]), p_value, float(error))
+    return Copies(share, by_chance, float(by_fresh[k - 1]), p_value, float(error))
 
 
 class Manifold(NamedTuple):
-    """How much of each of two sets lies on the other one's manifold of balls up to the k-th neighbour.
+    """How much of each of two sets lies on the manifold of the other: its balls up to the k-th neighbour.
 
     Args:
         precision: Share of samples within a ball of some fresh row.
@@ -107,15 +140,18 @@ class Manifold(NamedTuple):
 
 
 def precision_recall(samples: ArrayLike, fresh: ArrayLike, *, neighbours: int = NEIGHBOURS) -> Manifold:
-    """Return how much of the samples is real, and how much of the real rows is sampled.
+    """Return precision, recall, density and coverage of samples.
 
-    Fresh rows in place of the samples do not reach 1, so they are the line to compare with. Density and coverage stand
-    outliers better than precision and recall. Quadratic in the number of rows.
+    Fresh rows in place of the samples do not reach 1, so compare with their values. Density and coverage are more
+    robust to outliers than precision and recall. Quadratic in the number of rows.
 
     Args:
         samples: Generated points, shape `(N, D)`.
         fresh: Points of the population, shape `(M, D)`.
         neighbours: The k of the k-th neighbour, a row itself not counted.
+
+    Returns:
+        Four numbers, all but the density between 0 and 1.
 
     Raises:
         ValueError: If the columns differ or a table has no more than `neighbours` rows.
@@ -124,10 +160,17 @@ def precision_recall(samples: ArrayLike, fresh: ArrayLike, *, neighbours: int = 
         Improved precision and recall metric for assessing generative models (Kynkaanniemi et al., 2019),
         https://arxiv.org/abs/1904.06991; reliable fidelity and diversity metrics for generative models (Naeem et al.,
         2020), https://arxiv.org/abs/2002.09797
+
+    Examples:
+        >>> rng = np.random.default_rng(0)
+        >>> narrow, fresh = 0.3 * rng.normal(size=(200, 2)), rng.normal(size=(200, 2))
+        >>> shares = precision_recall(narrow, fresh)
+        >>> shares.precision > 0.95, shares.recall < 0.5
+        (True, True)
     """
     if neighbours < 1:
         raise ValueError(f"neighbours must be at least 1, got {neighbours}")
-    a, b = two_tables(samples, fresh, fewest=neighbours + 1)
+    a, b = two_tables(samples, fresh, min_rows=neighbours + 1)
     return manifold(cdist(a, a), cdist(b, b), cdist(a, b), k=neighbours)
 
 

@@ -1,9 +1,10 @@
-r"""Statistics of two samples for many relabellings of their rows at once.
+r"""Statistics of two samples for many permutations of their labels at once.
 
-If samples were fresh rows, all ways to say which rows of both are the samples would be equally likely. So the share of
-relabellings with a statistic at least as large is a p-value that is right at any number of rows, whatever the
-distribution and the statistic (Fisher 1935; Phipson and Smyth 2010, arXiv 1603.05766). Rows are kept in one pool, and a
-relabelling is a column of signs: 1 for a row of the first set, -1 for the second, 0 for none. Both sets have n rows.
+If samples were fresh rows, all assignments of rows to the two groups would be equally likely. So the share of
+permutations with a statistic at least as large is a p-value that is exact at any number of rows, whatever the
+distribution and the statistic (Fisher 1935; Phipson and Smyth 2010, https://arxiv.org/abs/1603.05766). The rows of both
+groups are in one pool, and an assignment is a column of signs: 1 for a row of the first group, -1 for the second, 0 for
+none. Both groups have n rows. Signs have shape `(P, R)`: P rows of the pool, R assignments.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
 
 from pointdiffusion.metrics.distances import gaussian_kernel, median_bandwidths, unit_vectors, wasserstein2
-from pointdiffusion.metrics.marginals import correlations, spread_of
+from pointdiffusion.metrics.marginals import column_std, correlations
 from pointdiffusion.metrics.neighbours import Manifold, manifold
 from pointdiffusion.runtime.arrays import Array
 
@@ -26,7 +27,7 @@ DIRECTIONS, SPLITS = 64, 24
 
 
 class Pool:
-    """Rows of both sets, and what statistics need of all of them; found when first asked for.
+    """Rows of both groups, and what statistics need of all of them, computed on first access.
 
     Args:
         rows: All rows, in comparable units, shape `(P, D)`.
@@ -51,13 +52,13 @@ class Pool:
     def manifolds(self, signs: Signs) -> Array:
         """Return precision, recall, density and coverage for each column of signs, shape `(R, 4)`."""
         key = signs.tobytes()
-        if key not in self._manifolds:  # the four are asked for one after the other
-            found = []
+        if key not in self._manifolds:  # the four are requested one after the other
+            shares = []
             for column in signs.T:
                 one, other = (np.flatnonzero(column == sign) for sign in (1, -1))
                 pairs = ((one, one), (other, other), (one, other))
-                found.append(manifold(*(self.distances[np.ix_(*pair)] for pair in pairs)))
-            self._manifolds[key] = np.array(found)
+                shares.append(manifold(*(self.distances[np.ix_(*pair)] for pair in pairs)))
+            self._manifolds[key] = np.array(shares)
         return self._manifolds[key]
 
     @cached_property
@@ -68,26 +69,26 @@ class Pool:
     @cached_property
     def products(self) -> Array:
         """Products of the centred columns, pair by pair, own squares first, shape `(P, D + D (D - 1) / 2)`."""
-        x = (self.rows - self.rows.mean(axis=0)) / spread_of(self.rows)
+        x = (self.rows - self.rows.mean(axis=0)) / column_std(self.rows)
         i, j = np.triu_indices(x.shape[1], 1)
         return np.concatenate([x, x**2, x[:, i] * x[:, j]], axis=1)
 
 
-def relabellings(n: int, count: int, rng: np.random.Generator) -> Signs:
-    """Return the labels as they are, n rows of each, and `count` random ones, shape `(2n, count + 1)`."""
+def permuted_labels(n: int, count: int, rng: np.random.Generator) -> Signs:
+    """Return the labels as observed, n rows of each group, and `count` permutations, shape `(2n, count + 1)`."""
     signs = np.repeat(np.array([1, -1], dtype=np.int8), n)
     return np.stack([signs, *(rng.permutation(signs) for _ in range(count))], axis=1)
 
 
-class Labels:
-    """The rows of both sets, the relabellings of a test, and the splits for value, floor and error; each drawn once.
+class GroupLabels:
+    """Rows of both groups, the permutations of a test, and the splits for value, floor and error; each drawn once.
 
     Args:
-        rows: Samples, then held-out rows.
+        rows: Samples, then held-out rows, shape `(P, D)`.
         n_test: Number of samples, and of held-out rows to test.
         n: Rows of each set for value and floor.
-        permutations: Relabellings of a test.
-        rng: Where all of it is drawn from.
+        permutations: Random permutations of a test.
+        rng: Generator of permutations and splits.
         random_state: Seed of directions.
     """
 
@@ -96,40 +97,40 @@ class Labels:
     ) -> None:
         self.pool, self.n_test, self.n, self.rng = Pool(rows, random_state), n_test, n, rng
         self.permutations = permutations
-        self._tested: dict[int, tuple[Pool, Signs]] = {}
+        self._permuted: dict[int, tuple[Pool, Signs]] = {}
         self._splits: dict[int, list[Signs]] = {}
 
-    def tested(self, most: int = 1_000_000) -> tuple[Pool, Signs]:
-        """Return the first rows of both sets, as many of each, and their relabellings."""
+    def permuted(self, most: int = 1_000_000) -> tuple[Pool, Signs]:
+        """Return the first rows of both groups, at most `most` of each, and the permutations of their labels."""
         n = min(self.n_test, most)
-        if n not in self._tested:
+        if n not in self._permuted:
             rows = self.pool.rows[np.r_[:n, self.n_test : self.n_test + n]]
-            labels = relabellings(n, self.permutations, self.rng)
-            self._tested[n] = (Pool(rows, self.pool.random_state), labels)
-        return self._tested[n]
+            labels = permuted_labels(n, self.permutations, self.rng)
+            self._permuted[n] = (Pool(rows, self.pool.random_state), labels)
+        return self._permuted[n]
 
     def splits(self, n: int) -> list[Signs]:
-        """Return signs for value, floor and error.
+        """Return signs for value, floor and error, four arrays of shape `(P, SPLITS)`.
 
-        Samples against n held-out rows; n other held-out rows against the same; half as many against each other, and as
-        many others.
+        Samples against n held-out rows; n other held-out rows against the same; half as many against each other, and
+        again half as many of the remaining ones.
         """
         if n not in self._splits:
             signs = np.zeros((4, len(self.pool.rows), SPLITS), dtype=np.int8)
             for k in range(SPLITS):
                 own = self.rng.permutation(self.n_test)[:n]
-                held = self.n_test + self.rng.permutation(len(self.pool.rows) - self.n_test)[: 2 * n]
-                one, other = np.split(held, 2)
+                held_out = self.n_test + self.rng.permutation(len(self.pool.rows) - self.n_test)[: 2 * n]
+                one, other = np.split(held_out, 2)
                 signs[0, own, k] = signs[1, other, k] = 1
                 signs[0, one, k] = signs[1, one, k] = -1
-                for place, part in enumerate(np.split(held[: n // 2 * 4], 4)):
-                    signs[2 + place // 2, part, k] = 1 if place % 2 else -1
+                for index, part in enumerate(np.split(held_out[: n // 2 * 4], 4)):
+                    signs[2 + index // 2, part, k] = 1 if index % 2 else -1
             self._splits[n] = list(signs)
         return self._splits[n]
 
 
 def p_value(values: Array) -> float:
-    """Return the share of values that are at least as large as the first, itself included."""
+    """Return the share of values that are at least as large as the first, the observed one; it counts, too."""
     return float(np.mean(values >= values[0] - 1e-9 * max(abs(float(values[0])), 1e-300)))
 
 
@@ -159,8 +160,8 @@ def sliced(pool: Pool, signs: Signs) -> Array:
     ordered = np.take_along_axis(pool.projections.T, order, axis=1)
     values = np.empty(signs.shape[1])
     for r, labels in enumerate(signs.T):
-        here = labels[order]
-        one, other = (ordered[here == sign].reshape(len(order), -1) for sign in (1, -1))  # (K, n)
+        sorted_labels = labels[order]
+        one, other = (ordered[sorted_labels == sign].reshape(len(order), -1) for sign in (1, -1))  # (K, n)
         values[r] = np.sqrt(np.square(one - other).mean())
     return values
 
@@ -183,21 +184,21 @@ def correlation_errors(pool: Pool, signs: Signs) -> Array:
     """Return the difference of the correlation of each pair of columns, shape `(R, D (D - 1) / 2)`."""
     n, n_dims = int((signs[:, 0] == 1).sum()), pool.rows.shape[1]
     i, j = np.triu_indices(n_dims, 1)
-    found = []
+    by_group = []
     for sign in (1, -1):
         moments = (signs == sign).astype(np.float64).T @ pool.products / n  # (R, 2 D + pairs)
         means, squares, products = np.split(moments, [n_dims, 2 * n_dims], axis=1)
         spread = np.sqrt(np.maximum(squares - means**2, 0))
         scale = spread[:, i] * spread[:, j]
         covariance = products - means[:, i] * means[:, j]
-        found.append(np.divide(covariance, scale, out=np.zeros_like(scale), where=scale > 1e-12))
-    return np.asarray(found[0] - found[1])
+        by_group.append(np.divide(covariance, scale, out=np.zeros_like(scale), where=scale > 1e-12))
+    return np.asarray(by_group[0] - by_group[1])
 
 
-def per_relabelling(statistic: Callable[[Pool, NDArray[np.intp], NDArray[np.intp]], float]) -> (
+def per_assignment(statistic: Callable[[Pool, NDArray[np.intp], NDArray[np.intp]], float]) -> (
     Callable[[Pool, Signs], Array]
 ):  # fmt: skip
-    """Return a statistic of two lists of rows as one of signs."""
+    """Return a statistic of two lists of row numbers as one of signs."""
 
     def of(pool: Pool, signs: Signs) -> Array:
         return np.array([statistic(pool, *(np.flatnonzero(s == sign) for sign in (1, -1))) for s in signs.T])
@@ -219,5 +220,5 @@ def rank_correlation_error(pool: Pool, one: NDArray[np.intp], other: NDArray[np.
 
 
 def share_on_manifold(name: str) -> Callable[[Pool, Signs], Array]:
-    """Return the statistic of that name of `Manifold`."""
+    """Return the statistic that is the field `name` of `Manifold`."""
     return lambda pool, signs: pool.manifolds(signs)[:, Manifold._fields.index(name)]

@@ -1,4 +1,4 @@
-"""Tests whether two samples are of one distribution: p-values that are right at any number of rows."""
+"""Two-sample tests: p-values that are exact at any number of rows."""
 
 from __future__ import annotations
 
@@ -10,25 +10,37 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.spatial.distance import cdist
 
-from pointdiffusion.metrics import permutation as relabelling
+from pointdiffusion.metrics import permutation
 from pointdiffusion.metrics.distances import two_tables
 from pointdiffusion.runtime.arrays import Array
 
 
 def energy_test(a: ArrayLike, b: ArrayLike, *, permutations: int = 999, random_state: int = 0) -> float:
-    """Return the probability of an energy distance so large if both samples were of one distribution, by permutation.
+    """Return the p-value of the energy distance of two samples, by a permutation test.
 
-    Right at any number of rows, unlike a bootstrap of a distance: rows drawn twice are no fresh rows. The least value
-    is 1 / (permutations + 1).
+    Exact at any number of rows, unlike a bootstrap of a distance: resampled rows are no fresh rows.
 
     Args:
         a: Points, shape `(N, D)`.
         b: Points, shape `(N, D)`.
-        permutations: Random relabellings of the 2N rows.
+        permutations: Random permutations of the 2N labels.
         random_state: Seed of these.
+
+    Returns:
+        Probability of a distance at least as large if both samples were of one distribution; the least value is
+        1 / (permutations + 1).
 
     Raises:
         ValueError: If the shapes differ, or there are fewer than two rows or no permutation.
+
+    References:
+        Energy statistics (Szekely and Rizzo, 2013), https://doi.org/10.1016/j.jspi.2013.03.018
+
+    Examples:
+        >>> rng = np.random.default_rng(0)
+        >>> a, b = rng.normal(size=(2, 100, 2))
+        >>> energy_test(a, b) > 0.05, energy_test(a, b + 1)
+        (True, 0.001)
     """
     a, b = two_tables(a, b)
     if a.shape != b.shape or permutations < 1:
@@ -47,39 +59,49 @@ def energy_test(a: ArrayLike, b: ArrayLike, *, permutations: int = 999, random_s
 
 
 def mmd_test(a: ArrayLike, b: ArrayLike, *, permutations: int = 999, random_state: int = 0) -> float:
-    """Return the probability of a discrepancy `mmd` so large if both samples were of one distribution, by permutation.
+    """Return the p-value of the maximum mean discrepancy `mmd` of two samples, by a permutation test.
 
-    Quadratic in memory: 2N rows need 16 (2N)^2 bytes or so. The least value is 1 / (permutations + 1).
+    Quadratic in memory: 2N rows need about 16 (2N)^2 bytes.
 
     Args:
         a: Points, shape `(N, D)`.
         b: Points, shape `(N, D)`.
-        permutations: Random relabellings of the 2N rows.
+        permutations: Random permutations of the 2N labels.
         random_state: Seed of these.
+
+    Returns:
+        Probability of a discrepancy at least as large if both samples were of one distribution; the least value is
+        1 / (permutations + 1).
 
     Raises:
         ValueError: If the shapes differ, or there are fewer than two rows or no permutation.
 
     References:
         A kernel two-sample test (Gretton et al., 2012), https://jmlr.org/papers/v13/gretton12a.html
+
+    Examples:
+        >>> rng = np.random.default_rng(0)
+        >>> a, b = rng.normal(size=(2, 100, 2))
+        >>> mmd_test(a, b) > 0.05, mmd_test(a, b + 1)
+        (True, 0.001)
     """
     a, b = two_tables(a, b)
     if a.shape != b.shape or permutations < 1:
         raise ValueError(f"two tables of one shape and a permutation are needed, got {a.shape}, {b.shape}")
-    signs = relabelling.relabellings(len(a), permutations, np.random.default_rng(random_state))
-    return relabelling.p_value(relabelling.kernel_discrepancy(relabelling.Pool(np.concatenate([a, b])), signs))
+    signs = permutation.permuted_labels(len(a), permutations, np.random.default_rng(random_state))
+    return permutation.p_value(permutation.kernel_discrepancy(permutation.Pool(np.concatenate([a, b])), signs))
 
 
 @dataclass(frozen=True)
 class ClassifierTest:
-    """How well a classifier tells two samples apart, on rows that it was not trained on.
+    """How well a classifier separates two samples, on rows that it was not trained on.
 
     Args:
-        auc: Probability that it takes a row of the first sample for more like the first than one of the second; 0.5 is
-            guessing.
-        accuracy: Share of rows that it puts in the right sample.
-        p_value: Probability of telling them apart so well if both were of one distribution.
-        standard_error: Of `auc`, if both were of one distribution.
+        auc: Area under the ROC curve: the probability that a row of the first sample gets a higher score than one of
+            the second; 0.5 is guessing.
+        accuracy: Share of rows that are assigned to the right sample.
+        p_value: Probability of an `auc` at least as high if both were of one distribution.
+        standard_error: Standard error of `auc`, if both were of one distribution.
     """
 
     auc: float
@@ -91,41 +113,50 @@ class ClassifierTest:
 def classifier_test(
     a: ArrayLike, b: ArrayLike, *, permutations: int = 999, random_state: int = 0, **settings: Any
 ) -> ClassifierTest:  # fmt: skip
-    """Train a classifier to tell two samples apart, and ask whether it can.
+    """Train a classifier to separate two samples, and test whether it does better than guessing.
 
-    Gradient-boosted trees are trained on each half of the rows and asked about the other. Given the classifier of the
-    one half, all labellings of the other are equally likely if both samples are of one distribution, so the p-value of
-    a half is exact, without training anew for each permutation. The two are not independent, so twice the smaller one
-    is taken, which is right whatever they have to do with each other. The least value is 2 / (permutations + 1).
+    Gradient-boosted trees are trained on each half of the rows and evaluated on the other. Given the classifier of one
+    half, all labellings of the other are equally likely if both samples are of one distribution, so the p-value of a
+    half is exact, without retraining for each permutation. The two are not independent, so twice the smaller one is
+    taken, which is valid under any dependence. The least value is 2 / (permutations + 1).
 
-    Trees cut along the axes: structure that is fine and oblique takes many rows to be seen.
+    Trees split along the axes: structure that is fine and oblique takes many rows to be detected.
 
     Args:
         a: Points, shape `(N, D)`.
         b: Points, shape `(M, D)`.
-        permutations: Random relabellings of each half.
-        random_state: Seed of the halves, the trees and the relabellings.
-        settings: Of scikit-learn's `HistGradientBoostingClassifier`, in place of ours.
+        permutations: Random permutations of the labels of each half.
+        random_state: Seed of the halves, the trees and the permutations.
+        settings: Arguments of scikit-learn's `HistGradientBoostingClassifier`, in place of the defaults.
+
+    Returns:
+        Area under the ROC curve, accuracy, p-value and standard error.
 
     Raises:
         ValueError: If the columns differ, a table has fewer than four rows, or there is no permutation.
 
     References:
         Revisiting classifier two-sample tests (Lopez-Paz and Oquab, 2017), https://arxiv.org/abs/1610.06545
+
+    Examples:
+        >>> rng = np.random.default_rng(0)
+        >>> a, b = rng.normal(size=(2, 200, 2))
+        >>> classifier_test(a, b + 1).p_value < 0.05
+        True
     """
     from sklearn.ensemble import HistGradientBoostingClassifier
 
-    a, b = two_tables(a, b, fewest=4)
+    a, b = two_tables(a, b, min_rows=4)
     if permutations < 1:
         raise ValueError(f"permutations must be at least 1, got {permutations}")
     rng = np.random.default_rng(random_state)
     rows, first = np.concatenate([a, b]), np.repeat([True, False], [len(a), len(b)])
     half = np.concatenate([rng.permutation(n) * 2 // n for n in (len(a), len(b))])
-    ours = {"max_iter": 100, "max_leaf_nodes": 15, "early_stopping": False, "random_state": random_state}
+    defaults = {"max_iter": 100, "max_leaf_nodes": 15, "early_stopping": False, "random_state": random_state}
     aucs, p_values, right = [], [], 0
-    for held in (0, 1):
-        train, test = half != held, half == held
-        trees = HistGradientBoostingClassifier(**{**ours, **settings}).fit(rows[train], first[train])
+    for held_out in (0, 1):
+        train, test = half != held_out, half == held_out
+        trees = HistGradientBoostingClassifier(**{**defaults, **settings}).fit(rows[train], first[train])
         scores = trees.predict_proba(rows[test])[:, 1]
         auc, p = _auc_test(scores, first[test], permutations, rng)
         aucs.append(auc)
@@ -140,20 +171,26 @@ def classifier_test(
 def _auc_test(
     scores: Array, first: NDArray[np.bool_], permutations: int, rng: np.random.Generator
 ) -> tuple[float, float]:
-    """Return the area under the curve of scores, and the probability of one so large if labels mean nothing."""
+    """Return the area under the ROC curve of scores, and its p-value by permutation of the labels."""
     from scipy.stats import rankdata
 
     ranks, n = rankdata(scores), int(first.sum())
     labels = np.stack([first, *(rng.permutation(first) for _ in range(permutations))])
     sums = labels.astype(np.float64) @ ranks
     auc = (sums[0] - n * (n + 1) / 2) / (n * (len(first) - n))
-    return float(auc), relabelling.p_value(sums)
+    return float(auc), permutation.p_value(sums)
 
 
 def holm(p_values: Sequence[float]) -> Array:
-    """Return p-values corrected for their number: those below a level are right all at once, but for that chance.
+    """Return p-values corrected for the number of tests, so that the family-wise error rate is controlled.
 
-    Right whatever the tests have to do with each other.
+    The probability of any false rejection at a level is at most that level, under any dependence of the tests.
+
+    Args:
+        p_values: One p-value per test, shape `(K,)`.
+
+    Returns:
+        Corrected p-values in the same order, shape `(K,)`, at most 1.
 
     References:
         A simple sequentially rejective multiple test procedure (Holm, 1979), https://www.jstor.org/stable/4615733

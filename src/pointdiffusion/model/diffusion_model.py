@@ -14,43 +14,32 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pointdiffusion.config import InferenceConfig, TrainingConfig, unknown_name
+from pointdiffusion.config import InferenceConfig, TrainingConfig
 from pointdiffusion.denoisers.guidance import EVERYWHERE
 from pointdiffusion.denoisers.preconditioned import KarrasDenoiser
 from pointdiffusion.exact.mixtures import GaussianMixture
 from pointdiffusion.likelihood import density as likelihood
-from pointdiffusion.likelihood.density import Bandwidth
+from pointdiffusion.likelihood.density import Bandwidth, DensityOptions
 from pointdiffusion.likelihood.variational import Bound, variational_bound
 from pointdiffusion.model.conditions import Conditions, Known, rows_of
 from pointdiffusion.model.file import Backbone, about, class_name, network_of, read_payload, write_payload
 from pointdiffusion.model.flow import NO_GUIDANCE, Companion, Flow, Guidance
+from pointdiffusion.model.options import SamplingOptions, SolverSettings, make_schedule
 from pointdiffusion.networks import specification_of
-from pointdiffusion.noise import SCHEDULES, KarrasSchedule, LogLinearSchedule, NoiseSchedule
+from pointdiffusion.noise import LogLinearSchedule
 from pointdiffusion.runtime.arrays import Array
 from pointdiffusion.runtime.randomness import BOUND, CHUNK, GRIDS, IMPUTATION, SAMPLING, chunks, generator_for
 from pointdiffusion.sampling import loop as sampling
 from pointdiffusion.sampling import twisted
-from pointdiffusion.sampling.plans import candidate, plans
-from pointdiffusion.sampling.tuning import Case, Plan, case_of, choose_plan, optimise_plan
+from pointdiffusion.sampling.plans import Plan, candidate, candidate_plans, default_plan
+from pointdiffusion.sampling.tuning import Case, case_of, choose_plan, optimise_plan
+from pointdiffusion.solvers import Solver
 from pointdiffusion.tabular.points import as_points
 from pointdiffusion.tabular.standardiser import Standardiser
 from pointdiffusion.version import __version__
 
 TRIAL_POINTS = 64
 """Points on which a model tries the plans for a budget."""
-
-
-def make_schedule(config: InferenceConfig) -> NoiseSchedule:
-    """Return the noise schedule that the settings name.
-
-    Raises:
-        ValueError: If the name is unknown.
-    """
-    if config.schedule not in SCHEDULES:
-        raise unknown_name("schedule", config.schedule, SCHEDULES)
-    kind = SCHEDULES[config.schedule]
-    curvature = {"rho": config.rho} if issubclass(kind, KarrasSchedule) else {}
-    return kind(config.sigma_min, config.sigma_max, **curvature)
 
 
 def pick_device(name: str = "auto") -> str:
@@ -66,6 +55,20 @@ def pick_device(name: str = "auto") -> str:
         found = ", ".join(device for device, found in there.items() if found)
         raise ValueError(f"there is no device {name!r} here (there is: {found}); use auto")
     return name
+
+
+def _check_count(name: str, count: int) -> None:
+    if count < 1:
+        raise ValueError(f"{name} must be at least 1, got {count}")
+
+
+class SamplingSettings(SolverSettings, total=False):
+    """The keyword arguments of `DiffusionModel.sample` but seed and labels, for functions that pass them on."""
+
+    context: Any
+    guidance: float
+    guidance_interval: tuple[float, float]
+    guide: DiffusionModel | None
 
 
 class Imputed(NamedTuple):
@@ -95,7 +98,7 @@ class DiffusionModel:
         raw_weights: The weights as trained, without averaging, by name.
         metadata: Plain values that travel with the model.
         grids: Noise levels that `optimise_sigmas` found for this model, by number of evaluations.
-        grid_solvers: Names of the solvers that they are for, of `auto.CANDIDATES`.
+        grid_solvers: Names of the solvers that they are for, of `plans.CANDIDATES`.
         conditions: Classes and values that it was trained with; None for a model without.
         companion: A distribution in closed form that it is mixed with, in `sample`, `trajectory` and `log_prob`; all
             else is asked of the network alone. None for a model without.
@@ -135,34 +138,33 @@ class DiffusionModel:
         low, high = self.inference.sigma_min, self.inference.sigma_max
         return Flow(self.denoiser, self.covariance, self.conditions, low, high, self.companion)
 
-    def _walks(
-        self, num_samples: int, seed: int, settings: dict[str, Any], *, known: Known | None = None,
+    def _chunks(
+        self, num_samples: int, seed: int, options: SamplingOptions, known: Known, guidance: Guidance,
         stream: tuple[int, ...] = (SAMPLING,),
     ) -> Iterator[Iterator[sampling.Step[Tensor]]]:  # fmt: skip
         """Yield the trajectory of each chunk, in standard units."""
-        if num_samples < 1:
-            raise ValueError(f"num_samples must be at least 1, got {num_samples}")
-        flow = self.flow
-        if known is None:
-            known = flow.known(num_samples, settings.pop("labels", None), settings.pop("context", None))
-        known, guidance = self._guidance(
-            known, settings.pop("guidance", 1.0), settings.pop("guidance_interval", EVERYWHERE),
-            settings.pop("guide", None),
-        )  # fmt: skip
+        flow, guided = self.flow, guidance.strength != 1
         # Nothing is known of what guidance would draw from the sum, nor of its parts where a row's values are given.
-        companion = None if guidance.strength != 1 or "context" in known else flow.companion
-        config, how = self._how(settings, cost=1 if guidance.strength == 1 else 2)
+        companion = None if guided or "context" in known else flow.companion
+        sigma_max, plan = options.config(self.inference).sigma_max, self.sampling_plan(options, guided=guided)
         self.denoiser.eval()
         for index, _ in chunks(num_samples):
             generator = generator_for(seed, *stream, index)
             rows = torch.arange(index * CHUNK, (index + 1) * CHUNK).clamp(max=num_samples - 1)
             here = rows_of(known, rows)
-            x = flow.noise(CHUNK, generator, config.sigma_max, here, guidance)
+            x = flow.noise(CHUNK, generator, sigma_max, here, guidance)
             denoiser = flow.guided(here, guidance)
             if companion is not None:
-                x, own = companion.start(x, config.sigma_max, generator, here.get("labels"))
+                x, own = companion.start(x, sigma_max, generator, here.get("labels"))
                 denoiser = companion.beside(denoiser, own, here.get("labels"))
-            yield sampling.trajectory(denoiser, x.to(flow.like), generator=generator, **how)
+            yield sampling.trajectory(denoiser, x.to(flow.like), plan.sigmas, solver=plan.solver, generator=generator)
+
+    def _conditioned(
+        self, count: int, labels: Any, context: Any, guidance: float, interval: tuple[float, float],
+        guide: DiffusionModel | None,
+    ) -> tuple[Known, Guidance]:  # fmt: skip
+        """Return conditions, one row a point, and guidance, as `_guidance` does."""
+        return self._guidance(self.flow.known(count, labels, context), guidance, interval, guide)
 
     def _guidance(
         self, known: Known, strength: float, interval: tuple[float, float], guide: DiffusionModel | None
@@ -178,27 +180,35 @@ class DiffusionModel:
         self.flow.guided(known, found)  # refuses before anything is drawn
         return ({}, NO_GUIDANCE) if found.unconditional else (known, found)
 
-    def _how(self, settings: dict[str, Any], cost: int) -> tuple[InferenceConfig, dict[str, Any]]:
-        """Return the settings of a walk as a whole, and as `sampling.trajectory` takes them."""
-        nfe = settings.pop("nfe", None)
-        solver = settings.pop("solver", self.inference.solver if nfe is None else "auto")
-        config = InferenceConfig.from_mapping({**self.inference.to_mapping(), **settings})
-        how: dict[str, Any] = {"solver": solver if isinstance(solver, str) else sampling.make_solver(solver)}
+    def sampling_plan(self, options: SamplingOptions, *, guided: bool = False) -> Plan:
+        """Return solver and noise levels that `sample` draws by under these options.
+
+        Args:
+            options: As `sample` takes them one by one.
+            guided: Whether guidance calls the network twice a step.
+
+        Raises:
+            ValueError: If an option is unknown or out of range, or they contradict each other.
+        """
+        config, solver = options.config(self.inference), options.solver_or_default(self.inference)
+        nfe, cost, sigma_data = options.nfe, 2 if guided else 1, self.denoiser.sigma_data
         if nfe is None:
-            how["sigmas"] = make_schedule(config).sigmas(config.num_steps, final_zero=config.final_zero)
-        elif not config.final_zero and nfe >= cost:
-            how["sigmas"] = LogLinearSchedule(config.sigma_min, config.sigma_max).sigmas(nfe // cost, final_zero=False)
-            if solver == "auto":
-                how["solver"] = likelihood.default_solver(self.denoiser.sigma_data)
-        elif solver == "auto" and cost == 1 and nfe >= 1 and self._starts_as_usual(config):
-            chosen = self.plan(nfe)
-            how |= {"sigmas": chosen.sigmas, "solver": chosen.solver}
-        else:
-            if nfe < cost > 1:
-                raise ValueError(f"nfe must be at least {cost}, got {nfe}: guidance calls the network twice a step")
-            how |= {"nfe": nfe // cost, "sigma_max": config.sigma_max, "sigma_data": self.denoiser.sigma_data}
-            how["sigma_min"] = config.sigma_min
-        return config, how
+            sigmas = make_schedule(config).sigmas(config.num_steps, final_zero=config.final_zero)
+            return sampling.resolve_plan(sigmas, solver=solver)
+        if not config.final_zero and nfe >= cost:
+            sigmas = LogLinearSchedule(config.sigma_min, config.sigma_max).sigmas(nfe // cost, final_zero=False)
+            return sampling.resolve_plan(
+                sigmas, solver=likelihood.default_solver(sigma_data) if solver == "auto" else solver
+            )
+        own_levels = self.inference.sigma_min, self.inference.sigma_max
+        if solver == "auto" and not guided and nfe >= 1 and (config.sigma_min, config.sigma_max) == own_levels:
+            return self.plan(nfe)
+        if nfe < cost > 1:
+            raise ValueError(f"nfe must be at least {cost}, got {nfe}: guidance calls the network twice a step")
+        return sampling.resolve_plan(
+            nfe=nfe // cost, sigma_max=config.sigma_max, sigma_data=sigma_data, sigma_min=config.sigma_min,
+            solver=solver,
+        )  # fmt: skip
 
     def noise(self, num_points: int, generator: torch.Generator, sigma_max: float) -> Tensor:
         """Return points at a noise level where the data are lost, in standard units, shape `(num_points, D)`, float64.
@@ -207,15 +217,11 @@ class DiffusionModel:
         """
         return self.flow.noise(num_points, generator, sigma_max)
 
-    def _starts_as_usual(self, config: InferenceConfig) -> bool:
-        own = self.inference
-        return (config.sigma_min, config.sigma_max) == (own.sigma_min, own.sigma_max)
-
     def plan(self, nfe: int, *, sigma_max: float | None = None, guided: bool = False) -> Plan:
         """Return solver and noise levels that `sample(n, nfe=nfe)` draws by.
 
-        They are those that `optimise_sigmas` has found for this model, else the ones of `auto.plans` that err least on
-        a few points of noise; the first call solves the flow of these, which takes a second. A model with conditions
+        They are those that `optimise_sigmas` has found for this model, else those of `candidate_plans` that err least
+        on a few points of noise; the first call solves the flow of these, which takes a second. A model with conditions
         takes the usual ones untried.
 
         Args:
@@ -233,21 +239,20 @@ class DiffusionModel:
         if guided and nfe < 2:
             raise ValueError(f"nfe must be at least 2, got {nfe}: guidance calls the network twice a step")
         if guided or (sigma_max is not None and sigma_max != high):
-            known = plans(nfe // 2 if guided else nfe, high if sigma_max is None else sigma_max, sigma_data, low)
-            return Plan(next(iter(known)), *next(iter(known.values())))
-        known = plans(nfe, high, sigma_data, low)
+            return default_plan(nfe // 2 if guided else nfe, high if sigma_max is None else sigma_max, sigma_data, low)
+        plans = candidate_plans(nfe, high, sigma_data, low)
         if nfe in self.grids and self.grids[nfe][0] == high:
-            name = self.grid_solvers.get(nfe, next(iter(known)))
+            name = self.grid_solvers.get(nfe, plans[0].name)
             return Plan(name, candidate(name, sigma_data, low), torch.tensor(self.grids[nfe], dtype=torch.float64))
-        if len(known) == 1 or self.conditions is not None:  # it may know nothing of the whole
-            return Plan(next(iter(known)), *next(iter(known.values())))
+        if len(plans) == 1 or self.conditions is not None:  # it may know nothing of the whole
+            return plans[0]
         if (low, high) not in self._trials:
             denoiser = copy.deepcopy(self.denoiser).double().cpu().eval()
             x = self.noise(TRIAL_POINTS, generator_for(0, GRIDS, 1), high)
             self._trials[low, high] = case_of(denoiser, x, high, low, sigma_data, tolerance=1e-5), {}
         case, chosen = self._trials[low, high]
         if nfe not in chosen:
-            chosen[nfe] = choose_plan(case, known)
+            chosen[nfe] = choose_plan(case, plans)
         return chosen[nfe]
 
     def optimise_sigmas(self, nfe: int, *, num_points: int = 96, seed: int = 0) -> Tensor:
@@ -284,7 +289,13 @@ class DiffusionModel:
             raise ValueError("the model draws numbers that are not finite; train it again at a lower learning rate")
         return self.standardiser.inverse(x)
 
-    def trajectory(self, num_samples: int, *, seed: int = 0, **settings: Any) -> Iterator[sampling.Step[Array]]:
+    def trajectory(
+        self, num_samples: int, *, seed: int = 0, nfe: int | None = None, solver: str | Solver | None = None,
+        num_steps: int | None = None, schedule: str | None = None, sigma_min: float | None = None,
+        sigma_max: float | None = None, rho: float | None = None, final_zero: bool | None = None, labels: Any = None,
+        context: Any = None, guidance: float = 1.0, guidance_interval: tuple[float, float] = EVERYWHERE,
+        guide: DiffusionModel | None = None,
+    ) -> Iterator[sampling.Step[Array]]:  # fmt: skip
         """Yield the points at every noise level, from pure noise to samples, in the user's own units.
 
         Rows do not depend on how many are asked for: the work goes in chunks of fixed size, each with a stream of its
@@ -294,32 +305,63 @@ class DiffusionModel:
         Args:
             num_samples: Number of points.
             seed: Seed of the noise.
-            settings: Fields of `InferenceConfig` to use in place of the model's own, for instance `num_steps=20`; the
-                solver may be a `Solver` as well as a name. Or `nfe=20`, a number of evaluations, for the solver and
-                the grid that are the best known for it. Under conditions: `labels`, one class or one a point;
-                `context`, a row of values or one a point; `guidance`, the strength w of classifier-free guidance, 1
-                for none, 0 for points as without conditions; `guidance_interval`, the lowest and the highest noise
-                level at which it holds; `guide`, a worse model to guide away from in place of the same one without
-                conditions (autoguidance).
+            nfe: Number of evaluations, for the solver and the grid that are the best known for it.
+            solver: A solver, or a name of `SOLVERS`; by default the model's own, with `nfe` `"auto"`.
+            num_steps: Intervals of the grid of noise levels, without `nfe`; by default, as all that follow up to
+                `final_zero`, the model's own.
+            schedule: How the grid is placed, a name of `SCHEDULES`.
+            sigma_min: Lowest noise level above 0, in standard deviations of the data.
+            sigma_max: Noise level at which sampling starts, in standard deviations of the data.
+            rho: Curvature of Karras' grid.
+            final_zero: Whether the last step removes the noise that is left at `sigma_min`.
+            labels: A class for all points, or one for each, shape `(num_samples,)`.
+            context: A row of values for all points, or one for each, shape `(num_samples, C)`.
+            guidance: Strength w of classifier-free guidance; 1 is none, 0 draws as without conditions.
+            guidance_interval: Lowest and highest noise level at which it holds.
+            guide: A worse model to guide away from, in place of the same one without conditions (autoguidance).
 
         Yields:
             Steps; `x` and `denoised` are arrays `(num_samples, D)` in the units of the data, `sigma` is in standard
             deviations of the data.
 
         Raises:
-            ValueError: If `num_samples` is below 1 or a setting is unknown or out of range.
+            ValueError: If `num_samples` is below 1, or a setting is unknown, out of range or contradicts another.
         """
-        for steps in zip(*self._walks(num_samples, seed, settings), strict=True):
+        _check_count("num_samples", num_samples)
+        options = SamplingOptions(
+            nfe=nfe, solver=solver, num_steps=num_steps, schedule=schedule, sigma_min=sigma_min, sigma_max=sigma_max,
+            rho=rho, final_zero=final_zero,
+        )  # fmt: skip
+        known, how = self._conditioned(num_samples, labels, context, guidance, guidance_interval, guide)
+        for steps in zip(*self._chunks(num_samples, seed, options, known, how), strict=True):
             x = self._points([step.x for step in steps], num_samples)
             parts = [step.denoised for step in steps if step.denoised is not None]
             denoised = self._points(parts, num_samples) if parts else None
             yield sampling.Step(x, steps[0].sigma, denoised, steps[0].nfe)
 
-    def sample(self, num_samples: int, *, seed: int = 0, **settings: Any) -> Array:
-        """Return points that the model draws, shape `(num_samples, D)`, in the user's own units; see `trajectory`."""
+    def sample(
+        self, num_samples: int, *, seed: int = 0, nfe: int | None = None, solver: str | Solver | None = None,
+        num_steps: int | None = None, schedule: str | None = None, sigma_min: float | None = None,
+        sigma_max: float | None = None, rho: float | None = None, final_zero: bool | None = None, labels: Any = None,
+        context: Any = None, guidance: float = 1.0, guidance_interval: tuple[float, float] = EVERYWHERE,
+        guide: DiffusionModel | None = None,
+    ) -> Array:  # fmt: skip
+        """Return points that the model draws, shape `(num_samples, D)`, in the user's own units.
+
+        The arguments are those of `trajectory`, of which these are the last points.
+
+        Raises:
+            ValueError: As `trajectory`.
+        """
+        _check_count("num_samples", num_samples)
+        options = SamplingOptions(
+            nfe=nfe, solver=solver, num_steps=num_steps, schedule=schedule, sigma_min=sigma_min, sigma_max=sigma_max,
+            rho=rho, final_zero=final_zero,
+        )  # fmt: skip
+        known, how = self._conditioned(num_samples, labels, context, guidance, guidance_interval, guide)
         # One table from the start: small tensors kept among large freed ones hold a gigabyte of gaps by a million rows
-        for index, walk in enumerate(self._walks(num_samples, seed, settings)):
-            *_, last = walk
+        for index, steps in enumerate(self._chunks(num_samples, seed, options, known, how)):
+            *_, last = steps
             if index == 0:
                 x = last.x.new_empty(-(-num_samples // CHUNK) * CHUNK, self.n_dims)
             x[index * CHUNK : (index + 1) * CHUNK] = last.x
@@ -328,7 +370,8 @@ class DiffusionModel:
     def log_prob(
         self, data: Any, *, sigma_min: float | None = None, labels: Any = None, context: Any = None,
         guidance: float = 1.0, guidance_interval: tuple[float, float] = EVERYWHERE,
-        guide: DiffusionModel | None = None, seed: int = 0, **settings: Any,
+        guide: DiffusionModel | None = None, seed: int = 0, solver: str | Solver | None = None,
+        num_steps: int | None = None, tolerance: float | None = None, probes: int = 0, probe: str = "rademacher",
     ) -> Array:  # fmt: skip
         """Return the log-density of a table's rows, in nats and for the user's own units, shape `(N,)`.
 
@@ -344,18 +387,23 @@ class DiffusionModel:
             guidance_interval: Noise levels at which it holds.
             guide: A worse model to guide away from.
             seed: Seed of the probes, where `probes` asks for any.
-            settings: `num_steps`, `solver`, `tolerance`, `probes`, `probe`; see `likelihood.log_prob`.
+            solver: A deterministic solver for a grid of `num_steps` steps, or its name; by default a multistep method.
+            num_steps: Steps of that grid.
+            tolerance: In place of a grid: tolerance of a step of an adaptive method.
+            probes: Random directions of Hutchinson's estimate of the divergence; 0 for the exact one.
+            probe: Their distribution, `"rademacher"` or `"gaussian"`.
 
         Raises:
             ValueError: If the table does not fit or holds NaN, or a setting is out of range.
         """
         x, flow = torch.from_numpy(self.standardiser.transform(data)), self.flow
-        known, how = self._guidance(flow.known(len(x), labels, context), guidance, guidance_interval, guide)
-        found = flow.log_prob(x, known, seed=seed, sigma_min=sigma_min, settings=settings, guidance=how)
+        known, how = self._conditioned(len(x), labels, context, guidance, guidance_interval, guide)
+        options = DensityOptions(solver=solver, num_steps=num_steps, tolerance=tolerance, probes=probes, probe=probe)
+        found = flow.log_prob(x, known, seed=seed, sigma_min=sigma_min, options=options, guidance=how)
         return found.numpy() - self.standardiser.log_scale
 
     def variational_bound(
-        self, data: Any, *, sigma_min: float | None = None, seed: int = 0, **settings: Any
+        self, data: Any, *, sigma_min: float | None = None, seed: int = 0, num_draws: int = 64, num_ranges: int = 12
     ) -> Bound:  # fmt: skip
         """Return the variational bound on the log-density of a table's rows, in nats and for the user's own units.
 
@@ -363,15 +411,18 @@ class DiffusionModel:
             data: Rows in the user's own units, shape `(N, D)`.
             sigma_min: The blur, in standard deviations of the data; by default the lowest level of training.
             seed: Seed of the draws.
-            settings: `num_draws`, `num_ranges`; see `pointdiffusion.variational_bound`.
+            num_draws: Draws a row; even.
+            num_ranges: Ranges of noise levels, even in their logarithm, whose shares of the bound are returned.
 
         Raises:
             ValueError: If the table does not fit or holds NaN, or a setting is out of range.
         """
         flow = self.flow
         x = torch.from_numpy(self.standardiser.transform(data)).to(flow.like)
-        ends = flow.ends(sigma_min=sigma_min)
-        found = variational_bound(self.denoiser, x, generator=generator_for(seed, BOUND), **ends, **settings)
+        found = variational_bound(
+            self.denoiser, x, generator=generator_for(seed, BOUND), num_draws=num_draws, num_ranges=num_ranges,
+            **flow.ends(sigma_min=sigma_min),
+        )  # fmt: skip
         jacobian = self.standardiser.log_scale
         return found._replace(log_prob=found.log_prob - jacobian, mean=found.mean - jacobian)
 
@@ -389,9 +440,12 @@ class DiffusionModel:
         flow = self.flow
         x = torch.from_numpy(self.standardiser.transform(validation)).to(flow.like)
         ends = flow.ends()
-        low = ends.pop("sigma_min")
+        low = ends["sigma_min"]
         levels = np.geomspace(low, max(0.5, 2 * low), 8).tolist() if candidates is None else candidates
-        found = likelihood.choose_sigma_min(self.denoiser, x, levels, **ends)
+        found = likelihood.choose_sigma_min(
+            self.denoiser, x, levels, sigma_max=ends["sigma_max"], mean=ends["mean"], covariance=ends["covariance"],
+            sigma_data=ends["sigma_data"],
+        )  # fmt: skip
         return found._replace(means=found.means - self.standardiser.log_scale)
 
     def latent(
@@ -417,7 +471,7 @@ class DiffusionModel:
         """
         x = torch.from_numpy(self.standardiser.transform(data))
         flow = self.flow
-        known, how = self._guidance(flow.known(len(x), labels, context), guidance, guidance_interval, guide)
+        known, how = self._conditioned(len(x), labels, context, guidance, guidance_interval, guide)
         return flow.latent(x, known, tolerance, how).numpy()
 
     def from_latent(
@@ -436,12 +490,15 @@ class DiffusionModel:
         if z.ndim != 2 or z.shape[1] != self.n_dims or not bool(z.isfinite().all()):
             raise ValueError(f"latent points must be finite and of shape (N, {self.n_dims}), got {tuple(z.shape)}")
         flow = self.flow
-        known, how = self._guidance(flow.known(len(z), labels, context), guidance, guidance_interval, guide)
+        known, how = self._conditioned(len(z), labels, context, guidance, guidance_interval, guide)
         return self.standardiser.inverse(flow.from_latent(z, known, tolerance, how))
 
     def impute(
-        self, data: Any, *, num_draws: int = 1, seed: int = 0, labels: Any = None, context: Any = None,
-        num_particles: int = 64, **settings: Any,
+        self, data: Any, *, num_draws: int = 1, seed: int = 0, num_particles: int = 64, nfe: int | None = None,
+        solver: str | Solver | None = None, num_steps: int | None = None, schedule: str | None = None,
+        sigma_min: float | None = None, sigma_max: float | None = None, rho: float | None = None,
+        final_zero: bool | None = None, labels: Any = None, context: Any = None, guidance: float = 1.0,
+        guidance_interval: tuple[float, float] = EVERYWHERE, guide: DiffusionModel | None = None,
     ) -> Imputed:  # fmt: skip
         """Return rows with what is missing in them filled in, `num_draws` times.
 
@@ -452,39 +509,55 @@ class DiffusionModel:
             data: Rows in the user's own units, NaN where a value is missing, shape `(N, D)`.
             num_draws: Draws of each row.
             seed: Seed of the draws.
-            labels: A class for all rows, or one for each; for a model trained with masks.
-            context: A row of values for all rows, or one for each; for a model trained with masks.
             num_particles: Particles of each row in twisted diffusion.
-            settings: As in `trajectory`.
+            nfe: As all settings that follow up to `final_zero`, see `trajectory`. Twisted diffusion takes steps of its
+                own kind, and of these settings `num_steps`, `schedule`, `sigma_min`, `sigma_max` and `rho` alone.
+            solver: See `trajectory`.
+            num_steps: See `trajectory`.
+            schedule: See `trajectory`.
+            sigma_min: See `trajectory`.
+            sigma_max: See `trajectory`.
+            rho: See `trajectory`.
+            final_zero: See `trajectory`.
+            labels: A class for all rows, or one for each; this and what follows is for a model trained with masks.
+            context: A row of values for all rows, or one for each.
+            guidance: Strength of guidance, see `trajectory`.
+            guidance_interval: Noise levels at which it holds.
+            guide: A worse model to guide away from.
 
         Raises:
-            ValueError: If the table does not fit, or conditions are given to a model without masks.
+            ValueError: If the table does not fit, a setting is out of range, or conditions or guidance are given to a
+                model without masks.
         """
-        if num_draws < 1:
-            raise ValueError(f"num_draws must be at least 1, got {num_draws}")
+        _check_count("num_draws", num_draws)
+        options = SamplingOptions(
+            nfe=nfe, solver=solver, num_steps=num_steps, schedule=schedule, sigma_min=sigma_min, sigma_max=sigma_max,
+            rho=rho, final_zero=final_zero,
+        )  # fmt: skip
         given = as_points(data, missing=True)
         x = torch.from_numpy(self.standardiser.transform(given, missing=True))
         if self.conditions is not None and self.conditions.masked:
             told = self.flow.known(len(x), labels, context)
             values = told["context"][:, : self.conditions.num_context] if "context" in told else None
             told["context"] = self.conditions.padded(values, x)
+            known, how = self._guidance(told, guidance, guidance_interval, guide)
             draws = []
             for draw in range(num_draws):
-                walks = self._walks(len(x), seed, {**settings}, known=told, stream=(IMPUTATION, draw))
-                draws.append(self._points([last.x for *_, last in walks], len(x)))
+                trajectories = self._chunks(len(x), seed, options, known, how, stream=(IMPUTATION, draw))
+                draws.append(self._points([last.x for *_, last in trajectories], len(x)))
             by = ["given" if np.isfinite(row).all() else "a network trained with masks" for row in given]
             filled = np.stack(draws)
         else:
-            if labels is not None or context is not None:
+            if labels is not None or context is not None or guidance != 1 or guide is not None:
                 raise ValueError("to fill gaps under conditions, train with masks: TrainingConfig(mask=0.5)")
-            filled, by = self._twisted(x, num_draws, seed, num_particles, settings)
+            filled, by = self._twisted(x, num_draws, seed, num_particles, options)
         return Imputed(np.where(np.isfinite(given), given, filled), by)
 
     def _twisted(
-        self, x: Tensor, num_draws: int, seed: int, num_particles: int, settings: dict[str, Any]
+        self, x: Tensor, num_draws: int, seed: int, num_particles: int, options: SamplingOptions
     ) -> tuple[Array, list[str]]:
         """Return gaps filled by twisted diffusion, in the user's own units, and how each row was made."""
-        flow, (config, _) = self.flow, self._how(settings, cost=1)
+        flow, config = self.flow, options.config(self.inference)
         found = twisted.impute(
             self.denoiser, x, sigmas=make_schedule(config).sigmas(config.num_steps), covariance=flow.covariance,
             generator=generator_for(seed, IMPUTATION), num_draws=num_draws, num_particles=num_particles,

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -21,6 +20,7 @@ from pointdiffusion.denoisers.guidance import EVERYWHERE, Guided, bind, guided_g
 from pointdiffusion.denoisers.preconditioned import Denoiser
 from pointdiffusion.exact.mixtures import GaussianMixture
 from pointdiffusion.likelihood import density as likelihood
+from pointdiffusion.likelihood.density import DensityOptions, End, FlowEnds
 from pointdiffusion.model.conditions import Conditions, Known, rows_of
 from pointdiffusion.runtime.randomness import LIKELIHOOD, generator_for
 from pointdiffusion.sampling import loop as sampling
@@ -93,6 +93,7 @@ class Guidance:
 
 
 NO_GUIDANCE = Guidance()
+DEFAULT_OPTIONS = DensityOptions()
 
 
 class Flow:
@@ -192,35 +193,42 @@ class Flow:
         mean, factor = self.far_end(sigma, count, known, guidance)
         return mean + (factor @ draw[..., None])[..., 0]
 
-    def ends(
-        self, count: int = 1, known: Known | None = None, sigma_min: float | None = None,
-        guidance: Guidance = NO_GUIDANCE,
-    ) -> dict[str, Any]:  # fmt: skip
+    def ends(self, count: int = 1, known: Known | None = None, sigma_min: float | None = None) -> FlowEnds:
         """Return the ends of the flow as `likelihood.log_prob` takes them."""
         mean, covariance = self.moments(count, known)
-        found = {
+        return {
             "sigma_min": self.sigma_min if sigma_min is None else sigma_min,
             "sigma_max": self.sigma_max,
             "mean": mean,
             "covariance": covariance,
             "sigma_data": self.denoiser.sigma_data,
         }
-        if guidance.strength != 1:
-            self.far_end(self.sigma_max, count, known, guidance)  # refuses what has no density
-            found["end"] = lambda sigma: self.noisy_moments(sigma, count, known, guidance)
-        return found
+
+    def guided_end(self, count: int, known: Known, guidance: Guidance) -> End | None:
+        """Return the moments of noisy points by noise level under guidance; None without, where `ends` has them.
+
+        Raises:
+            ValueError: As `far_end`.
+        """
+        if guidance.strength == 1:
+            return None
+        self.far_end(self.sigma_max, count, known, guidance)  # refuses what has no density
+        return lambda sigma: self.noisy_moments(sigma, count, known, guidance)
 
     def log_prob(
-        self, x: Tensor, known: Known, *, seed: int, sigma_min: float | None, settings: Mapping[str, Any],
-        guidance: Guidance = NO_GUIDANCE,
+        self, x: Tensor, known: Known, *, seed: int, sigma_min: float | None,
+        options: DensityOptions = DEFAULT_OPTIONS, guidance: Guidance = NO_GUIDANCE,
     ) -> Tensor:  # fmt: skip
-        """Return log-densities of rows, shape `(N,)`; settings are those of `likelihood.log_prob`."""
+        """Return log-densities of rows, shape `(N,)`."""
         parts = []
         for index, rows in enumerate(x.to(self.like).split(ROWS)):
             here = rows_of(known, slice(index * ROWS, (index + 1) * ROWS))
             generator = generator_for(seed, LIKELIHOOD, index)
-            ends = self.ends(len(rows), here, sigma_min, guidance)
-            part = likelihood.log_prob(self.guided(here, guidance), rows, generator=generator, **ends, **settings).cpu()
+            part = likelihood.log_prob(
+                self.guided(here, guidance), rows, solver=options.solver, num_steps=options.num_steps,
+                tolerance=options.tolerance, probes=options.probes, probe=options.probe, generator=generator,
+                end=self.guided_end(len(rows), here, guidance), **self.ends(len(rows), here, sigma_min),
+            ).cpu()  # fmt: skip
             if self.companion is not None and guidance.strength == 1:
                 place = slice(index * ROWS, index * ROWS + len(rows))
                 part = self.companion.added(part.double(), x[place].double().cpu(), here.get("labels"))
@@ -229,7 +237,7 @@ class Flow:
 
     def latent(self, x: Tensor, known: Known, tolerance: float, guidance: Guidance = NO_GUIDANCE) -> Tensor:
         """Return where the flow takes rows, as standard normal numbers, shape `(N, D)`, float64."""
-        z = self._carried(x, known, guidance, self.sigma_min, self.sigma_max, tolerance)
+        z = self.carried(x, known, self.sigma_min, self.sigma_max, tolerance=tolerance, guidance=guidance)
         mean, factor = self.far_end(self.sigma_max, len(x), known, guidance)
         return torch.linalg.solve_triangular(factor, (z - mean)[..., None], upper=False)[..., 0]
 
@@ -237,12 +245,25 @@ class Flow:
         """Return the rows that `latent` takes to these numbers, shape `(N, D)`, float64."""
         mean, factor = self.far_end(self.sigma_max, len(z), known, guidance)
         x = mean + (factor @ z[..., None])[..., 0]
-        return self._carried(x, known, guidance, self.sigma_max, self.sigma_min, tolerance)
+        return self.carried(x, known, self.sigma_max, self.sigma_min, tolerance=tolerance, guidance=guidance)
 
-    def _carried(
-        self, x: Tensor, known: Known, guidance: Guidance, sigma_from: float, sigma_to: float, tolerance: float
+    def carried(
+        self, x: Tensor, known: Known, sigma_from: float, sigma_to: float, *, tolerance: float,
+        guidance: Guidance = NO_GUIDANCE,
     ) -> Tensor:  # fmt: skip
-        """Return points at another noise level, by the exact flow of the network in float64."""
+        """Return points at another noise level, by the exact flow of the network in float64.
+
+        Args:
+            x: Points at `sigma_from`, shape `(B, D)`.
+            known: Conditions, one row a point.
+            sigma_from: Noise level to start from, up or down.
+            sigma_to: Noise level to end at.
+            tolerance: Of a step of the adaptive method.
+            guidance: How the flow is guided.
+
+        Returns:
+            Points, shape `(B, D)`, on the CPU.
+        """
         flow = self._in_float64()
         guide = None if guidance.guide is None else guidance.guide._in_float64()
         denoiser = flow.guided(known, replace(guidance, guide=guide))

@@ -42,17 +42,18 @@ def one_at_a_time(function: Callable[_P, _R]) -> Callable[_P, _R]:
 
 
 @contextmanager
-def ignored_warnings(category: type[Warning]) -> Iterator[None]:
-    """Ignore warnings of a category; filters are global, so two threads could restore them in the wrong order.
+def ignored_warnings(category: type[Warning], message: str = "") -> Iterator[None]:
+    """Ignore warnings; filters are global, so two threads could restore them in the wrong order.
 
     Args:
         category: Class of the warnings.
+        message: Regular expression that the beginning of their text matches.
 
     Yields:
         Nothing; warnings are ignored within the block.
     """
     with TURN, warnings.catch_warnings():
-        warnings.simplefilter("ignore", category)
+        warnings.filterwarnings("ignore", message, category)
         yield
 
 

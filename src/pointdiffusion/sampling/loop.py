@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from pointdiffusion.config import unknown_name
-from pointdiffusion.contract import DenoiserFunction, call_denoiser
-from pointdiffusion.sampling.plans import plan
+from pointdiffusion.contract import DenoiserFunction, call_denoiser, check_sigmas
+from pointdiffusion.sampling.plans import Plan, default_plan
 from pointdiffusion.solvers import SOLVERS, AdaptiveRungeKutta, Solver
 
 PointsLike = TypeVar("PointsLike")
@@ -74,24 +74,15 @@ def make_solver(solver: str | Solver) -> Solver:
     return SOLVERS[solver]()
 
 
-def _check_grid(sigmas: Tensor) -> None:
-    if sigmas.ndim != 1 or len(sigmas) < 2:
-        raise ValueError(f"sigmas must be a list of at least two noise levels, got shape {tuple(sigmas.shape)}")
-    if not bool(sigmas.isfinite().all()):
-        raise ValueError("sigmas must be finite, but some are NaN or infinite")
-    if not bool((sigmas[1:] < sigmas[:-1]).all()) or sigmas[-1] < 0:
-        raise ValueError("sigmas must decrease strictly and stay at or above 0; sort them, highest first")
+def resolve_plan(
+    sigmas: Tensor | None = None, *, nfe: int | None = None, sigma_max: float | None = None,
+    sigma_data: float = 1.0, sigma_min: float = 0.0, solver: str | Solver | None = None,
+) -> Plan:  # fmt: skip
+    """Return the solver and the grid that the arguments of the same names ask `trajectory` for.
 
-
-def _plan(
-    sigmas: Tensor | None,
-    nfe: int | None,
-    sigma_max: float | None,
-    solver: str | Solver | None,
-    sigma_data: float,
-    sigma_min: float,
-) -> tuple[Tensor, Solver]:
-    """Return the grid and the solver that the arguments of `trajectory` ask for."""
+    Raises:
+        ValueError: If they contradict each other, or as `trajectory`.
+    """
     if (sigmas is None) == (nfe is None):
         raise ValueError(
             "exactly one of sigmas and nfe must be given: a grid of noise levels, or a number of evaluations"
@@ -99,14 +90,15 @@ def _plan(
     if sigmas is not None:
         if solver == "auto":
             raise ValueError("solver='auto' places the noise levels itself: give nfe and sigma_max instead of sigmas")
-        _check_grid(sigmas)
-        return sigmas.detach().double().cpu(), make_solver("euler" if solver is None else solver)
+        check_sigmas(sigmas)
+        solver = "euler" if solver is None else solver
+        name = type(solver).__name__ if isinstance(solver, Solver) else solver
+        return Plan(name, make_solver(solver), sigmas.detach().double().cpu())
     if sigma_max is None:
         raise ValueError("nfe needs sigma_max, the noise level of x, in the units of x")
     if solver not in (None, "auto"):
         raise ValueError("nfe is for solver='auto'; a solver of your choice needs a grid: give sigmas instead of nfe")
-    best, grid = plan(int(nfe or 0), float(sigma_max), sigma_data, sigma_min)
-    return grid, best
+    return default_plan(int(nfe or 0), float(sigma_max), sigma_data, sigma_min)
 
 
 def _box(bounds: tuple[Any, Any] | None, x: Tensor) -> tuple[Tensor, Tensor] | None:
@@ -135,7 +127,7 @@ def trajectory(
             the others a scalar.
         x: Points at the noise level `sigmas[0]`, or `sigma_max`, shape `(B, D)`.
         sigmas: Strictly decreasing noise levels, the last may be 0, shape `(num_steps + 1,)`.
-        nfe: Number of evaluations; grid and solver are then the best known for it, see `auto.plan`.
+        nfe: Number of evaluations; grid and solver are then the best known for it, see `default_plan`.
         sigma_max: Noise level of `x`, with `nfe`.
         sigma_data: Standard deviation of the data, with `nfe`.
         sigma_min: Lowest noise level at which the denoiser may be asked, with `nfe`; for networks.
@@ -150,7 +142,9 @@ def trajectory(
     Raises:
         ValueError: If the grid does not decrease, the solver is unknown, or a stochastic one gets no noise.
     """
-    grid, stepper = _plan(sigmas, nfe, sigma_max, solver, sigma_data, sigma_min)
+    _, stepper, grid = resolve_plan(
+        sigmas, nfe=nfe, sigma_max=sigma_max, sigma_data=sigma_data, sigma_min=sigma_min, solver=solver
+    )
     levels = grid.tolist()
     if stepper.noises and generator is None and noise is None:
         raise ValueError("this solver is stochastic: hand it a generator, torch.Generator().manual_seed(seed)")
@@ -166,9 +160,21 @@ def trajectory(
         yield Step(x, levels[k + 1], recorder.first, recorder.nfe)
 
 
-def sample(denoiser: DenoiserFunction, x: Tensor, sigmas: Tensor | None = None, **settings: Any) -> Tensor:
-    """Return the points at the last noise level of the grid, shape `(B, D)`; see `trajectory` for the settings."""
-    for step in trajectory(denoiser, x, sigmas, **settings):
+def sample(
+    denoiser: DenoiserFunction, x: Tensor, sigmas: Tensor | None = None, *, nfe: int | None = None,
+    sigma_max: float | None = None, sigma_data: float = 1.0, sigma_min: float = 0.0,
+    solver: str | Solver | None = None, generator: torch.Generator | None = None,
+    noise: Callable[[int, int], Tensor] | None = None, bounds: tuple[Any, Any] | None = None,
+) -> Tensor:  # fmt: skip
+    """Return the points at the last noise level of the grid, shape `(B, D)`; the arguments are those of `trajectory`.
+
+    Raises:
+        ValueError: As `trajectory`.
+    """
+    for step in trajectory(
+        denoiser, x, sigmas, nfe=nfe, sigma_max=sigma_max, sigma_data=sigma_data, sigma_min=sigma_min, solver=solver,
+        generator=generator, noise=noise, bounds=bounds,
+    ):  # fmt: skip
         x = step.x
     return x
 

@@ -40,7 +40,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from pointdiffusion.contract import DenoiserFunction
+from pointdiffusion.contract import DenoiserFunction, check_sigmas
 
 
 def effective_sample_size(log_weights: Tensor) -> float:
@@ -137,10 +137,7 @@ def _check(
     """Raise a ValueError unless these can be walked."""
     if len(x) < 2:
         raise ValueError(f"at least two particles are needed, got {len(x)}; hundreds or more are useful")
-    if sigmas.ndim != 1 or len(sigmas) < 2 or not bool(sigmas.isfinite().all()):
-        raise ValueError("sigmas must be a list of at least two finite noise levels")
-    if not bool((sigmas[1:] < sigmas[:-1]).all()) or sigmas[-1] < 0:
-        raise ValueError("sigmas must decrease strictly and stay at or above 0; sort them, highest first")
+    check_sigmas(sigmas)
     if not math.isfinite(scale):
         raise ValueError(f"scale must be a finite number, got {scale}; 1 is no guidance")
     if log_weights is not None and (log_weights.shape != (len(x),) or bool(log_weights.isnan().any())):

@@ -15,7 +15,7 @@ solution of the probability-flow equation from the same points (the teacher):
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -26,7 +26,7 @@ from pointdiffusion.config import unknown_name
 from pointdiffusion.contract import DenoiserFunction
 from pointdiffusion.noise import KarrasSchedule
 from pointdiffusion.sampling.loop import exact_flow, make_solver, trajectory
-from pointdiffusion.sampling.plans import CANDIDATES, candidate, plan, plans
+from pointdiffusion.sampling.plans import CANDIDATES, Plan, candidate, candidate_plans, default_plan
 from pointdiffusion.solvers import Solver
 
 METHODS = ("teacher", "trajectory")
@@ -71,33 +71,18 @@ def optimise_sigmas(
         return start
     floor = 0.0 if sigma_min is None else sigma_min
     case = case_of(denoiser, x, sigma_max, floor, sigma_data)
-    starts = _starts(start, plan(num_steps, sigma_max, sigma_data, floor)[1], floor, sigma_data)
+    starts = _starts(start, default_plan(num_steps, sigma_max, sigma_data, floor).sigmas, floor, sigma_data)
     return learn_sigmas([case], best, starts, sigma_min=floor, max_iterations=max_iterations)
 
 
-class Plan(NamedTuple):
-    """A solver and a grid for a budget.
-
-    Args:
-        name: Name of the solver among `auto.CANDIDATES`.
-        solver: The solver.
-        sigmas: Decreasing noise levels, ending in 0.
-    """
-
-    name: str
-    solver: Solver
-    sigmas: Tensor
-
-
-def choose_plan(case: Case, known: Mapping[str, tuple[Solver, Tensor]]) -> Plan:
+def choose_plan(case: Case, plans: Sequence[Plan]) -> Plan:
     """Return the plan that errs least on points whose end is known.
 
     Args:
         case: The denoiser, points at the highest noise level, and where the exact flow takes them.
-        known: Solver and grid by name, as `auto.plans` returns them.
+        plans: As `candidate_plans` returns them.
     """
-    found = [Plan(name, *each) for name, each in known.items()]
-    return min(found, key=lambda each: _log_error(case, _walk(case, each.solver, each.sigmas)[-1][0]))
+    return min(plans, key=lambda plan: _log_error(case, _walk(case, plan.solver, plan.sigmas)[-1][0]))
 
 
 def optimise_plan(
@@ -106,8 +91,8 @@ def optimise_plan(
 ) -> Plan:  # fmt: skip
     """Return the solver and the grid that are best together for a trained network: which one is, differs between them.
 
-    Descents for each solver of `auto.plans`, some of them with the denoised point at their end too, tell which one to
-    take (the shorter the more there are and the more evaluations, since a step costs their square), and a long one
+    Descents for each solver of `candidate_plans`, some of them with the denoised point at their end too, tell which one
+    to take (the shorter the more there are and the more evaluations, since a step costs their square), and a long one
     places its levels; at few evaluations from the two best. The arguments are those of `optimise_sigmas`.
 
     Raises:
@@ -117,11 +102,11 @@ def optimise_plan(
     _check_low(sigma_min, sigma_max)
     case = case_of(denoiser, x, sigma_max, sigma_min, sigma_data)
     path = _by_trajectory(denoiser, x, nfe, sigma_max, sigma_min)
-    known = plans(nfe, sigma_max, sigma_data, sigma_min)
-    for name in [name for name in known if f"{name} denoised" in CANDIDATES]:
-        twin = f"{name} denoised"
-        known[twin] = candidate(twin, sigma_data, sigma_min), known[name][1]
-    begun = [Plan(name, solver, start) for name, (solver, usual) in known.items() for start in (path, usual)]
+    plans = candidate_plans(nfe, sigma_max, sigma_data, sigma_min)
+    for plan in [plan for plan in plans if f"{plan.name} denoised" in CANDIDATES]:
+        twin = f"{plan.name} denoised"
+        plans.append(Plan(twin, candidate(twin, sigma_data, sigma_min), plan.sigmas))
+    begun = [plan._replace(sigmas=start) for plan in plans for start in (path, plan.sigmas)]
     iterations = min(max_iterations, max(3, 60 * max_iterations // (nfe**2 * len(begun))))
 
     def descend(plan: Plan, most: int) -> tuple[float, Plan]:

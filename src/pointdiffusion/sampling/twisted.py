@@ -33,7 +33,7 @@ import torch
 from torch import Tensor
 
 from pointdiffusion.config import unknown_name
-from pointdiffusion.contract import DenoiserFunction
+from pointdiffusion.contract import DenoiserFunction, check_sigmas
 from pointdiffusion.denoisers.observation import Observed, Twist, traced
 from pointdiffusion.exact.mixtures import check_observation
 from pointdiffusion.runtime.randomness import generator_for
@@ -334,10 +334,9 @@ def _normal(num_particles: int, n_dims: int, streams: list[torch.Generator], dty
 
 def _check(sigmas: Tensor, num_particles: int, method: str, threshold: float) -> None:
     """Raise a ValueError unless the settings are in range."""
-    if sigmas.ndim != 1 or len(sigmas) < 3 or not bool((sigmas[1:] < sigmas[:-1]).all()) or sigmas[-1] != 0:
-        raise ValueError("sigmas must decrease strictly to 0 in at least two steps, as the grid of a schedule does")
-    if not bool(sigmas.isfinite().all()):
-        raise ValueError("sigmas must be finite, but some are NaN or infinite")
+    check_sigmas(sigmas)
+    if len(sigmas) < 3 or sigmas[-1] != 0:
+        raise ValueError("sigmas must decrease to 0 in at least two steps, as the grid of a schedule does")
     if num_particles < 2:
         raise ValueError(f"num_particles must be at least 2, got {num_particles}")
     if method not in TWISTS:

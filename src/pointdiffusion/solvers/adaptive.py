@@ -43,7 +43,7 @@ class Pair:
 
 
 @functools.cache
-def _pair(name: str) -> Pair:
+def pair_coefficients(name: str) -> Pair:
     """Return the coefficients, which SciPy keeps (Dormand and Prince 1980; Hairer, Norsett and Wanner 1993)."""
     from scipy.integrate import DOP853, RK45
 
@@ -112,7 +112,7 @@ class AdaptiveRungeKutta(Solver):
     @property
     def order(self) -> float:
         """Order of the pair's solution at fixed steps."""
-        return _pair(self.pair_name).order
+        return pair_coefficients(self.pair_name).order
 
     def step(
         self, denoiser: DenoiserFunction, x: Tensor, sigma: Tensor, sigma_next: Tensor,
@@ -131,7 +131,7 @@ class AdaptiveRungeKutta(Solver):
         self, denoiser: DenoiserFunction, x: Tensor, v: Tensor, end: float, walk: Walk
     ) -> tuple[Tensor, Walk]:
         """Return the points once every row has reached `end`."""
-        pair, sign = _pair(self.pair_name), 1.0 if end > float(v[0]) else -1.0
+        pair, sign = pair_coefficients(self.pair_name), 1.0 if end > float(v[0]) else -1.0
         slope = self._slope(denoiser, x, v)
         width, last = walk.width, walk.error
         accepted, rejected = walk.accepted, walk.rejected

@@ -50,7 +50,8 @@ RULES = ("exact", "midpoint", "half-curvature")
 """How the polynomial is integrated: exactly; a line by its value in the middle of the step; a parabola with half its
 curvature."""
 
-_NODES, _WEIGHTS = np.polynomial.legendre.leggauss(40)  # exact to rounding for a step over a factor of 1000 in sigma
+GAUSS_NODES, GAUSS_WEIGHTS = np.polynomial.legendre.leggauss(40)
+"""Nodes and weights of the Gauss-Legendre rule; exact to rounding for a step over a factor of 1000 in sigma."""
 
 
 @dataclass(frozen=True)
@@ -113,8 +114,8 @@ class Form:
             rule: One of `RULES`.
         """
         low, high = math.log(sigma_next), math.log(sigma)
-        s = np.exp((low + high) / 2 + (high - low) / 2 * _NODES)
-        mass = -(high - low) / 2 * _WEIGHTS * self._density(s, sigma_next)  # minus: from sigma down to sigma_next
+        s = np.exp((low + high) / 2 + (high - low) / 2 * GAUSS_NODES)
+        mass = -(high - low) / 2 * GAUSS_WEIGHTS * self._density(s, sigma_next)  # minus: from sigma down to sigma_next
         u, points, ends = map(self._variable, (s, np.array(nodes), np.array([sigma, sigma_next])))
         if rule == "midpoint" and len(nodes) == 2:
             u, mass = ends.mean(keepdims=True), mass.sum(keepdims=True)

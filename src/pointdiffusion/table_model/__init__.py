@@ -1,1 +1,1 @@
-"""A trained model of a table: folds, search."""
+"""A trained model of a table: `TableModel`, folds, search, processes, a single network."""

@@ -11,12 +11,6 @@ import copy
 import functools
 import hashlib
 import json
-import math
-import multiprocessing
-import os
-import signal
-import threading
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -25,18 +19,19 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import Callback
 from numpy.typing import NDArray
 
 from pointdiffusion.config import InferenceConfig, TableConfig, TrainingConfig, epochs_of
 from pointdiffusion.exact.fits import fit_gaussian, fit_mixture, joined, student_t
 from pointdiffusion.exact.mixtures import GaussianMixture
-from pointdiffusion.model.diffusion_model import DiffusionModel, load, pick_device
+from pointdiffusion.model.diffusion_model import DiffusionModel, load
 from pointdiffusion.networks import FourierFeatures, ResidualMLP, default_network
 from pointdiffusion.runtime.arrays import Array
 from pointdiffusion.runtime.files import write_atomic
 from pointdiffusion.runtime.isolation import ignored_warnings, one_at_a_time
 from pointdiffusion.runtime.randomness import SELECTION, generator_for
+from pointdiffusion.table_model.workers import StepClock, at_once
 from pointdiffusion.tabular.labels import in_order
 from pointdiffusion.tabular.standardiser import Standardiser
 from pointdiffusion.training.checkpoints import check_settings
@@ -52,25 +47,12 @@ JUDGED = 512
 PILOT = 400
 """Training steps where nothing can be chosen."""
 
-WORTH = 1000
-"""Training steps in all from which on processes are started."""
-
-MOST_COPIED = 2**28
-"""Bytes of rows up to which each process gets a copy of them."""
-
 SETTINGS = "settings.json"
 """Name of the file that says which fit the networks of a folder belong to, in the folder and beside each network."""
 
 NOT_OF_NETWORKS = ("base", "num_steps", "sigma_min", "companion")
 """Settings that a fit may be resumed with other values of: each network lies under its base and its number of steps,
 and the other two are applied after training."""
-
-
-def workers(count: int) -> int:
-    """Return how many of as many members are trained at once."""
-    from joblib import cpu_count
-
-    return min(count, int(cpu_count()))
 
 
 @dataclass
@@ -96,28 +78,6 @@ class Trained(NamedTuple):
     model: DiffusionModel
     values: Array
     pace: float
-
-
-class StepClock(Callback):
-    """Notes when each step of training ended, and ends training at a time.
-
-    Args:
-        deadline: Time of `time.monotonic` after which no step is begun; one is trained in any case.
-    """
-
-    def __init__(self, deadline: float = math.inf) -> None:
-        self.times: list[float] = []
-        self.deadline = deadline
-
-    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:  # noqa: ARG002
-        """Note the time."""
-        self.times.append(time.monotonic())
-        trainer.should_stop = trainer.should_stop or self.times[-1] >= self.deadline
-
-    @property
-    def pace(self) -> float:
-        """Seconds of a step, the median; 0 where there was none, as of a member that was read from its folder."""
-        return float(np.median(np.diff(self.times))) if len(self.times) > 1 else 0.0
 
 
 class Members:
@@ -260,29 +220,23 @@ class Members:
         def network(_metadata: Any) -> ResidualMLP:
             return _network(self.x.shape[1], config, len(set(self.labels or [])), self.x.shape[1] if config.mask else 0)
 
-        model = fit(
-            self.points[rows], training, inference=InferenceConfig(sigma_min=low, sigma_max=high),
-            standardiser=self.standardiser, base=self.base(config.base, rows), backbone=network,
-            metadata=self.metadata, seed=self.seed_of(2, member), device=self.device, folder=folder,
-            resume=resumes and folder is not None and (folder / "checkpoints" / CHECKPOINT).exists(),
-            validation=None if held is None or folder is None else self.points[held], callbacks=callbacks, **known,
-        )  # fmt: skip
+        with ignored_warnings(UserWarning, "the network ignores its"):  # held-out rows judge a member, labels included
+            model = fit(
+                self.points[rows], training, inference=InferenceConfig(sigma_min=low, sigma_max=high),
+                standardiser=self.standardiser, base=self.base(config.base, rows), backbone=network,
+                metadata=self.metadata, seed=self.seed_of(2, member), device=self.device, folder=folder,
+                resume=resumes and folder is not None and (folder / "checkpoints" / CHECKPOINT).exists(),
+                validation=None if held is None or folder is None else self.points[held], callbacks=callbacks, **known,
+            )  # fmt: skip
         if kept is not None:
             model.save(kept)
         return model
 
     def several(self, jobs: Sequence[Job], levels: Array) -> Iterator[Trained]:
         """Train and judge members, in order; at once, in processes of their own, where that is worth their start."""
-        work = sum(job.config.num_steps or PILOT for job in jobs)
-        alone = multiprocessing.parent_process() is None and not multiprocessing.current_process().daemon
-        small = work < WORTH or self.points.nbytes > MOST_COPIED
-        if len(jobs) < 2 or small or not alone or pick_device(self.device) != "cpu":
-            yield from (self.one(job, levels) for job in jobs)
-            return
-        from joblib import Parallel, delayed
-
-        parallel = Parallel(workers(len(jobs)), backend="loky", max_nbytes=None, return_as="generator")
-        yield from parallel(delayed(_in_a_process)(os.getpid(), self, job, levels) for job in jobs)
+        steps = sum(job.config.num_steps or PILOT for job in jobs)
+        run = functools.partial(self.one, levels=levels)
+        yield from at_once(run, jobs, steps=steps, size=self.points.nbytes, device=self.device)
 
     @one_at_a_time  # the number of threads is that of the process
     def one(self, job: Job, levels: Array) -> Trained:
@@ -330,25 +284,6 @@ def _broad(gaussian: GaussianMixture, x: Array) -> GaussianMixture:
     whitened = np.linalg.solve(np.linalg.cholesky(covariance), (x - mean).T)
     farthest = float(np.sqrt((whitened**2).mean(axis=0).max()))
     return student_t(mean, covariance, widest=max(4.0, 2 * farthest))
-
-
-def _in_a_process(parent: int, members: Members, job: Job, levels: Array) -> Trained:
-    """Train and judge one member where nothing else is done."""
-    _settle(parent)
-    return members.one(job, levels)
-
-
-@functools.cache
-def _settle(parent: int) -> None:
-    """Leave Ctrl-C to the process that asked for the work, and end with it, however it ends; once in a process."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(0.5)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
 
 
 def _network(n_dims: int, config: TableConfig, num_classes: int, num_context: int) -> ResidualMLP:

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,9 @@ from pointdiffusion.model.ensembles import ensemble
 from pointdiffusion.model.flow import Companion
 from pointdiffusion.runtime import progress
 from pointdiffusion.runtime.arrays import Array
-from pointdiffusion.table_model.folds import PILOT, SMALL, Fold, Job, Members, Trained, workers
+from pointdiffusion.table_model.folds import PILOT, SMALL, Fold, Job, Members, Trained
+from pointdiffusion.table_model.selection import Selection
+from pointdiffusion.table_model.workers import workers
 from pointdiffusion.tabular.labels import as_labels
 from pointdiffusion.tabular.points import as_points, column_names
 from pointdiffusion.training.noise_range import choose_noise_range
@@ -51,50 +53,6 @@ BLURS = 6
 
 MOST_STEPS = 8000
 """Training steps of a member on large tables, at most, where nothing else is asked for."""
-
-
-@dataclass
-class Selection:
-    """A fitted model, and what was chosen on rows that were left out.
-
-    Args:
-        model: The model: average of the members, mixed with its companion.
-        members: The members by themselves, without a companion.
-        config: The settings with everything filled in; with them the fit is repeated.
-        scores: Mean log-density of rows left out, nats in standard units, by what was tried, in words.
-        weights: Weight of the flow, of the mixture and of the Student t in the density.
-        seconds: Time that it took.
-        folder: Where the first member keeps its logs, if a folder was given.
-    """
-
-    model: DiffusionModel
-    members: list[DiffusionModel]
-    config: TableConfig
-    scores: dict[str, float] = field(default_factory=dict)
-    weights: dict[str, float] = field(default_factory=dict)
-    seconds: float = 0.0
-    folder: Path | None = None
-
-    @property
-    def verdict(self) -> str:
-        """What the weights say, in a sentence."""
-        if not self.config.num_members:
-            return "one network on all rows: too few rows were kept from it to weigh it against simpler densities"
-        if not self.weights:
-            return "the network was not weighed against simpler densities"
-        share = self.weights["diffusion"]
-        if share < 0.05:
-            return f"a mixture suffices here: of the density the network has {share:.0%}"
-        return f"of the density the network has {share:.0%}, a mixture {self.weights['mixture']:.0%}"
-
-    def __str__(self) -> str:
-        lines = [f"{name}: {value:.3f} nats a row left out" for name, value in self.scores.items()]
-        chosen = self.config
-        lines.append(
-            f"chosen: base {chosen.base}, {chosen.num_steps} steps, {max(chosen.num_members or 0, 1)} networks, "
-            f"sigma_min {chosen.sigma_min:.3g} standard deviations"
-        )
-        return "\n".join([*lines, self.verdict])
 
 
 @dataclass
@@ -178,12 +136,12 @@ class _Race:
         return max(each.pace for each in made)
 
 
-def fit_table(
+def search(
     points: Any, *, labels: Any = None, config: TableConfig | None = None, max_time: float = 120.0, seed: int = 0,
     metadata: dict[str, Any] | None = None, device: str = "auto", folder: str | os.PathLike[str] | None = None,
     resume: bool = False, show_progress: bool = False,
 ) -> Selection:  # fmt: skip
-    """Fit a model to a table, and choose on rows left out what its settings leave open.
+    """Fit a model to a table of floats, and choose on rows left out what its settings leave open.
 
     Args:
         points: Rows, shape `(N, D)`: a frame, an array or a tensor, in any units.

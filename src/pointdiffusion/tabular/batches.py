@@ -6,10 +6,11 @@ does.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from pointdiffusion.tabular.cells import Raw
+from pointdiffusion.tabular.native import PANDAS, NativeType
 
 ROWS_AT_ONCE = 2**16
 
@@ -44,6 +45,8 @@ class Source:
         first: Number of the first row in messages: 1 in files, 0 in Python.
         is_text: Whether all cells are strings, whatever they mean.
         close: Closes the file.
+        container: The library whose frame it is, see `native`.
+        natives: Types that columns have in that library, by name, where NumPy's do not say everything.
     """
 
     title: str
@@ -53,6 +56,8 @@ class Source:
     first: int = 1
     is_text: bool = False
     close: Callable[[], None] = lambda: None
+    container: str = PANDAS
+    natives: Mapping[str, NativeType] = field(default_factory=dict)
 
     def place(self, batch: Batch) -> Callable[[int], str]:
         """Return the function that names a row of a batch in messages.

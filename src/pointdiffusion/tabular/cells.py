@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pointdiffusion.runtime.arrays import Array
-from pointdiffusion.tabular.schema import FLOATS, LARGEST_INTEGER, Column
+from pointdiffusion.tabular.columns import FLOATS, LARGEST_INTEGER, Column
+from pointdiffusion.tabular.encoding import Statistics, fit_column
 
 MISSING = frozenset({"", "na", "n/a", "#n/a", "nan", "-nan", "null", "none", "<na>", "?"})
 """Strings that mean a missing number, in lower case; a missing class is the empty string only."""
@@ -275,9 +276,11 @@ class Profile:
         high: Largest value so far.
         decimals: Decimals that the values so far need.
         seen: Whether any value was not missing.
+        integers: Whether floats that are all integers count as integers.
     """
 
     name: str
+    integers: bool = True
     dtype: str = ""
     text: str = ""
     text_place: str = ""
@@ -337,24 +340,7 @@ class Profile:
                 self.decimals += 1
 
     def column(self) -> Column:
-        """Return the type, bounds and decimals of the column."""
-        largest = max(abs(self.low), abs(self.high))
-        if self.low == self.high:
-            value = {"str": str, "bool": bool}.get(self.dtype, float if self.dtype in FLOATS else int)
-            plain = self.text if self.dtype == "str" else value(self.low)
-            return Column(self.name, "constant", self.dtype, self.low, self.high, None, plain)
-        if self.dtype == "bool":
-            return Column(self.name, "boolean", "bool", self.low, self.high)
-        # As many digits as the type has are no rounding, and its large floats are all integers.
-        info = np.finfo(self.dtype if self.dtype in FLOATS else "float64")
-        digits = info.precision
-        whole = self.decimals == 0 and largest < 2.0 ** (info.nmant + 1)
-        few = self.decimals + math.ceil(math.log10(largest)) < digits
-        return Column(
-            self.name,
-            "integer" if whole else "real",
-            self.dtype,
-            self.low,
-            self.high,
-            self.decimals if few and not whole and self.decimals <= 15 else None,
+        """Return the kind, type, bounds and decimals of the column."""
+        return fit_column(
+            Statistics(self.name, self.dtype, self.low, self.high, self.decimals, self.text, self.integers)
         )

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pointdiffusion.tabular.cells import ColumnError, Place, Raw, plain_cells, shown
-from pointdiffusion.tabular.schema import LARGEST_INTEGER, MOST_CLASSES, LabelColumn
+from pointdiffusion.tabular.columns import LARGEST_INTEGER, MOST_CLASSES, LabelColumn
 
 
 class Classes:

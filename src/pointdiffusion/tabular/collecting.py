@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -20,8 +20,9 @@ from pointdiffusion.runtime.arrays import Array
 from pointdiffusion.tabular.batches import Batch, Source
 from pointdiffusion.tabular.cells import ColumnError, Place, Profile, Raw, no_number, shown, to_numbers, to_texts
 from pointdiffusion.tabular.classes import Classes
+from pointdiffusion.tabular.columns import MOST_COLUMNS, Column, default_names
 from pointdiffusion.tabular.problems import Problems
-from pointdiffusion.tabular.schema import MOST_COLUMNS, Column, Schema, default_names
+from pointdiffusion.tabular.schema import Schema
 
 MISSING_RULES = ("refuse", "drop", "keep")
 SEARCHED_ROWS = 2**20
@@ -62,7 +63,7 @@ class _Subset:
 
     most: int
     seed: int
-    parts: list[tuple[NDArray[Any], ...]] = field(default_factory=list)
+    parts: list[list[NDArray[Any]]] = field(default_factory=list)
     held: int = 0
     threshold: float = np.inf
 
@@ -73,26 +74,31 @@ class _Subset:
         """Add rows: arrays of one length."""
         keys = self.draw.random(len(part[0]))
         chosen = keys < self.threshold
-        self.parts.append(tuple(array[chosen] for array in (keys, *part)))
+        self.parts.append([array[chosen] for array in (keys, *part)])
         self.held += int(chosen.sum())
         if self.held > self.most + self.most // 4 + 1024:
             self._thin()
 
     def _thin(self) -> None:
-        joined = [np.concatenate(arrays) for arrays in zip(*self.parts, strict=True)]
-        self.parts.clear()
-        if self.held > self.most:
-            last = np.partition(joined[0], self.most)[self.most]
-            stays = joined[0] < last
-            joined = [array[stays] for array in joined]
-            self.threshold = float(last)
-        self.parts.append(tuple(joined))
-        self.held = len(joined[0])
+        """Drop the rows with the largest keys, part by part, so that no row is held twice."""
+        if self.held <= self.most:
+            return
+        keys = np.concatenate([part[0] for part in self.parts])
+        self.threshold = float(np.partition(keys, self.most)[self.most])
+        for part in self.parts:
+            stays = part[0] < self.threshold
+            part[:] = [array[stays] for array in part]
+        self.held = sum(len(part[0]) for part in self.parts)
 
     def take(self) -> tuple[NDArray[Any], ...]:
-        """Return the rows that are left, in the order in which they were added."""
+        """Return the rows that are left, in the order in which they were added, and forget them."""
         self._thin()
-        return self.parts[0][1:]
+        parts = [part[1:] for part in self.parts]
+        self.parts.clear()
+        taken = []
+        while parts[0]:
+            taken.append(np.concatenate([part.pop(0) for part in parts]))
+        return tuple(taken)
 
 
 # ------------------------------------------------------------------------------------------------------- which columns
@@ -123,7 +129,10 @@ class Choice:
         return [*self.modelled, *constants, *([self.label] if self.label is not None else [])]
 
 
-def choose_columns(source: Source, columns: Sequence[str] | None, label: str | None, schema: Schema | None) -> Choice:
+def choose_columns(
+    source: Source, columns: Sequence[str] | None, label: str | None, schema: Schema | None,
+    max_columns: int = MOST_COLUMNS,
+) -> Choice:  # fmt: skip
     """Return which columns of a source are to be read.
 
     Args:
@@ -131,6 +140,7 @@ def choose_columns(source: Source, columns: Sequence[str] | None, label: str | N
         columns: Names of the columns to model; all but the label if None.
         label: Name of the label column, if any.
         schema: Schema of an earlier table that this one must fit, if any.
+        max_columns: Largest number of columns to model.
 
     Returns:
         The columns to read.
@@ -149,9 +159,9 @@ def choose_columns(source: Source, columns: Sequence[str] | None, label: str | N
         choice = Choice(every, [name for name in every if name in asked and name != label], label)
         if not choice.modelled:
             raise ValueError(f"no column of {source.title} is left to model besides the label; choose some")
-        if len(choice.modelled) > MOST_COLUMNS:
+        if len(choice.modelled) > max_columns:
             raise ValueError(
-                f"{source.title} has {len(choice.modelled)} columns to model, and at most {MOST_COLUMNS} can be; "
+                f"{source.title} has {len(choice.modelled)} columns to model, and at most {max_columns} can be; "
                 "choose some with --columns (columns=)"
             )
     _check_names(source, every, set(choice.wanted))
@@ -327,14 +337,16 @@ class Collector:
 
     def _schema(self) -> Schema:
         """Return what the columns turned out to be."""
-        columns = tuple(profile.column() for profile in self._profiles)
+        natives, container = self._source.natives, self._source.container
+        columns = tuple(replace(each.column(), native=natives.get(each.name)) for each in self._profiles)
         if all(column.kind == "constant" for column in columns):
             what = f"column {columns[0].name!r}" if len(columns) == 1 else f"each of the {len(columns)} columns"
             raise ValueError(f"{what} of {self._source.title} holds one value only, so there is nothing to learn")
         if self._classes is None:
-            return Schema(columns)
-        place = [name for name in self._choice.every if name in self._choice.wanted].index(self._choice.wanted[-1])
-        return Schema(columns, self._classes.column(place))
+            return Schema(columns, None, container)
+        name = self._choice.wanted[-1]
+        place = [each for each in self._choice.every if each in self._choice.wanted].index(name)
+        return Schema(columns, replace(self._classes.column(place), native=natives.get(name)), container)
 
     def _labels(self, codes: NDArray[np.int64]) -> NDArray[Any] | None:
         return None if self._classes is None else self._classes.labels(codes)

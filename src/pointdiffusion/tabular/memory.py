@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,8 @@ from numpy.typing import NDArray
 
 from pointdiffusion.tabular.batches import ROWS_AT_ONCE, Batch, Source
 from pointdiffusion.tabular.cells import Raw, is_missing
-from pointdiffusion.tabular.schema import FLOATS, INTEGERS
+from pointdiffusion.tabular.columns import FLOATS, INTEGERS
+from pointdiffusion.tabular.native import container_of, native_types
 
 _BOOL8 = "arrow.bool8"
 
@@ -41,7 +43,8 @@ def memory_source(data: Any, title: str) -> Source:
         data = _list_array(data, title)
     if isinstance(data, np.ndarray):
         return array_source(data, title)
-    return arrow_source(data, title) if is_arrow(data) else frame_source(data, title)
+    source = arrow_source(data, title) if is_arrow(data) else frame_source(data, title)
+    return replace(source, container=container_of(data), natives=native_types(data))
 
 
 def own_names(data: Any) -> list[str] | None:

@@ -6,12 +6,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
 from pointdiffusion.runtime.arrays import Array
 from pointdiffusion.tabular.cells import is_missing
-from pointdiffusion.tabular.memory import is_arrow, memory_source, own_names, tensor_array
-from pointdiffusion.tabular.schema import default_names
+from pointdiffusion.tabular.columns import default_names
+from pointdiffusion.tabular.memory import is_arrow, is_tensor, memory_source, own_names, tensor_array
 
 _SHOWN = 5
 
@@ -41,7 +40,7 @@ def _is_number(value: Any) -> bool:
 
 def _as_array(data: Any) -> NDArray[Any]:
     """Return a table as one array, of objects where it holds strings; masked values are NaN or None."""
-    if isinstance(data, Tensor):
+    if is_tensor(data):
         data = tensor_array(data, "the table")
     named = is_arrow(data) or (own_names(data) is not None and isinstance(data, (np.ndarray, list, tuple)))
     if named or isinstance(data, np.ma.MaskedArray) or _holds_masks(data):

@@ -6,9 +6,15 @@ import os
 from collections.abc import Sequence
 from typing import Any, Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
 from pointdiffusion.tabular.batches import Source
+from pointdiffusion.tabular.cells import Profile
 from pointdiffusion.tabular.collecting import Collector, Table, choose_columns
+from pointdiffusion.tabular.columns import FLOATS, INTEGERS, MOST_COLUMNS
 from pointdiffusion.tabular.memory import memory_source
+from pointdiffusion.tabular.points import as_points, column_names
 from pointdiffusion.tabular.schema import Schema
 from pointdiffusion.tabular.sources import checked_path, npy_source, npz_source, parquet_source
 from pointdiffusion.tabular.text_files import text_source
@@ -78,6 +84,7 @@ def table_of(
     missing: Missing = "refuse",
     schema: Schema | None = None,
     max_values: int = 2**25,
+    max_columns: int = MOST_COLUMNS,
     seed: int = 0,
 ) -> Table:
     """Convert a table in memory: a data frame, an Arrow table, an array, a tensor, nested lists, records.
@@ -93,6 +100,7 @@ def table_of(
             NaN in place of the number. Rows without a class are refused unless dropped.
         schema: Columns of an earlier table that this one must have, as for `read_table`.
         max_values: Largest number of values; a random subset of the rows is kept where the table holds more.
+        max_columns: Largest number of columns to model.
         seed: Seed of that subset.
 
     Returns:
@@ -110,7 +118,43 @@ def table_of(
         [('x', 'integer'), ('y', 'real'), ('unit', 'constant')]
     """
     origin = memory_source(data, "the table")
-    return Collector(origin, choose_columns(origin, columns, label, schema), missing, max_values, seed).table()
+    choice = choose_columns(origin, columns, label, schema, max_columns)
+    return Collector(origin, choice, missing, max_values, seed).table()
+
+
+def table_of_array(data: Any, *, missing: Missing = "refuse", integers: NDArray[np.bool_] | None = None) -> Table:
+    """Convert an array, a tensor or nested lists, which have one type for all columns.
+
+    Unlike those of `table_of`, columns of floats are real even where all their values are integers.
+
+    Args:
+        data: Numbers, shape `(N, D)`.
+        missing: Treatment of rows that lack a number, as in `read_table`.
+        integers: Which columns are integers whatever the type, booleans, shape `(D,)`.
+
+    Returns:
+        The columns that are not constant as points, and the schema.
+
+    Raises:
+        ValueError: If it is not a table of numbers, with row and column.
+    """
+    points = as_points(data, missing=missing != "refuse")
+    rows = np.arange(len(points))
+    if missing == "drop":
+        rows = rows[np.isfinite(points).all(axis=1)]
+    values = points[rows]
+    dtype = str(getattr(data, "dtype", "")).removeprefix("torch.")
+    dtype = dtype if dtype in (*INTEGERS, *FLOATS, "bool") else "float64"
+    whole = np.zeros(points.shape[1], dtype=bool) if integers is None else integers
+    profiles = [Profile(name, integers=False) for name in column_names(data, points.shape[1])]
+    for profile, column, is_whole in zip(profiles, values.T, whole, strict=True):
+        if np.isnan(column).all():
+            raise ValueError(f"column {profile.name!r} of the table is empty; leave the column out")
+        profile.dtype = "int64" if is_whole else dtype
+        profile.add(column)
+    schema = Schema(tuple(profile.column() for profile in profiles))
+    varying = [place for place, column in enumerate(schema.columns) if column.kind != "constant"]
+    return Table(values[:, varying], None, schema, rows, len(points))
 
 
 def source_of_file(source: str | os.PathLike[str]) -> Source:

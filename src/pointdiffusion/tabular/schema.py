@@ -1,147 +1,28 @@
-r"""The columns of a table: names, types and bounds, by which points become rows of the table again.
-
-A density needs real numbers. A column of integers k has none until it is dequantised: uniform noise u in [-1/2, 1/2) is
-added, and the density p of k + u gives the probability of the integer,
-
-.. math:: P(k) = \int_{-1/2}^{1/2} p(k + u) \, du \ge \exp E_u \log p(k + u) ,
-
-so the log-likelihood of integer columns is that of the dequantised value, a bound on the probability's (Theis et al.
-2016, https://arxiv.org/abs/1511.01844, section 3.1). Rounding half up takes k + u back to k for each u. A column that
-holds one value only has no density: it is not modelled, and `decode` restores it.
-"""
+"""The schema of a table: its columns in order, by which points become rows again; see `encoding` for one column."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pointdiffusion.runtime.arrays import Array
+from pointdiffusion.tabular.columns import (
+    FLOATS,
+    LARGEST_INTEGER,
+    LARGEST_TABLE,
+    Column,
+    LabelColumn,
+    default_names,
+    require,
+)  # fmt: skip
+from pointdiffusion.tabular.encoding import Encoding, encoding_of
+from pointdiffusion.tabular.native import CONTAINERS, PANDAS, NativeType, build_frame, fits
 
-if TYPE_CHECKING:
-    import pandas as pd
-
-MOST_COLUMNS = 64
-"""Largest number of modelled columns."""
-MOST_CLASSES = 1000
-LARGEST_INTEGER = 2**53
-"""From here on float64 cannot distinguish neighbouring integers."""
-
-KINDS = ("real", "integer", "boolean", "constant")
-INTEGERS = ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
-FLOATS = ("float16", "float32", "float64")
-_DTYPES = {
-    "real": FLOATS,
-    "integer": (*INTEGERS, *FLOATS),
-    "boolean": ("bool",),
-    "constant": (*INTEGERS, *FLOATS, "bool", "str"),
-}
-_PLAIN: dict[str, type] = {"bool": bool, "str": str, **dict.fromkeys(INTEGERS, int)}
-_MOST_DECIMALS = 15
-
-
-def default_names(n_dims: int) -> list[str]:
-    """Return the names of `n_dims` columns that have none: x, y, z, or x1, x2, ... beyond three."""
-    return ["x", "y", "z"][:n_dims] if n_dims <= 3 else [f"x{i + 1}" for i in range(n_dims)]
-
-
-def _require(condition: bool, message: str) -> None:
-    if not condition:
-        raise ValueError(message)
-
-
-def _check_name(name: Any) -> None:
-    """Raise a ValueError unless a name is a string that every format can hold."""
-    plain = isinstance(name, str) and "\0" not in name and not any("\ud800" <= sign <= "\udfff" for sign in name)
-    _require(plain, f"the name of a column must be a string without NUL characters and lone surrogates, got {name!r}")
-
-
-@dataclass(frozen=True)
-class Column:
-    """A column of numbers.
-
-    Args:
-        name: Its name.
-        kind: `"real"`, `"integer"` (integers, also if stored as floats), `"boolean"` or `"constant"` (one value only).
-        dtype: Its type in the table, by its name in NumPy: `"int64"`, `"float32"`, `"bool"`; `"str"` of a constant
-            string.
-        low: Least value; 0 for a string.
-        high: Largest value; 0 for a string.
-        decimals: Number of decimals, where all values have few; None where they have as many as their type.
-        value: The value of a constant column.
-
-    Raises:
-        ValueError: If the arguments are inconsistent.
-    """
-
-    name: str
-    kind: str
-    dtype: str
-    low: float
-    high: float
-    decimals: int | None = None
-    value: Any = None
-
-    def __post_init__(self) -> None:
-        _check_name(self.name)
-        _require(self.kind in KINDS, f"column {self.name!r} has the unknown kind {self.kind!r}")
-        _require(self.dtype in _DTYPES[self.kind], f"column {self.name!r} cannot be {self.kind} and {self.dtype!r}")
-        for bound in (self.low, self.high):
-            _require(type(bound) is float and math.isfinite(bound), f"column {self.name!r} has no finite bounds")
-        _require(self.low <= self.high, f"column {self.name!r} has its bounds in the wrong order")
-        places = self.decimals
-        known = places is None or (type(places) is int and 0 <= places <= _MOST_DECIMALS)
-        _require(known, f"column {self.name!r} cannot have {places!r} decimals")
-        if self.kind == "constant":
-            _require(
-                _is_of(self.value, self.dtype), f"column {self.name!r} is not of type {self.dtype}: {self.value!r}"
-            )
-        else:
-            _require(self.value is None, f"column {self.name!r} is not constant, yet holds one value")
-
-
-@dataclass(frozen=True)
-class LabelColumn:
-    """The column that names the class of each row.
-
-    Args:
-        name: Its name.
-        position: Its index among all columns of the table, from 0.
-        dtype: `"str"`, `"bool"`, or the type of its numbers.
-        classes: The classes, sorted: strings, or integers (0 and 1 for `"bool"`).
-
-    Raises:
-        ValueError: If the arguments are inconsistent.
-    """
-
-    name: str
-    position: int
-    dtype: str
-    classes: tuple[str, ...] | tuple[int, ...]
-
-    def __post_init__(self) -> None:
-        _check_name(self.name)
-        _require(self.dtype in ("str", "bool", *INTEGERS, *FLOATS), f"labels cannot have the type {self.dtype!r}")
-        _require(
-            type(self.position) is int and self.position >= 0,
-            f"position must be an integer from 0, got {self.position!r}",
-        )
-        kind = str if self.dtype == "str" else int
-        _require(all(type(each) is kind for each in self.classes), f"classes of {self.name!r} must be {kind.__name__}")
-        distinct = len(set(self.classes)) == len(self.classes)
-        _require(
-            distinct and 1 <= len(self.classes) <= MOST_CLASSES,
-            f"classes of {self.name!r} must be 1 to {MOST_CLASSES} distinct values",
-        )
-        if kind is int:
-            low, high = _range_of(self.dtype)
-            _require(
-                all(low <= int(each) <= high for each in self.classes),
-                f"a class of {self.name!r} is not of type {self.dtype}",
-            )
+__all__ = ["Column", "LabelColumn", "Schema", "default_names"]
 
 
 @dataclass(frozen=True)
@@ -151,6 +32,7 @@ class Schema:
     Args:
         columns: All columns but the label, in the table's order.
         label: The label column, if any.
+        container: The library whose data frames hold the rows: `"pandas"`, `"polars"` or `"pyarrow"`.
 
     Raises:
         ValueError: If there is no column to model, or too many, or a name is repeated.
@@ -167,13 +49,19 @@ class Schema:
 
     columns: tuple[Column, ...]
     label: LabelColumn | None = None
+    container: str = PANDAS
 
     def __post_init__(self) -> None:
         every = [column.name for column in self.columns] + ([self.label.name] if self.label else [])
-        _require(len(set(every)) == len(every), "the names of the columns of a schema must be distinct")
-        _require(1 <= len(self.names) <= MOST_COLUMNS, f"a schema must have 1 to {MOST_COLUMNS} columns to model")
+        require(len(set(every)) == len(every), "the names of the columns of a schema must be distinct")
+        require(1 <= len(self.names) <= LARGEST_TABLE, f"a schema must have 1 to {LARGEST_TABLE} columns to model")
+        require(self.container in CONTAINERS, f"container must be one of {CONTAINERS}, got {self.container!r}")
+        natives = [(column.name, column.native) for column in self.columns]
+        for name, native in [*natives, *([(self.label.name, self.label.native)] if self.label else [])]:
+            known = native is None or fits(native, self.container)
+            require(known, f"column {name!r} has a type that {self.container} does not have")
         place = self.label.position if self.label else 0
-        _require(
+        require(
             place <= len(self.columns), f"the label cannot have the index {place} beside {len(self.columns)} columns"
         )
 
@@ -188,14 +76,22 @@ class Schema:
         return [column.name for column in self.modelled]
 
     @property
+    def encodings(self) -> list[Encoding]:
+        """Encodings of the modelled columns."""
+        return [encoding_of(column) for column in self.modelled]
+
+    @property
     def discrete(self) -> list[int]:
         """Indices, among the modelled columns, of those that must be dequantised."""
         return [place for place, column in enumerate(self.modelled) if column.kind != "real"]
 
     def to_mapping(self) -> dict[str, Any]:
         """Return the schema as a dict of plain values, for JSON."""
-        label = self.label and {**vars(self.label), "classes": list(self.label.classes)}
-        return {"columns": [dict(vars(column)) for column in self.columns], "label": label}
+        label = None if self.label is None else _plain(self.label)
+        if label is not None:
+            label["classes"] = list(label["classes"])
+        container = {} if self.container == PANDAS else {"container": self.container}
+        return {"columns": [_plain(column) for column in self.columns], "label": label, **container}
 
     @classmethod
     def from_mapping(cls, mapping: Any) -> Schema:
@@ -210,19 +106,23 @@ class Schema:
         Raises:
             ValueError: If an entry is missing, unknown, or of the wrong type.
         """
-        parts = _parts(mapping, ("columns", "label"), "a schema")
-        _require(isinstance(parts["columns"], list), "the columns of a schema must be a list")
-        fields = tuple(Column.__dataclass_fields__)
-        columns = tuple(Column(**_floats(_parts(each, fields, "a column"))) for each in parts["columns"])
+        parts = _parts(mapping, ("columns", "label"), "a schema", {"container": PANDAS})
+        require(isinstance(parts["columns"], list), "the columns of a schema must be a list")
+        columns = tuple(Column(**_floats(_column_parts(each, Column, "a column"))) for each in parts["columns"])
         label = parts["label"]
         if label is not None:
-            label = _parts(label, tuple(LabelColumn.__dataclass_fields__), "a label column")
-            _require(isinstance(label["classes"], list), "the classes of a label column must be a list")
-            _require(
+            label = _column_parts(label, LabelColumn, "a label column")
+            require(isinstance(label["classes"], list), "the classes of a label column must be a list")
+            require(
                 all(isinstance(each, (str, int)) for each in label["classes"]), "classes must be strings or integers"
             )
             label = LabelColumn(**{**label, "classes": tuple(label["classes"])})
-        return cls(columns, label)
+        return cls(columns, label, parts["container"])
+
+    def plain(self) -> Schema:
+        """Return the schema with plain types and pandas as its container, for rows that are written to a file."""
+        label = None if self.label is None else replace(self.label, native=None)
+        return Schema(tuple(replace(column, native=None) for column in self.columns), label)
 
     def dequantise(self, values: Array, random_state: Any) -> Array:
         """Add uniform noise in [-1/2, 1/2) to integers and booleans, so that they have a density.
@@ -234,87 +134,93 @@ class Schema:
         Returns:
             A new array, shape `(N, D)`; `decode` rounds it back to the same integers.
         """
-        draw = random_state if hasattr(random_state, "uniform") else np.random.default_rng(random_state)
-        noisy = np.array(values, dtype=np.float64)
-        for place in self.discrete:
-            whole = noisy[:, place]
-            moved = whole + draw.uniform(-0.5, 0.5, size=len(whole))
-            # The sum may round up to the half that belongs to the next integer.
-            moved = np.minimum(moved, np.nextafter(whole + 0.5, -np.inf))
-            noisy[:, place] = np.where(np.abs(whole) < LARGEST_INTEGER / 4, moved, whole)  # else no digits for noise
-        return noisy
+        generator = random_state if hasattr(random_state, "uniform") else np.random.default_rng(random_state)
+        table = np.asarray(values, dtype=np.float64)
+        parts = [encoding.encode(table[:, k], generator) for k, encoding in enumerate(self.encodings)]
+        return np.concatenate(parts, axis=1)
 
-    def decode(
-        self, points: Any, labels: Any = None, *, within_bounds: bool = False, rounding: bool = True
-    ) -> pd.DataFrame:
+    def decode(self, points: Any, labels: Any = None, *, within_bounds: bool = False, rounding: bool = True) -> Any:
         """Return points as rows of the table: its columns in their order and types, constant columns included.
 
         Args:
             points: Points of the modelled columns, shape `(N, D)`; NaN for a missing value.
             labels: Class of each row, shape `(N,)`; without it there is no label column.
             within_bounds: Clip values to the least and the largest of the table.
-            rounding: Round integers and booleans, and other columns to the decimals of the table; otherwise integers
-                and booleans stay floats.
+            rounding: Round integers and booleans, and other columns to the decimals of the table; otherwise all stay
+                floats.
 
         Returns:
-            A data frame of N rows.
+            A data frame of N rows, of the library of the table; of pandas for files, arrays and records.
 
         Raises:
             ValueError: If the points do not fit the columns, hold an infinite value, or a label is not a class.
         """
-        import pandas as pd
+        return build_frame(self.cells(points, labels, within_bounds=within_bounds, rounding=rounding), self.container)
 
+    def decode_array(self, points: Any) -> Array:
+        """Return points as rows of a table of numbers.
+
+        Integers are rounded, constant columns included; real columns keep all their digits.
+
+        Args:
+            points: Points of the modelled columns, shape `(N, D)`.
+
+        Returns:
+            Rows, shape `(N, number of columns)`, float64.
+
+        Raises:
+            ValueError: If the points do not fit the columns, or a constant column holds a string.
+        """
+        cells = self.cells(points, exact=np.ones(np.shape(points), dtype=bool))
+        return np.column_stack([np.asarray(values, dtype=np.float64) for values, _ in cells.values()])
+
+    def varying(self, rows: Array) -> Array:
+        """Return the modelled columns of rows that have all columns but the label, shape `(N, D)`."""
+        return rows[:, [place for place, column in enumerate(self.columns) if column.kind != "constant"]]
+
+    def cells(
+        self, points: Any, labels: Any = None, *, within_bounds: bool = False, rounding: bool = True,
+        exact: NDArray[np.bool_] | None = None,
+    ) -> dict[str, tuple[Any, NativeType | None]]:  # fmt: skip
+        """Return the columns that `decode` makes a data frame of.
+
+        Args:
+            points: Points of the modelled columns, shape `(N, D)`.
+            labels: Class of each row, shape `(N,)`.
+            within_bounds: As in `decode`.
+            rounding: As in `decode`.
+            exact: Which coordinates of real columns are not rounded, booleans, shape `(N, D)`.
+
+        Returns:
+            By the name of a column, its values in NumPy's type, shape `(N,)`, and its type in its own library.
+
+        Raises:
+            ValueError: As for `decode`.
+        """
         table = np.asarray(points, dtype=np.float64)
         if table.ndim != 2 or table.shape[1] != len(self.names):
             raise ValueError(f"expected points in {len(self.names)} columns, got an array of shape {table.shape}")
         if np.isinf(table).any():
             raise ValueError("points must be finite or NaN to become rows of a table")
-        values = dict(zip(self.names, table.T, strict=True))
-        frame = {
-            column.name: np.full(len(table), column.value, dtype=object if column.dtype == "str" else column.dtype)
-            if column.kind == "constant"
-            else _typed(column, values[column.name], within_bounds, rounding)
-            for column in self.columns
-        }
-        rows = pd.DataFrame(frame, index=range(len(table)))
+        cells: dict[str, tuple[Any, NativeType | None]] = {}
+        start = 0
+        for column in self.columns:
+            encoding = encoding_of(column)
+            own = table[:, start : start + encoding.width]
+            start += encoding.width
+            values = encoding.decode(own, within_bounds=within_bounds, rounding=rounding)
+            if exact is not None and column.kind == "real":
+                values = np.where(exact[:, start - 1], own[:, 0].astype(column.dtype), values)
+            # Unrounded numbers may be none of the own type.
+            cells[column.name] = values, column.native if rounding or not encoding.width else None
         if labels is not None:
             if self.label is None:
                 raise ValueError("labels require a table with a label column; drop them")
-            rows.insert(self.label.position, self.label.name, _label_values(self.label, labels, len(table)))
-        return rows
-
-
-def _typed(column: Column, values: Array, within_bounds: bool, rounding: bool) -> Any:
-    """Return the values of a column in its type, clipped to the range of the type."""
-    import pandas as pd
-
-    if within_bounds:
-        values = np.clip(values, column.low, column.high)
-    if column.kind != "real":
-        if not rounding:
-            return values
-        # Half up, so that each integer owns [k - 1/2, k + 1/2); beyond 2^52 there are no halves.
-        values = np.where(np.abs(values) < LARGEST_INTEGER / 2, np.floor(values + 0.5), values)
-    elif rounding and column.decimals is not None:
-        values = np.round(values, column.decimals) + 0.0  # turns -0.0 into 0.0
-    low, high = _range_of(column.dtype)
-    values = np.clip(values, low, high)
-    if column.dtype in FLOATS or not np.isnan(values).any():
-        return values.astype(column.dtype)
-    # NumPy's integers have no missing value, those of pandas do.
-    kind: Any = "boolean" if column.dtype == "bool" else column.dtype.replace("int", "Int").replace("uI", "UI")
-    return pd.array(values).astype("Float64").astype(kind)
-
-
-def _range_of(dtype: str) -> tuple[float, float]:
-    """Return the least and the largest number that both the type and float64 hold."""
-    if dtype == "bool":
-        return 0, 1
-    if dtype in FLOATS:
-        info = np.finfo(dtype)
-        return float(info.min), float(info.max)
-    limits = np.iinfo(dtype)
-    return max(int(limits.min), -LARGEST_INTEGER), min(int(limits.max), LARGEST_INTEGER)
+            every = list(cells.items())
+            own_label = _label_values(self.label, labels, len(table)), self.label.native
+            every.insert(self.label.position, (self.label.name, own_label))
+            cells = dict(every)
+        return cells
 
 
 def _label_values(label: LabelColumn, labels: Any, n_rows: int) -> Any:
@@ -329,24 +235,29 @@ def _label_values(label: LabelColumn, labels: Any, n_rows: int) -> Any:
     return np.array(given, dtype=object if label.dtype == "str" else label.dtype)
 
 
-def _is_of(value: Any, dtype: str) -> bool:
-    """Return whether a plain value is of a type."""
-    wanted: Any = _PLAIN.get(dtype, float)
-    if type(value) is not wanted:
-        return False
-    if dtype in ("bool", "str"):
-        return True
-    low, high = _range_of(dtype)
-    return bool(low <= value <= high)
+def _plain(column: Column | LabelColumn) -> dict[str, Any]:
+    """Return a column as plain values; its own type only where it has one, so that earlier versions read the rest."""
+    parts = dict(vars(column))
+    native = parts.pop("native")
+    return parts if native is None else {**parts, "native": native.to_plain()}
 
 
-def _parts(mapping: Any, names: Sequence[str], what: str) -> dict[str, Any]:
-    """Return the entries of a dict that has exactly these names."""
-    _require(isinstance(mapping, Mapping), f"{what} must be a dict, got {type(mapping).__name__}")
+def _column_parts(mapping: Any, kind: Any, what: str) -> dict[str, Any]:
+    """Return the parts of a column, its own type read."""
+    names = tuple(name for name in kind.__dataclass_fields__ if name != "native")
+    parts = _parts(mapping, names, what, {"native": None})
+    native = parts["native"]
+    return {**parts, "native": None if native is None else NativeType.from_plain(native)}
+
+
+def _parts(mapping: Any, names: Sequence[str], what: str, optional: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the entries of a dict that has these names and no others but optional ones, which have defaults."""
+    require(isinstance(mapping, Mapping), f"{what} must be a dict, got {type(mapping).__name__}")
     missing = [name for name in names if name not in mapping]
-    _require(not missing, f"{what} lacks {', '.join(missing)}")
-    _require(len(mapping) == len(names), f"{what} must have no other entries than {', '.join(names)}")
-    return dict(mapping)
+    require(not missing, f"{what} lacks {', '.join(missing)}")
+    more = set(mapping) - {*names, *optional}
+    require(not more, f"{what} must have no other entries than {', '.join((*names, *optional))}")
+    return {**optional, **mapping}
 
 
 def _floats(parts: dict[str, Any]) -> dict[str, Any]:

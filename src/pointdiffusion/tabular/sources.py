@@ -20,8 +20,8 @@ import numpy as np
 
 from pointdiffusion.tabular.batches import ROWS_AT_ONCE, Batch, Source
 from pointdiffusion.tabular.cells import shown
+from pointdiffusion.tabular.columns import default_names
 from pointdiffusion.tabular.memory import array_source, arrow_cells, columns_source
-from pointdiffusion.tabular.schema import default_names
 
 MOST_UNPACKED = 2**34
 """Largest size of a compressed file after unpacking, in bytes."""

@@ -113,7 +113,9 @@ class Standardiser:
         points = as_points(data, missing=missing)
         if points.shape[1] != len(self.mean):
             raise ValueError(f"expected {len(self.mean)} columns, got {points.shape[1]}")
-        return (points - self.mean) / self.scale
+        points -= self.mean  # in place: a table of gigabytes is not copied more than once
+        points /= self.scale
+        return points
 
     def inverse(self, points: Any) -> Array:
         """Return standardised points in the units of the table.

@@ -14,8 +14,8 @@ import numpy as np
 
 from pointdiffusion.runtime.files import regular_target, write_atomic
 from pointdiffusion.tabular.cells import guard_formula
+from pointdiffusion.tabular.columns import FLOATS, INTEGERS
 from pointdiffusion.tabular.memory import is_arrow
-from pointdiffusion.tabular.schema import FLOATS, INTEGERS
 from pointdiffusion.tabular.sources import no_pyarrow
 
 if TYPE_CHECKING:

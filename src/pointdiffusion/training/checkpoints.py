@@ -184,11 +184,15 @@ def _is_plain(value: Any, depth: int = 0) -> bool:
     return value is None or type(value) in (bool, int, float, str)
 
 
-def _is_like(value: Any, expected: Tensor) -> bool:
-    """Return whether a value is a tensor of finite numbers, of the shape and the type of another."""
+def _is_like(value: Any, expected: Tensor, *, squares: bool = False) -> bool:
+    """Return whether a value is a tensor of finite numbers, of the shape and the type of another.
+
+    Squares must not be negative, and may be infinite: those of gradients overflow where training diverges.
+    """
     if not isinstance(value, Tensor) or value.layout != torch.strided or value.device.type != "cpu":
         return False
-    return value.shape == expected.shape and value.dtype == expected.dtype and bool(value.isfinite().all())
+    right = value >= 0 if squares else value.isfinite()
+    return value.shape == expected.shape and value.dtype == expected.dtype and bool(right.all())
 
 
 def _has_counters_of(value: Any, fresh: Any) -> bool:
@@ -243,7 +247,7 @@ def _fits_optimizer(
             continue
         if not isinstance(moment, dict) or moment.keys() != {"step", "exp_avg", "exp_avg_sq"}:
             return False
-        if not all(_is_like(moment[part], parameter) for part in ("exp_avg", "exp_avg_sq")):
+        if not _is_like(moment["exp_avg"], parameter) or not _is_like(moment["exp_avg_sq"], parameter, squares=True):
             return False
         if not _is_like(moment["step"], torch.zeros(())) or not 1 <= float(moment["step"]) <= step:
             return False

@@ -20,8 +20,9 @@ from pointdiffusion.config import InferenceConfig, TrainingConfig
 from pointdiffusion.denoisers.preconditioned import KarrasDenoiser
 from pointdiffusion.exact.mixtures import GaussianMixture
 from pointdiffusion.model.conditions import Conditions
-from pointdiffusion.model.diffusion_model import DiffusionModel, make_schedule, pick_device
+from pointdiffusion.model.diffusion_model import DiffusionModel, pick_device
 from pointdiffusion.model.file import Backbone, make_backbone
+from pointdiffusion.model.options import make_schedule
 from pointdiffusion.networks import check_forward, default_network
 from pointdiffusion.runtime import progress
 from pointdiffusion.runtime.isolation import TURN, kept_generators, one_at_a_time, seed_global
@@ -153,6 +154,25 @@ def _run(trainer: Trainer, module: LightningDiffusion, checkpoint: Path | None) 
         raise
 
 
+def _warn_if_ignored(module: LightningDiffusion) -> None:
+    """Warn if what the network draws does not depend on the conditions that it was trained with."""
+    use = module.condition_use()
+    if use is None or not use.ignored:
+        return
+    names = " and ".join(name for name, there in (
+        ("labels", module.conditions and module.conditions.classes),
+        ("context", module.conditions and module.conditions.num_context),
+    ) if there)  # fmt: skip
+    rate, multiplier = module.training_config.learning_rate, getattr(module.denoiser.backbone, "rate_multiplier", 1.0)
+    warnings.warn(
+        f"the network ignores its {names}: shuffled among the rows, they raise its loss by {use.gain:.3f}, where not "
+        f"knowing them costs Gaussians {use.expected:.3f}. What it draws for them cannot be trusted. Lower "
+        f"learning_rate ({rate:g}, which the network's rate_multiplier of {multiplier:g} makes {rate * multiplier:g}), "
+        "or train longer with more epochs",
+        stacklevel=4,  # of whoever called fit, which waits for its turn in a frame of its own
+    )
+
+
 @one_at_a_time
 def fit(
     points: Any, training: TrainingConfig | None = None, *, inference: InferenceConfig | None = None,
@@ -200,6 +220,9 @@ def fit(
         DivergedError: If training diverged, as with too high a learning rate: its loss is no longer finite, or higher
             than that of a network that predicts the mean. The model is then `model` of the error.
         KeyboardInterrupt: On Ctrl-C; the last checkpoint stays.
+
+    Warns:
+        UserWarning: If labels or context matter, by the moments of the rows, and the network ignores them.
 
     Examples:
         >>> from pointdiffusion import DATASETS, TrainingConfig
@@ -256,4 +279,5 @@ def fit(
         _run(trainer, module, checkpoint if resume else None)
     model = module.model(columns=column_names(points, n_dims))
     module.check_convergence(model)
+    _warn_if_ignored(module)
     return model

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -32,6 +33,7 @@ from pointdiffusion.runtime.randomness import TRAINING, VALIDATION, generator_fo
 from pointdiffusion.tabular.points import as_points, column_names
 from pointdiffusion.tabular.standardiser import Standardiser
 from pointdiffusion.training.checkpoints import check_settings, check_state
+from pointdiffusion.training.conditioning import ConditionUse, condition_use
 from pointdiffusion.training.divergence import divergence, mean_denoiser
 from pointdiffusion.training.losses import denoising_loss, loss_weight
 from pointdiffusion.training.noise_levels import NOISE_SAMPLERS
@@ -137,8 +139,10 @@ class LightningDiffusion(LightningModule):
             self.conditions = Conditions.fit(rows, labels, context, masked=config.mask > 0)
             self._condition = self.conditions.known(len(rows), labels, context)
         content = [] if rows is None else [rows, *self._condition.values()]
-        digest = hashlib.sha256(b"".join(each.numpy().tobytes() for each in content)).hexdigest()[:16]
-        self._rows_hash = None if rows is None else digest
+        digest = hashlib.sha256()
+        for each in content:
+            digest.update(np.ascontiguousarray(each.numpy()).data)
+        self._rows_hash = None if rows is None else digest.hexdigest()[:16]
         if config.noise_sampler not in NOISE_SAMPLERS:
             raise unknown_name("noise sampler", config.noise_sampler, NOISE_SAMPLERS)
         self.noise_sampler = NOISE_SAMPLERS[config.noise_sampler](*levels)
@@ -351,6 +355,15 @@ class LightningDiffusion(LightningModule):
             settings: Keyword arguments of Lightning, passed on.
         """
         super().optimizer_step(*args, **settings)
+        self._update_average()
+        steps = int(self.averaged.n_averaged)
+        if steps & (steps - 1) == 0 and self._rows["points"] is not None:  # 1, 2, 4, ...: an epoch may be long
+            self._note_loss(self._loss_given_conditions())
+
+    def _note_loss(self, loss: float) -> None:
+        self._highest_loss = max(self._highest_loss, loss if math.isfinite(loss) else sys.float_info.max)
+
+    def _update_average(self) -> None:
         if self.averaged.n_averaged == 0:
             self.averaged.update_parameters(self.denoiser)  # copies them, and the buffers
             return
@@ -469,6 +482,26 @@ class LightningDiffusion(LightningModule):
             advice += f"; AdamW got rate_multiplier = {multiplier:g} times that, {self.peak_learning_rate:g}"
         return DivergedError(f"training diverged: {how}; {advice}", model)
 
+    def condition_use(self) -> ConditionUse | None:
+        """Return what labels and context do for the averaged weights; None where there are none."""
+        rows, conditions = self._rows["points"], self.conditions
+        if rows is None or conditions is None or not self._condition:
+            return None
+        generator = generator_for(self.seed, VALIDATION, 2)
+        chosen = torch.randint(len(rows), (FIXED_DRAWS,), generator=generator)
+        x_0, known = rows[chosen.to(rows.device)], rows_of(self._condition, chosen)
+        sigma, eps = self._noise(x_0, generator)
+        known = {name: value.to(x_0.device) for name, value in known.items()}
+        order = torch.randperm(FIXED_DRAWS, generator=generator)
+        denoiser = self.averaged.module
+        training = denoiser.training
+        try:
+            return condition_use(
+                denoiser.eval(), conditions, x_0, known, sigma, eps, order, sigma_data=self.denoiser.sigma_data
+            )
+        finally:
+            denoiser.train(training)
+
     def on_fit_start(self) -> None:
         """Compute the optimal losses, and collect the weights in the order in which they are averaged."""
         self._weights = [
@@ -492,7 +525,7 @@ class LightningDiffusion(LightningModule):
             given = self._loss_given_conditions() if self._condition else values["train_loss"]
             if not all(map(math.isfinite, [given, *values.values()])):
                 raise self._diverged("its loss is no longer finite")
-            self._highest_loss = max(self._highest_loss, given)
+            self._note_loss(given)
             if self.trainer.optimizers:
                 values["optimizer_lr"] = self.trainer.optimizers[0].param_groups[0]["lr"]
             self.log_dict(values, batch_size=FIXED_DRAWS)

@@ -117,7 +117,7 @@ def start_divergence(points: Tensor, sigma: float) -> float:
     x = points - points.mean(dim=0)
     variances, axes = torch.linalg.eigh(x.T @ x / len(x))
     positive = variances > 1e-12 * variances.max()
-    variances, u = variances[positive], (x @ axes[:, positive] / variances[positive].sqrt())[:PAIR_ROWS]
+    variances, u = variances[positive], x[:PAIR_ROWS] @ axes[:, positive] / variances[positive].sqrt()
     t = variances / (variances + sigma**2)
     inner = (u * t) @ u.T  # (N, N)
     own = (u**2 * t**2).sum(dim=1)
@@ -169,14 +169,14 @@ def choose_noise_range(
     if not 0 < gain < 1:
         raise ValueError(f"gain must lie between 0 and 1, got {gain}")
     scale = Standardiser.fit(points)
-    x = torch.from_numpy(np.array(scale.transform(points) if standardise else as_points(points) - scale.mean))
+    x = torch.from_numpy(scale.transform(points) if standardise else as_points(points) - scale.mean)
     generator = torch.Generator().manual_seed(seed)
     x = x[torch.randperm(len(x), generator=generator)]
     unit = float(x.square().mean().sqrt())
     sigmas = torch.from_numpy(np.geomspace(LOWEST, 20.0, LEVELS)) * unit
     left_out, errors, memorised = _losses(x, sigmas, unit, generator)
-    sigma_max = _sigma_max(x / unit, gain) * unit
     sigma_min = min(_first_below_one(sigmas.numpy(), left_out), _unnoticed_stop(x))
+    sigma_max = _sigma_max(x.div_(unit), gain) * unit  # in place: the table may be of gigabytes
     inside = (sigmas.numpy() >= sigma_min) & (sigmas.numpy() <= sigma_max)
     learnable = np.where(inside, np.clip(1 - left_out, 0, None), 0.0)
     mean, std, sampler = _distribution(np.log(sigmas.numpy()[inside]), learnable[inside])

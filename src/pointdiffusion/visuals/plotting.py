@@ -1,4 +1,4 @@
-"""Figures of point sets."""
+"""Plots of point sets."""
 
 from __future__ import annotations
 
@@ -12,19 +12,25 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 TRAINING_COLOUR, GENERATED_COLOUR = "#1f6fb4", "#d62728"
-"""Blue and red that people with the common colour-blindnesses tell apart."""
+"""Blue and red that are distinguishable with the common kinds of colour blindness."""
 
 TRAINING_TINT = "#a9cdea"
-"""Light blue of training data behind generated points: what lies on it stands out, on grey paper as well."""
+"""Light blue of training data behind generated points, which stand out on it in greyscale as well."""
 
 _AZIMUTH, _ELEVATION = np.deg2rad(-70.0), np.deg2rad(12.0)
 
 
 def planar(points: ArrayLike) -> NDArray[np.float64]:
-    """Return points as a picture shows them, shape `(N, 2)`.
+    """Return points projected to the plane for a plot.
 
-    Two dimensions stay as they are, three are seen from above at an angle without perspective, of more the first two
+    Two dimensions stay as they are, three are projected orthographically from above at an angle, of more the first two
     are taken, and a single one is drawn along a line.
+
+    Args:
+        points: Points, shape `(N, D)`.
+
+    Returns:
+        Coordinates, shape `(N, 2)`.
     """
     points = np.asarray(points, dtype=np.float64)
     if points.shape[1] == 1:
@@ -50,13 +56,31 @@ def square_limits(*sets: NDArray[np.float64], margin: float = 0.08) -> tuple[NDA
 
 
 def _bounds(points: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Drop the farthest strays, one in a thousand, so that they do not set the scale of a picture."""
+    """Drop the farthest outliers, one in a thousand, so that they do not set the limits of the axes."""
     distance = np.linalg.norm(points - np.median(points, axis=0), axis=1)
     return points[distance <= np.quantile(distance, 0.999)]
 
 
 def plot_points(ax: Any, points: ArrayLike, *, colour: str, label: str, alpha: float = 0.55, size: float = 3.0) -> Any:
-    """Draw points as dots on `ax`, and return the artist."""
+    """Draw points as dots.
+
+    Args:
+        ax: Axes of matplotlib.
+        points: Points, shape `(N, D)`; see `planar` for D other than 2.
+        colour: Colour of the dots.
+        label: Label in the legend.
+        alpha: Opacity, between 0 and 1.
+        size: Size of a dot in points.
+
+    Returns:
+        The artist, a `Line2D`.
+
+    Examples:
+        >>> from matplotlib.figure import Figure
+        >>> dots = plot_points(Figure().subplots(), [[0.0, 1.0], [2.0, 3.0]], colour="C0", label="data")
+        >>> dots.get_xydata().tolist()
+        [[0.0, 1.0], [2.0, 3.0]]
+    """
     flat = planar(points)
     (dots,) = ax.plot(
         flat[:, 0], flat[:, 1], ".", color=colour, alpha=alpha, markersize=size, markeredgewidth=0, label=label
@@ -65,12 +89,15 @@ def plot_points(ax: Any, points: ArrayLike, *, colour: str, label: str, alpha: f
 
 
 def plot_behind(ax: Any, training: ArrayLike, *, size: float = 3.0) -> Any:
-    """Draw training data as wide, light dots that generated points can lie on, and return the artist.
+    """Draw training data as wide, light dots behind generated points.
 
     Args:
-        ax: Where.
+        ax: Axes of matplotlib.
         training: Points, shape `(N, D)`.
-        size: What the size of the dots would be if nothing lay on them.
+        size: Size of a dot in points, to which 5 is added.
+
+    Returns:
+        The artist, a `Line2D`.
     """
     return plot_points(ax, training, colour=TRAINING_TINT, label="training data", alpha=1.0, size=size + 5)
 
@@ -80,20 +107,26 @@ def plot_comparison(
 ) -> Figure:
     """Draw training data (blue), generated points (red) and both, with equal axes and the same limits.
 
-    In the third panel training data are wide and light and the generated points small and dark on them, so that either
-    is seen where both are.
+    In the third panel training data are wide and light and the generated points small and dark on them, so that both
+    are visible where they overlap.
 
     Args:
         training: Points, shape `(N, D)`.
         generated: Points, shape `(M, D)`.
-        columns: Names for the axes, in two dimensions.
-        title: Line above the panels.
+        columns: Names of the axes, in two dimensions.
+        title: Title above the panels.
 
     Returns:
-        A figure that belongs to no window.
+        A figure that is attached to no window, with three axes.
 
     Raises:
         ValueError: If the dimensions differ.
+
+    Examples:
+        >>> rng = np.random.default_rng(0)
+        >>> figure = plot_comparison(rng.normal(size=(100, 2)), rng.normal(size=(50, 2)))
+        >>> [ax.get_title() for ax in figure.axes]
+        ['training data (100)', 'generated (50)', 'both']
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -132,7 +165,19 @@ def plot_comparison(
 
 
 def png_bytes(figure: Figure) -> bytes:
-    """Return a figure as PNG, the same bytes for the same picture."""
+    """Return a figure as PNG, the same bytes for the same figure.
+
+    Args:
+        figure: A figure of matplotlib.
+
+    Returns:
+        The file's content.
+
+    Examples:
+        >>> from matplotlib.figure import Figure
+        >>> png_bytes(Figure())[1:4]
+        b'PNG'
+    """
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", metadata={"Software": None})
     return buffer.getvalue()

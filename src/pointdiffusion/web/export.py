@@ -12,15 +12,16 @@ import os
 import re
 from collections.abc import Iterable, Mapping
 from importlib import resources
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
 from pointdiffusion.config import unknown_name
+from pointdiffusion.contract import check_sigmas
 from pointdiffusion.exact.mixtures import GaussianMixture
-from pointdiffusion.model.diffusion_model import DiffusionModel
+from pointdiffusion.model.diffusion_model import DiffusionModel, SamplingSettings
 from pointdiffusion.networks import has_own_parts_only, specification_of
 from pointdiffusion.runtime.arrays import Array
 from pointdiffusion.runtime.files import write_atomic
@@ -47,7 +48,7 @@ def export_page(
     source: DiffusionModel | Iterable[Step[Any]] | ArrayLike, path: str | os.PathLike[str], *,
     sigmas: ArrayLike | None = None, data: Any = None, labels: Any = None, embed_data: bool = False,
     num_points: int = 2000, seed: int = 0, precision: str = "float16", title: str = "A run of pointdiffusion",
-    figures: Mapping[str, float | str] | None = None, **settings: Any,
+    figures: Mapping[str, float | str] | None = None, **settings: Unpack[SamplingSettings],
 ) -> None:  # fmt: skip
     """Write a page that shows a run, opens from disk, and asks no other machine for anything.
 
@@ -82,7 +83,8 @@ def export_page(
 def run_of(
     source: DiffusionModel | Iterable[Step[Any]] | ArrayLike, *, sigmas: ArrayLike | None = None, data: Any = None,
     labels: Any = None, embed_data: bool = False, num_points: int = 2000, seed: int = 0, precision: str = "float16",
-    title: str = "A run of pointdiffusion", figures: Mapping[str, float | str] | None = None, **settings: Any,
+    title: str = "A run of pointdiffusion", figures: Mapping[str, float | str] | None = None,
+    **settings: Unpack[SamplingSettings],
 ) -> dict[str, Any]:  # fmt: skip
     """Return a run as plain values, as the page holds it; everything is as `export_page` takes it."""
     if precision not in PRECISIONS:
@@ -95,7 +97,7 @@ def run_of(
         steps = _thinned(source.trajectory(num_points, seed=seed, **settings))
         standardiser, about = source.standardiser, _about_model(source, precision)
         nfe: int | None = steps[-1].nfe
-        name = _name({**source.inference.to_mapping(), **settings}, settings)
+        name = _name(source, settings)
     else:
         if settings:
             raise ValueError(f"{', '.join(settings)}: settings are for a model; a trajectory is shown as it is")
@@ -165,11 +167,12 @@ def _steps(source: Any, sigmas: ArrayLike | None) -> tuple[list[Step[Any]], int 
             raise ValueError("a model, the steps of a trajectory, or an array of points with sigmas=... is needed")
         return steps, steps[-1].nfe
     points, levels = np.asarray(source, dtype=np.float64), np.asarray(sigmas, dtype=np.float64)
-    if points.ndim != 3 or levels.shape != points.shape[:1] or len(levels) < 2 or not (np.diff(levels) < 0).all():
+    if points.ndim != 3 or levels.shape != points.shape[:1]:
         raise ValueError(
             f"points of shape (num_steps + 1, B, D) and as many decreasing sigmas are needed, got {points.shape} and "
             f"{levels.shape}"
         )
+    check_sigmas(torch.from_numpy(levels))
     return [Step(x, float(sigma), None, 0) for x, sigma in zip(points, levels, strict=True)], None
 
 
@@ -197,10 +200,10 @@ def _standardiser(table: Array | None, steps: list[Step[Any]]) -> Standardiser:
     return Standardiser(end.mean(axis=0), np.where(spread > 0, spread, 1.0))
 
 
-def _name(config: Mapping[str, Any], settings: Mapping[str, Any]) -> str:
-    if "nfe" in settings:
-        return "auto" if isinstance(settings.get("solver", "auto"), str) else type(settings["solver"]).__name__
-    solver = config["solver"]
+def _name(model: DiffusionModel, settings: SamplingSettings) -> str:
+    solver = settings.get("solver")
+    if solver is None:
+        solver = model.inference.solver if settings.get("nfe") is None else "auto"
     return solver if isinstance(solver, str) else type(solver).__name__
 
 

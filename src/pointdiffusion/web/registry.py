@@ -28,7 +28,8 @@ from pointdiffusion.noise import (
     RectifiedFlowSchedule,
 )
 from pointdiffusion.runtime.files import write_atomic
-from pointdiffusion.sampling.plans import CANDIDATES, LEARNED, LEARNED_ON_NETWORKS, USUAL_ON_NETWORKS
+from pointdiffusion.sampling.grids import LEARNED
+from pointdiffusion.sampling.plans import CANDIDATES
 from pointdiffusion.solvers import (
     DDIM,
     SOLVERS,
@@ -40,8 +41,8 @@ from pointdiffusion.solvers import (
     Singlestep,
     Solver,
 )
-from pointdiffusion.solvers.adaptive import PAIRS, _pair
-from pointdiffusion.solvers.quadrature import _NODES, _WEIGHTS
+from pointdiffusion.solvers.adaptive import PAIRS, pair_coefficients
+from pointdiffusion.solvers.quadrature import GAUSS_NODES, GAUSS_WEIGHTS
 from pointdiffusion.solvers.runge_kutta import TABLEAUS
 from pointdiffusion.version import __version__
 from pointdiffusion.web.limits import training_settings
@@ -58,22 +59,22 @@ SHAPES = ("SwissRoll", "SCurve", "Moons", "Spirals", "Circles", "Checkerboard", 
 
 def registry() -> dict[str, Any]:
     """Return all of it."""
-    asked = [*(name for name, _ in LEARNED.values()), "velocity-4 corrected", *USUAL_ON_NETWORKS.values()]
+    asked = [*(name for name, _ in LEARNED.exact.values()), "velocity-4 corrected", *LEARNED.default_solvers.values()]
     return {
         "version": __version__,
         "defaults": InferenceConfig().to_mapping(),
         "tableaus": {name: {"a": t.a, "b": t.b, "order": t.order} for name, t in TABLEAUS.items()},
-        "pairs": {name: _pair_coefficients(name) for name in PAIRS},
-        "quadrature": {"nodes": _NODES.tolist(), "weights": _WEIGHTS.tolist()},
+        "pairs": {name: _pair(name) for name in PAIRS},
+        "quadrature": {"nodes": GAUSS_NODES.tolist(), "weights": GAUSS_WEIGHTS.tolist()},
         "usual": USUAL,
         "solvers": {name: _unusual(found) for name, make in SOLVERS.items() if (found := _solver(make()))},
         "schedules": {name: found for name, kind in SCHEDULES.items() if (found := _schedule(kind()))},
         "datasets": {name: found for name, kind in DATASETS.items() if (found := _dataset(name, kind))},
         "auto": {
             "candidates": {name: CANDIDATES[name] for name in dict.fromkeys(asked)},
-            "learned": {str(nfe): {"solver": name, "sigmas": sigmas} for nfe, (name, sigmas) in LEARNED.items()},
-            "usual_on_networks": {str(nfe): name for nfe, name in USUAL_ON_NETWORKS.items()},
-            "learned_on_networks": {name: LEARNED_ON_NETWORKS[name] for name in USUAL_ON_NETWORKS.values()},
+            "learned": {str(nfe): {"solver": name, "sigmas": sigmas} for nfe, (name, sigmas) in LEARNED.exact.items()},
+            "usual_on_networks": {str(nfe): name for nfe, name in LEARNED.default_solvers.items()},
+            "learned_on_networks": {name: LEARNED.networks[name] for name in LEARNED.default_solvers.values()},
         },
         "training": training_settings(),
     }
@@ -85,8 +86,8 @@ def as_json(value: Any) -> str:
     return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
 
 
-def _pair_coefficients(name: str) -> dict[str, Any]:
-    pair = _pair(name)
+def _pair(name: str) -> dict[str, Any]:
+    pair = pair_coefficients(name)
     return {
         "a": pair.a, "b": pair.b, "c": pair.c, "errors": pair.errors, "order": pair.order,
         "error_order": pair.error_order,

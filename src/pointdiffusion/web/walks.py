@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pointdiffusion.config import unknown_name
-from pointdiffusion.contract import DenoiserFunction
-from pointdiffusion.denoisers.guidance import Bound, Guided
+from pointdiffusion.contract import DenoiserFunction, check_sigmas
+from pointdiffusion.denoisers.guidance import Guided, bind
 from pointdiffusion.model.diffusion_model import DiffusionModel
 from pointdiffusion.sampling.loop import trajectory
 from pointdiffusion.solvers import SOLVERS
@@ -72,8 +72,7 @@ def walk_of(message: Mapping[str, Any]) -> WalkRequest:
     if not 2 <= count <= LIMITS["walk_levels"] or len(x) * count * n_dims > LIMITS["walk_numbers"]:
         raise ValueError(f"a walk has from 2 to {LIMITS['walk_levels']} noise levels and not too many points")
     sigmas = numbers_of(message, "sigmas", count, 0.0)
-    if not (np.diff(sigmas) < 0).all() or sigmas[-1] < 0:
-        raise ValueError("noise levels must decrease, and none be below 0")
+    check_sigmas(torch.from_numpy(sigmas))
     low, high = SIGMA_RANGE
     if sigmas[0] > high or sigmas[sigmas > 0].min() < low:
         raise ValueError(f"noise levels must lie between {low:g} and {high:g}; the last may be 0")
@@ -133,7 +132,7 @@ def _denoiser(model: DiffusionModel, request: WalkRequest) -> DenoiserFunction:
     classes = 0 if model.conditions is None else len(model.conditions.classes)
     if not 0 <= request.label < classes or request.guidance == 0:
         return model.denoiser
-    own = Bound(model.denoiser, labels=request.label)
+    own = bind(model.denoiser, labels=request.label)
     return own if request.guidance == 1 else Guided(own, model.denoiser, request.guidance)
 
 

@@ -1,7 +1,7 @@
 /** Embedded Runge-Kutta pairs in arsinh(sigma / sigma_data), with step sizes that are each row's own. */
 
-import type { Pair } from '../registry.ts';
 import type { Denoiser } from './denoisers.ts';
+import type { Pair } from './registry.ts';
 
 export interface Tolerance {
   rtol: number;

@@ -1,6 +1,6 @@
 /** The best known solver and grid for a budget of evaluations; `auto.py` tells where the tables come from. */
 
-import type { AutoCandidate, Registry, SolverSpec } from '../registry.ts';
+import type { AutoCandidate, Registry, SolverSpec } from './registry.ts';
 
 const START = 10;
 

@@ -3,7 +3,7 @@
  * x' = (r' / r) x + sum of w_j q_j with weights that depend on the grid alone. `solvers/quadrature.py` has the table.
  */
 
-import type { Registry } from '../registry.ts';
+import type { Registry } from './registry.ts';
 
 export interface Form {
   quantity: string;

@@ -1,6 +1,6 @@
 /** Noise schedules: a strictly increasing sigma(t) on [0, 1], and the decreasing grid that a solver walks down. */
 
-import type { ScheduleSpec } from '../registry.ts';
+import type { ScheduleSpec } from './registry.ts';
 
 type Curve = (t: number) => number;
 

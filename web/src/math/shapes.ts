@@ -1,7 +1,7 @@
 /** Named point sets, drawn from the distributions of `pointdiffusion.data`, then moved and scaled to fit the window. */
 
-import type { DatasetSpec } from '../registry.ts';
 import { Random } from './random.ts';
+import type { DatasetSpec } from './registry.ts';
 
 export interface Points {
   dims: number;

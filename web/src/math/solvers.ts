@@ -3,10 +3,10 @@
  * the same marginals. What each name means is read from the registry that Python writes.
  */
 
-import type { MultistepChoices, Registry, SolverSpec, Tableau } from '../registry.ts';
 import { AdaptiveWalk } from './adaptive.ts';
 import type { Denoiser } from './denoisers.ts';
 import { combine, type Form, noiseLevel, quantityOf, stepWeights } from './quadrature.ts';
+import type { MultistepChoices, Registry, SolverSpec, Tableau } from './registry.ts';
 
 export type Noise = (step: number) => Float64Array;
 

@@ -1,8 +1,9 @@
 /** Controls made from the table of properties: label, sentence and formula on demand, the input itself. */
 
-import type { App } from '../app.ts';
-import { has, type Key, t } from '../i18n.ts';
-import { type ChoiceName, type FlagName, type Name, type NumberName, PROPERTIES } from '../state.ts';
+import type { App } from '../app/app.ts';
+import { canShow } from '../app/problems.ts';
+import { type ChoiceName, type FlagName, type Name, type NumberName, PROPERTIES } from '../app/state.ts';
+import { has, type Key, t } from '../texts/i18n.ts';
 import { h, icon } from './dom.ts';
 
 const base = (name: string) => name.replace(/^[ab]\./, '');
@@ -173,7 +174,7 @@ export function toggle(app: App, name: FlagName): HTMLElement {
   );
   const sync = () => {
     button.setAttribute('aria-pressed', String(app.state[name]));
-    button.disabled = !app.canShow(name);
+    button.disabled = !canShow(app, name);
   };
   app.on('state', sync);
   app.on('data', sync);

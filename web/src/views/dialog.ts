@@ -1,6 +1,6 @@
 /** A dialog of the browser's own, with a title and a way out. */
 
-import { t } from '../i18n.ts';
+import { t } from '../texts/i18n.ts';
 import { h, icon } from './dom.ts';
 
 export function openDialog(title: string, id: string, ...children: (HTMLElement | null)[]): HTMLDialogElement {

@@ -1,7 +1,7 @@
 /** The loss of a training against its steps, beside that of the exact optimum. */
 
-import { shown, t } from '../i18n.ts';
-import type { Trainer } from '../training.ts';
+import type { Trainer } from '../server/training.ts';
+import { shown, t } from '../texts/i18n.ts';
 import type { Palette } from './palette.ts';
 
 export interface Scale {

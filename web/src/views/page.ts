@@ -1,8 +1,8 @@
 /** The whole page, made of its parts; made anew when the language changes. */
 
-import type { App } from '../app.ts';
-import { has, setLanguage, shown, t } from '../i18n.ts';
-import { toAddress } from '../state.ts';
+import type { App } from '../app/app.ts';
+import { toAddress } from '../app/state.ts';
+import { has, setLanguage, shown, t } from '../texts/i18n.ts';
 import { section } from './controls.ts';
 import { download, h, icon } from './dom.ts';
 import { type Palette, readPalette } from './palette.ts';
@@ -215,8 +215,8 @@ export class Page {
       const run = app.run && app.state.shape === 'run' ? `${app.run.title} — ${rowsInside(app.run)}` : '';
       const strange = app.strange && app.panels.some((panel) => app.denoiser(panel) === 'network');
       const trained = strange ? t('train.strange') : this.saved ? `${t('train.saved')} — ${rowsOf(app)}` : '';
-      line.textContent = app.problem ? t('problem', { text: app.problem }) : empty || run || trained;
-      line.classList.toggle('wrong', Boolean(app.problem));
+      line.textContent = app.jobs.problem ? t('problem', { text: app.jobs.problem }) : empty || run || trained;
+      line.classList.toggle('wrong', Boolean(app.jobs.problem));
       line.hidden = !line.textContent;
     };
     for (const event of ['problem', 'data', 'state', 'walked'] as const) app.on(event, sync);

@@ -1,12 +1,14 @@
 /** One panel: its settings, its picture, its figures; and what a hand or the keys do on the picture. */
 
-import type { App } from '../app.ts';
-import { type Key, shown, t } from '../i18n.ts';
-import type { PanelName } from '../messages.ts';
+import type { App } from '../app/app.ts';
+import { canAsk } from '../app/problems.ts';
+import { REACH } from '../compute/layers.ts';
+import type { PanelName } from '../compute/messages.ts';
+import { type Key, shown, t } from '../texts/i18n.ts';
 import { type Option, select, slider } from './controls.ts';
 import { h } from './dom.ts';
 import type { Palette } from './palette.ts';
-import { Painter, REACH, type Scene } from './scene.ts';
+import { Painter, type Scene } from './scene.ts';
 
 const MOST_PIXELS = 1400;
 const FAMILIES = ['runge-kutta', 'multistep', 'singlestep', 'adaptive', 'stochastic'];
@@ -80,7 +82,7 @@ export function sceneOf(app: App, panel: PanelName): Scene {
     data: app.data,
     walked: live ? null : app.walked[panel],
     live,
-    nearest: wanted ? app.nearestOf(panel) : null,
+    nearest: wanted ? app.jobs.nearestOf(panel) : null,
     field: state.field ? (app.layer(panel, 'field')?.field ?? null) : null,
     contours: state.contours ? (app.layer(panel, 'contours')?.contours ?? null) : null,
     path: live ? null : app.paths[panel],
@@ -208,7 +210,7 @@ export class PanelView {
       live !== null ||
       app.probe !== null ||
       app.dims !== 2 ||
-      !app.canAsk(panel);
+      !canAsk(app, panel);
     const path = app.paths[panel];
     let text = '';
     if (path && path.points.length === 2 * path.sigmas.length) {

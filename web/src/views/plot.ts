@@ -1,7 +1,9 @@
 /** Work and precision: every setting that was tried, its evaluations against its distance to the exact flow. */
 
-import type { App, Trial } from '../app.ts';
-import { shown, t } from '../i18n.ts';
+import type { App } from '../app/app.ts';
+import type { Trial } from '../app/jobs.ts';
+import { problemKey } from '../app/problems.ts';
+import { shown, t } from '../texts/i18n.ts';
 import { help } from './controls.ts';
 import { h } from './dom.ts';
 
@@ -98,7 +100,7 @@ export function workPrecision(app: App): HTMLElement {
       type: 'button',
       class: 'plain',
       onclick: () => {
-        app.trials = [];
+        app.jobs.trials = [];
         sync();
       },
     },
@@ -106,8 +108,8 @@ export function workPrecision(app: App): HTMLElement {
   );
   let written = '';
   const sync = () => {
-    const trials = app.trials.filter(
-      (trial) => trial.problem === app.problemKey('a') || trial.problem === app.problemKey('b'),
+    const trials = app.jobs.trials.filter(
+      (trial) => trial.problem === problemKey(app, 'a') || trial.problem === problemKey(app, 'b'),
     );
     const key = JSON.stringify(trials);
     if (key === written) return;

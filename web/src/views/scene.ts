@@ -1,22 +1,15 @@
 /** Draw one panel: a pure function of data, walks, layers and time onto a Canvas 2D. */
 
-import type { Contours } from '../engine.ts';
+import { type Contours, LATTICE, REACH } from '../compute/layers.ts';
+import type { Field, Path, Walked } from '../compute/messages.ts';
 import type { Points } from '../math/shapes.ts';
-import type { Field, Walked } from '../messages.ts';
-import type { Live } from '../server.ts';
-import { placeIn } from '../time.ts';
-import { LATTICE } from '../worker.ts';
+import { placeIn } from '../math/time.ts';
+import type { Live } from '../server/protocol.ts';
 import type { Palette } from './palette.ts';
 import { rgb, Splatter } from './splat.ts';
 
-export const REACH = 2.8; // half width of the window
 const TRAILS = 120;
 const LINES = 500;
-
-export interface Path {
-  sigmas: number[];
-  points: Float32Array;
-}
 
 export interface Scene {
   data: Points;

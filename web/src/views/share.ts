@@ -1,10 +1,10 @@
 /** Ways to take the page along: a link, a picture, a film, a script, a file. */
 
-import type { App } from '../app.ts';
-import { t } from '../i18n.ts';
-import { scriptOf } from '../python.ts';
-import { MOST_SHARED, toAddress } from '../state.ts';
-import { sigmaAt } from '../time.ts';
+import type { App } from '../app/app.ts';
+import { scriptOf } from '../app/python.ts';
+import { MOST_SHARED, toAddress } from '../app/state.ts';
+import { sigmaAt } from '../math/time.ts';
+import { t } from '../texts/i18n.ts';
 import { openDialog } from './dialog.ts';
 import { download, h } from './dom.ts';
 import type { Palette } from './palette.ts';
@@ -172,7 +172,7 @@ export async function saveGif(app: App, palette: Palette, say: (text: string) =>
     const now = k / (FRAMES - 1);
     app.store.set({ t: now });
     const asked = (['field', 'contours'] as const).filter((what) => app.state[what]);
-    for (const panel of app.panels) for (const what of asked) await app.exactly(panel, what);
+    for (const panel of app.panels) for (const what of asked) await app.layers.exactly(panel, what);
     sheet.draw(now);
     const { width, height } = sheet.canvas;
     frames.push(sheet.canvas.getContext('2d')!.getImageData(0, 0, width, height).data);

@@ -1,9 +1,9 @@
 /** The controls: data, drawing, sampling, conditions, layers. */
 
-import type { App, Tool } from '../app.ts';
-import { type Key, shown, t } from '../i18n.ts';
+import type { App, Tool } from '../app/app.ts';
+import type { RunFile } from '../files/run.ts';
 import { drawShape } from '../math/shapes.ts';
-import type { RunFile } from '../run.ts';
+import { type Key, shown, t } from '../texts/i18n.ts';
 import { folded, help, type Option, section, select, slider, toggles } from './controls.ts';
 import { h, icon } from './dom.ts';
 import { readPalette } from './palette.ts';

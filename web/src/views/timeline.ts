@@ -1,7 +1,7 @@
 /** The slider of time: from noise to data and back, by hand, by keys, or playing. */
 
-import type { App } from '../app.ts';
-import { shown, t } from '../i18n.ts';
+import type { App } from '../app/app.ts';
+import { shown, t } from '../texts/i18n.ts';
 import { help } from './controls.ts';
 import { h, icon } from './dom.ts';
 
@@ -94,9 +94,9 @@ export class Timeline {
     app.on('state', sync);
     app.on('walked', sync);
     app.on('progress', () => {
-      bar.hidden = !app.busy || app.progress >= 1;
-      bar.setAttribute('aria-valuenow', String(Math.round(100 * app.progress)));
-      (bar.firstChild as HTMLElement).style.width = `${100 * app.progress}%`;
+      bar.hidden = !app.busy || app.jobs.progress >= 1;
+      bar.setAttribute('aria-valuenow', String(Math.round(100 * app.jobs.progress)));
+      (bar.firstChild as HTMLElement).style.width = `${100 * app.jobs.progress}%`;
     });
     bar.hidden = true;
     sync();

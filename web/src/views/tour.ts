@@ -1,8 +1,8 @@
 /** A guided tour of six steps for someone who never saw diffusion. */
 
-import type { App } from '../app.ts';
-import { type Key, t } from '../i18n.ts';
-import type { State } from '../state.ts';
+import type { App } from '../app/app.ts';
+import type { State } from '../app/state.ts';
+import { type Key, t } from '../texts/i18n.ts';
 import { h, icon } from './dom.ts';
 import type { Timeline } from './timeline.ts';
 

@@ -1,9 +1,9 @@
 /** Training: a network learns these points on the server, and its samples are seen as they take shape. */
 
-import type { App } from '../app.ts';
-import { type Key, shown, t } from '../i18n.ts';
-import type { SettingName } from '../state.ts';
-import type { Phase } from '../training.ts';
+import type { App } from '../app/app.ts';
+import type { SettingName } from '../app/state.ts';
+import type { Phase } from '../server/training.ts';
+import { type Key, shown, t } from '../texts/i18n.ts';
 import { folded, section, select, slider } from './controls.ts';
 import { download, h } from './dom.ts';
 import { drawLosses, lossesInWords } from './losses.ts';

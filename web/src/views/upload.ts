@@ -3,10 +3,8 @@
  * what the page cannot.
  */
 
-import type { App } from '../app.ts';
-import { MOST_OWN } from '../drawing.ts';
-import { type Key, t } from '../i18n.ts';
-import { askTable, kindFor, Refusal } from '../server.ts';
+import type { App } from '../app/app.ts';
+import { MOST_OWN } from '../app/drawing.ts';
 import {
   cellOf,
   chosen,
@@ -17,7 +15,9 @@ import {
   type SentTable,
   type Table,
   TableError,
-} from '../table.ts';
+} from '../files/table.ts';
+import { askTable, kindFor, Refusal } from '../server/protocol.ts';
+import { type Key, t } from '../texts/i18n.ts';
 import { openDialog } from './dialog.ts';
 import { h } from './dom.ts';
 
