@@ -134,7 +134,8 @@ def truth(mixture: GaussianMixture, scale: float, count: int = 1_000_000) -> tup
 def draw(column: str, mixture: GaussianMixture, scale: float, draws: int, name: str) -> Tensor:
     """Return what a column of the table draws, 1000 points a draw; weighted particles from a run of its own each."""
     if column != "Feynman-Kac":
-        return walk(*column.split(", "), mixture, scale, 1000 * draws, name)
+        kind, solver = column.split(", ")
+        return walk(kind, solver, mixture, scale, 1000 * draws, name)
     parts = []
     for k in range(draws):
         generator = seeded(name, scale, k)

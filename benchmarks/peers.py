@@ -15,14 +15,14 @@ import sys
 import types
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, ClassVar
 from unittest.mock import MagicMock
 
 
 class _Anything(types.ModuleType):
     """A module that holds whatever is asked for."""
 
-    __path__ = ()
+    __path__: ClassVar[list[str]] = []
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):

@@ -26,6 +26,7 @@ from typing import Any
 import numpy as np
 import peers
 import torch
+from numpy.typing import NDArray
 from torch.optim.swa_utils import AveragedModel
 
 import pointdiffusion as ptd
@@ -179,6 +180,46 @@ def row(name: str, values: list[float]) -> None:
     print(f"{name} | {statistics.median(values):.2f} | {min(values):.2f} | {max(values):.2f}", flush=True)
 
 
+def training_rows(points: NDArray[np.float64], config: ptd.TrainingConfig, repeats: int) -> None:
+    """Print what a step of training costs, in a bare loop and in Lightning."""
+    bare, lightning, difference = [], [], 0.0
+    for repeat in range(repeats + 1):
+        seconds_bare, a = train_bare(points, config)
+        seconds_lightning, b = train_lightning(points, config)
+        pairs = zip(a.state_dict().values(), b.state_dict().values(), strict=True)
+        difference = max(float((p - q).abs().max()) for p, q in pairs)
+        if repeat:  # the first pair warms up
+            bare.append(seconds_bare)
+            lightning.append(seconds_lightning)
+    steps = config.epochs * 32
+    row("bare loop, ms a step", [1000 * seconds / steps for seconds in bare])
+    row("Lightning, ms a step", [1000 * seconds / steps for seconds in lightning])
+    row("ratio Lightning / bare loop", [b / a for a, b in zip(bare, lightning, strict=True)])
+    print(f"largest difference of the weights of the two | {difference:.2g} | |")
+
+
+def picture_rows(points: NDArray[np.float64], repeats: int) -> None:
+    """Print what a frame of the animation costs, in ours and in Matplotlib's."""
+    rng = np.random.default_rng(0)
+    sigmas = [*np.geomspace(10, 0.01, 50), 0.0]
+    frames = [points[:1000] + 0.66 * sigma * rng.normal(size=(1000, 2)) for sigma in sigmas]
+    pairs = [frame_times(frames, sigmas, points) for _ in range(repeats)]
+    row("our GIF, ms a frame", [ours for ours, _ in pairs])
+    row("FuncAnimation, ms a frame", [theirs for _, theirs in pairs])
+    row("ratio our GIF / FuncAnimation", [ours / theirs for ours, theirs in pairs])
+
+
+def example_row(repeats: int) -> None:
+    """Print how long the whole example takes."""
+    times = []
+    for _ in range(repeats):
+        with tempfile.TemporaryDirectory() as folder:
+            start = time.perf_counter()
+            subprocess.run([sys.executable, str(EXAMPLE), "--quiet"], cwd=folder, check=True)
+            times.append(time.perf_counter() - start)
+    row("run_swiss_roll_example.py as a whole, s", times)
+
+
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -189,23 +230,10 @@ def main() -> None:
     args = parser.parse_args()
     points = ptd.DATASETS["swiss-roll"](4096, random_state=0)
     config = ptd.TrainingConfig(epochs=args.epochs, sigma_min=0.01, sigma_max=10.0)
-    bare, lightning, difference = [], [], 0.0
-    for repeat in range(args.repeats + 1):
-        seconds_bare, a = train_bare(points, config)
-        seconds_lightning, b = train_lightning(points, config)
-        pairs = zip(a.state_dict().values(), b.state_dict().values(), strict=True)
-        difference = max(float((p - q).abs().max()) for p, q in pairs)
-        if repeat:  # the first pair warms up
-            bare.append(seconds_bare)
-            lightning.append(seconds_lightning)
-    steps = config.epochs * 32
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {args.repeats} repeats")
     print("figure | median | lowest | highest")
     print("--- | --- | --- | ---")
-    row("bare loop, ms a step", [1000 * seconds / steps for seconds in bare])
-    row("Lightning, ms a step", [1000 * seconds / steps for seconds in lightning])
-    row("ratio Lightning / bare loop", [b / a for a, b in zip(bare, lightning, strict=True)])
-    print(f"largest difference of the weights of the two | {difference:.2g} | |")
+    training_rows(points, config, args.repeats)
     for name, (theirs, ours) in step_overheads(args.repeats).items():
         row(f"{name}, us a step outside the denoiser", ours)
         row(f"{name}, ratio to k-diffusion", [b / a for a, b in zip(theirs, ours, strict=True)])
@@ -214,21 +242,9 @@ def main() -> None:
     print(f"ratio to the bare network | {our_rows / bare_rows:.2f} | |")
     print(f"cores used | {cores:.2f} | |")
     print(f"memory beyond the result, GiB | {memory:.2f} | |", flush=True)
-    rng = np.random.default_rng(0)
-    sigmas = [*np.geomspace(10, 0.01, 50), 0.0]
-    frames = [points[:1000] + 0.66 * sigma * rng.normal(size=(1000, 2)) for sigma in sigmas]
-    pairs = [frame_times(frames, sigmas, points) for _ in range(args.repeats)]
-    row("our GIF, ms a frame", [ours for ours, _ in pairs])
-    row("FuncAnimation, ms a frame", [theirs for _, theirs in pairs])
-    row("ratio our GIF / FuncAnimation", [ours / theirs for ours, theirs in pairs])
+    picture_rows(points, args.repeats)
     if not args.no_example:
-        times = []
-        for _ in range(args.repeats):
-            with tempfile.TemporaryDirectory() as folder:
-                start = time.perf_counter()
-                subprocess.run([sys.executable, str(EXAMPLE), "--quiet"], cwd=folder, check=True)
-                times.append(time.perf_counter() - start)
-        row("run_swiss_roll_example.py as a whole, s", times)
+        example_row(args.repeats)
 
 
 if __name__ == "__main__":

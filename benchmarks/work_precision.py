@@ -279,6 +279,7 @@ def main() -> None:
     parser.add_argument("--save", type=Path, metavar="JSON", help="write the figures and the packages' versions")
     parser.add_argument("--plot", type=Path, metavar="PNG", help="draw the figures of this run")
     args = parser.parse_args()
+    table: list[dict[str, Any]]
     if args.read:
         table = json.loads(args.read.read_text())["rows"]
         summarise(table)
@@ -287,9 +288,9 @@ def main() -> None:
         return
     for kind in (DeprecationWarning, RuntimeWarning):  # of the peers: NumPy 2, and NaN where a level is 0
         warnings.filterwarnings("ignore", category=kind)
-    table: list[dict[str, Any]] = []
+    table = []
     field = all_peers()
-    problems = {}
+    problems: dict[str, tuple[Case, Case, float, Any]] = {}
     for path in args.model:
         problems[f"network {path.stem}"] = model_cases(ptd.load(path), args.points)
     for name in args.networks:

@@ -131,16 +131,24 @@ class Scripts:
         return json.loads(self.server.stdout.readline())
 
     def start(
-        self, *arguments: str | Path, cwd: Path, script: Path = EXAMPLE, prelude: str = "",
-        out: Path | None = None, **environment: str,
+        self, *arguments: object, cwd: Path, script: Path = EXAMPLE, module: str = "", prelude: str = "",
+        text: str | None = None, out: Path | None = None, **environment: str,
     ) -> Running:  # fmt: skip
-        """Start a script; `prelude` is Python code that its process runs first."""
+        """Start a script, or a module as `python -m` does; `prelude` is Python code that its process runs first.
+
+        `text` is what it reads from the standard input.
+        """
         self.count += 1
         out, err = out or self.folder / f"{self.count}.out", self.folder / f"{self.count}.err"
+        given = Path(os.devnull)
+        if text is not None:
+            given = self.folder / f"{self.count}.in"
+            given.write_text(text)
         start = time.perf_counter()
         request = {
-            "do": "run", "script": str(script), "arguments": [str(part) for part in arguments], "cwd": str(cwd),
-            "prelude": prelude, "out": str(out), "err": str(err), "env": environment,
+            "do": "run", "script": str(script), "module": module, "arguments": [str(part) for part in arguments],
+            "cwd": str(cwd), "prelude": prelude, "input": str(given), "out": str(out), "err": str(err),
+            "env": environment,
         }  # fmt: skip
         if FORKS:
             pid = self._ask(**request)
@@ -148,7 +156,7 @@ class Scripts:
         fresh = subprocess.Popen([sys.executable, str(RUNNER), json.dumps(request)], env=clean_environment())
         return Running(fresh.poll, fresh.pid, out, err, start)
 
-    def run(self, *arguments: str | Path, timeout: float = TIMEOUT, **settings: Any) -> Result:
+    def run(self, *arguments: object, timeout: float = TIMEOUT, **settings: Any) -> Result:
         """Run a script from the start to the end."""
         return self.start(*arguments, **settings).wait(timeout)
 

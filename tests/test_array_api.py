@@ -17,18 +17,20 @@ quick = {"n_members": 0, "n_steps": 5, "random_state": 0, "nfe": 4}
 rng = np.random.default_rng(0)
 rows, classes = rng.normal(size=(60, 2)) + 3 * (np.arange(60) % 2)[:, None], np.arange(60) % 2
 plain = ptd.DiffusionEstimator(**quick, base="mixture").fit(rows, classes)
+methods = ("score_samples", "predict_proba", "predict")
 whole = ptd.DiffusionEstimator(**quick).fit(np.round(10 * rows).astype(np.int64))
 check_array_api_input("DiffusionEstimator", ptd.DiffusionEstimator(**quick), array_namespace="numpy")
 for dispatch in (True, False):
     sklearn.set_config(array_api_dispatch=dispatch)
+    expected, drawn = {name: getattr(plain, name)(rows) for name in methods}, plain.sample(4, classes[:4])
     for given in (rows, torch.from_numpy(rows), torch.from_numpy(rows).requires_grad_()):
         target = classes if isinstance(given, np.ndarray) else torch.from_numpy(classes)
         found = ptd.DiffusionEstimator(**quick, base="mixture").fit(given, target)
-        for name in ("score_samples", "predict_proba", "predict"):
+        for name in methods:
             out = getattr(found, name)(given)
             assert type(out) is np.ndarray
-            np.testing.assert_array_equal(out, getattr(plain, name)(rows))
-        np.testing.assert_array_equal(found.sample(4, target[:4]), plain.sample(4, classes[:4]))
+            np.testing.assert_array_equal(out, expected[name])
+        np.testing.assert_array_equal(found.sample(4, target[:4]), drawn)
     again = ptd.DiffusionEstimator(**quick).fit(torch.from_numpy(np.round(10 * rows).astype(np.int64)))
     np.testing.assert_array_equal(again.sample(9), whole.sample(9))  # integers are dequantised and rounded
     assert (again.sample(9) == again.sample(9).round()).all()

@@ -13,12 +13,14 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 import yaml
+from example_fixtures import Result, Running, Scripts
 from sklearn.datasets import load_iris, load_wine
 
 import pointdiffusion as ptd
@@ -34,10 +36,15 @@ LOGGED = {"selection.txt", "lightning_logs"}
 IRIS = ["iris.csv", "--label", "species"]
 
 
-def cli(*arguments: object, cwd: Path, **settings: object) -> subprocess.CompletedProcess[str]:
-    """Run the command in a process of its own."""
+def fresh(*arguments: object, cwd: Path, **settings: Any) -> subprocess.CompletedProcess[str]:
+    """Run the command as a person does, in a process that imports everything anew, which takes seconds."""
     command = [sys.executable, "-m", "pointdiffusion", *map(str, arguments)]
     return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False, timeout=300, **settings)
+
+
+def cli(scripts: Scripts, *arguments: object, cwd: Path, text: str | None = None) -> Result:
+    """Run the command in a process of its own that has the libraries imported already."""
+    return scripts.run(*arguments, module="pointdiffusion", cwd=cwd, text=text)
 
 
 def iris_table() -> pd.DataFrame:
@@ -50,12 +57,12 @@ def iris_table() -> pd.DataFrame:
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def place(tmp_path_factory: pytest.TempPathFactory, scripts: Scripts) -> Path:
     """Return a folder with iris.csv and a run on it."""
     folder = tmp_path_factory.mktemp("cli")
     iris_table().to_csv(folder / "iris.csv", index=False)
-    done = cli("train", "iris.csv", "-o", "run", "--label", "species", *QUICK, cwd=folder)
-    assert done.returncode == 0, done.stderr
+    done = cli(scripts, "train", "iris.csv", "-o", "run", "--label", "species", *QUICK, cwd=folder)
+    assert done.code == 0, done.err
     return folder
 
 
@@ -169,7 +176,7 @@ def test_every_format_gives_the_same_run(here: Path, suffix: str, tmp_path: Path
     assert (out / "model.pt").read_bytes() == Path("run/model.pt").read_bytes()
 
 
-def test_arrays_and_chosen_columns_and_stdin(here: Path, tmp_path: Path) -> None:
+def test_arrays_and_chosen_columns_and_stdin(here: Path, tmp_path: Path, scripts: Scripts) -> None:
     """Arrays have columns without names; columns can be chosen; a pipe is a table too."""
     numbers = load_iris().data
     np.save(tmp_path / "iris.npy", numbers)
@@ -177,12 +184,12 @@ def test_arrays_and_chosen_columns_and_stdin(here: Path, tmp_path: Path) -> None
     assert ptd.load(tmp_path / "a" / "model.pt").columns == ["x1", "x2", "x3", "x4"]
     text = Path("iris.csv").read_text()
     arguments = ["train", "-", "-o", tmp_path / "b", "--columns", "petal_width, sepal_length", *QUICK]
-    done = cli(*arguments, cwd=here, input=text)
-    assert done.returncode == 0, done.stderr
+    done = cli(scripts, *arguments, cwd=here, text=text)
+    assert done.code == 0, done.err
     assert sorted(ptd.load(tmp_path / "b" / "model.pt").columns) == ["petal_width", "sepal_length"]
-    done = cli("explain", tmp_path / "b", "--row", 3, cwd=here)
-    assert done.returncode == 2
-    assert "--table" in done.stderr
+    done = cli(scripts, "explain", tmp_path / "b", "--row", 3, cwd=here)
+    assert done.code == 2
+    assert "--table" in done.err
 
 
 def test_missing_values_are_refused_dropped_or_learned(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -367,32 +374,36 @@ def test_two_commands_do_not_build_one_run(tmp_path: Path) -> None:
     assert stage.name == ".run.unfinished"
 
 
-def _started(here: Path, name: str, *more: str) -> subprocess.Popen[str]:
+def _started(scripts: Scripts, here: Path, name: str, *more: str) -> Running:
     """Start a long training, and wait until it has its first checkpoint."""
-    command = [sys.executable, "-m", "pointdiffusion", "train", *IRIS, "-o", name, "--no-report", *more]
-    process = subprocess.Popen(command, cwd=here, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    arguments = ["train", *IRIS, "-o", name, "--no-report", *more]
+    process = scripts.start(*arguments, module="pointdiffusion", cwd=here)
     deadline = time.monotonic() + 120
     while not list((here / f".{name}.unfinished").rglob("*.ckpt")):
-        assert process.poll() is None, process.communicate()
+        assert process.poll() is None, process.wait()
         assert time.monotonic() < deadline
-        time.sleep(0.05)
+        time.sleep(0.01)
     return process
 
 
 @pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGKILL])
-def test_an_interrupted_run_can_be_resumed(here: Path, kind: int, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_interrupted_run_can_be_resumed(
+    here: Path, kind: int, capsys: pytest.CaptureFixture[str], scripts: Scripts
+) -> None:
     """Whatever ended it, nothing of it is seen, it goes on from its checkpoint, and ends as if nothing had been."""
     name = f"broken-{int(kind)}"
     whole = here / "whole"
     if not whole.exists():
         assert main(["train", *IRIS, "-o", "whole", "--steps", "400", "--no-report"]) == 0
-    process = _started(here, name, "--steps", "400")
-    process.send_signal(kind)
-    _, err = process.communicate(timeout=60)
+    process = _started(scripts, here, name, "--steps", "400")
+    process.send(kind)
+    done = process.wait()
     if kind == signal.SIGINT:
-        assert process.returncode == 130
-        assert f"--resume -o {name}" in err
-        assert "Traceback" not in err
+        assert done.code == 130
+        assert f"--resume -o {name}" in done.err
+        assert "Traceback" not in done.err
+    else:
+        assert done.code == -kind
     assert not (here / name).exists()
     assert "unfinished" in refused(capsys, "train", "iris.csv", "-o", name, *QUICK)
     other = refused(capsys, "train", "iris.csv", "-o", name, "--resume", "--columns", "sepal_length,sepal_width")
@@ -407,17 +418,17 @@ def test_an_interrupted_run_can_be_resumed(here: Path, kind: int, capsys: pytest
 
 
 def test_a_broken_choice_by_folds_can_be_resumed(
-    here: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    here: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, scripts: Scripts
 ) -> None:
     """Networks that are finished are kept, the one at work goes on, and the end is as if nothing had been."""
     config = tmp_path / "few.yaml"
     config.write_text("fit: {num_members: 2, num_steps: 400, hidden_dim: 16, base: gaussian}\n")
     assert main(["train", *IRIS, "--config", str(config), "-o", "unbroken", "--no-report"]) == 0
-    process = _started(here, "folded", "--config", str(config))
-    process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert "--resume -o folded" in err
+    process = _started(scripts, here, "folded", "--config", str(config))
+    process.send(signal.SIGINT)
+    done = process.wait()
+    assert done.code == 130
+    assert "--resume -o folded" in done.err
     for flags, said in ((["--seed", "7"], "seed 0 (now 7)"), (["--mask"], "missing refuse (now mask)"),
                         (["--label", "country"], "label species (now country)")):  # fmt: skip
         with monkeypatch.context() as patch:  # before any work, reading the table included
@@ -429,13 +440,13 @@ def test_a_broken_choice_by_folds_can_be_resumed(
     assert {entry.name for entry in Path("folded").iterdir()} == {"model.pt", "config.yaml", *LOGGED}
 
 
-def test_a_killed_replacement_leaves_the_old_run(here: Path) -> None:
+def test_a_killed_replacement_leaves_the_old_run(here: Path, scripts: Scripts) -> None:
     """With --force over an earlier run, that one is whole until the new one is."""
     assert main(["train", *IRIS, "-o", "old", *QUICK]) == 0
     before = Path("old/model.pt").read_bytes()
-    process = _started(here, "old", "--steps", "100000", "--force")
-    process.kill()
-    process.communicate()
+    process = _started(scripts, here, "old", "--steps", "100000", "--force")
+    process.send(signal.SIGKILL)
+    assert process.wait().code == -signal.SIGKILL
     assert Path("old/model.pt").read_bytes() == before
     assert main(["info", "old"]) == 0
 
@@ -455,15 +466,15 @@ def test_samples_are_rows_of_the_table(here: Path) -> None:
     assert np.allclose(numbers, numbers.round(1))  # iris is in millimetres
 
 
-def test_samples_are_a_function_of_the_seed(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_samples_are_a_function_of_the_seed(here: Path, capsys: pytest.CaptureFixture[str], scripts: Scripts) -> None:
     """The same bytes in a file and on standard output; rows do not depend on how many are asked for."""
     assert main(["sample", "run/model.pt", "-n", "20", "--seed", "3", "-o", "three.csv"]) == 0
     assert main(["sample", "run", "-n", "20", "--seed", "3", "-o", "again.csv"]) == 0
     assert Path("three.csv").read_bytes() == Path("again.csv").read_bytes()
-    done = cli("sample", "run", "-n", 20, "--seed", 3, cwd=here)
-    assert done.stdout == Path("three.csv").read_text()
-    assert done.stderr == ""
-    assert cli("sample", "run", "-n", 20, "--seed", 4, cwd=here).stdout != done.stdout
+    done = cli(scripts, "sample", "run", "-n", 20, "--seed", 3, cwd=here)
+    assert done.out == Path("three.csv").read_text()
+    assert done.err == ""
+    assert cli(scripts, "sample", "run", "-n", 20, "--seed", 4, cwd=here).out != done.out
     assert "exists already" in refused(capsys, "sample", "run", "-o", "three.csv")
     assert main(["sample", "run", "-n", "5", "-o", "three.csv", "--force"]) == 0
     assert len(pd.read_csv("three.csv")) == 5
@@ -811,8 +822,8 @@ def test_a_reader_that_goes_away_is_no_error(here: Path) -> None:
 
 def test_tables_come_and_go_through_pipes(here: Path) -> None:
     """Talk does not stand among the results."""
-    rows = cli("sample", "run", "-n", 30, cwd=here).stdout
-    done = cli("score", "run", "-", cwd=here, input=rows)
+    rows = fresh("sample", "run", "-n", 30, cwd=here).stdout
+    done = fresh("score", "run", "-", cwd=here, input=rows)
     assert done.returncode == 0
     lines = done.stdout.splitlines()
     assert lines[0] == "row,log_prob"
@@ -822,7 +833,7 @@ def test_tables_come_and_go_through_pipes(here: Path) -> None:
 
 def test_no_colours_where_none_are_wanted(here: Path) -> None:
     """Not in a pipe, nor on a terminal with NO_COLOR."""
-    assert "\x1b" not in cli("datasets", cwd=here).stdout
+    assert "\x1b" not in fresh("datasets", cwd=here).stdout
     code = (
         "import pty, sys\n"
         "pty.spawn([sys.executable, '-m', 'pointdiffusion', 'datasets'])\n"
@@ -861,3 +872,17 @@ def test_a_run_is_exported_without_its_rows(here: Path, capsys: pytest.CaptureFi
     assert (here / "rows.html").stat().st_size > (here / "one.html").stat().st_size + 500  # 120 rows of 4 numbers
     assert "exists already" in refused(capsys, "export", "run", "-o", "one.html")
     assert "-o" in refused(capsys, "export", "run", "-o", "-")
+
+
+def test_warnings_about_results_reach_the_shell(capsys: pytest.CaptureFixture[str]) -> None:
+    """What makes a figure unreliable is printed in a line; what packages say about themselves is not."""
+    import warnings
+
+    from pointdiffusion.cli import terminal
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        terminal.say_quality_warnings()
+        warnings.warn("12 steps are few", ptd.QualityWarning, stacklevel=1)
+        warnings.warn("a package is about to change", UserWarning, stacklevel=1)
+    assert capsys.readouterr().err == "warning: 12 steps are few\n"

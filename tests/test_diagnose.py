@@ -39,10 +39,14 @@ def draw(count: int, seed: int, mixture: ptd.GaussianMixture = MIXTURE) -> np.nd
     return mixture.sample(count, torch.Generator().manual_seed(seed)).numpy()
 
 
-def train(points: np.ndarray, seed: int, epochs: int, batch_size: int = 256) -> ptd.DiffusionModel:
+def train(
+    points: np.ndarray, seed: int, epochs: int, batch_size: int = 256, sigma_min: float = 0.045, sigma_max: float = 6.6
+) -> ptd.DiffusionModel:
+    """Fit on about the noise levels that `fit` would choose, which takes as long as the training itself."""
     config = ptd.TrainingConfig(
-        epochs=epochs, batch_size=batch_size, learning_rate=1e-3, noise_draws=1, reference_points=256
-    )
+        epochs=epochs, batch_size=batch_size, learning_rate=1e-3, noise_draws=1, reference_points=256,
+        sigma_min=sigma_min, sigma_max=sigma_max,
+    )  # fmt: skip
     network = lambda _: ptd.default_network(2, hidden_dim=64)  # noqa: E731
     return ptd.fit(points, config, inference=SAMPLING, backbone=network, seed=seed)
 
@@ -76,7 +80,10 @@ def trained() -> dict[tuple[str, int], tuple[ptd.DiffusionModel, np.ndarray]]:
         many, few = draw(4096, 1000 + seed), draw(32, 2000 + seed)
         models["sound", seed] = train(many, seed, epochs=36), many  # 576 steps
         models["short", seed] = train(many, seed, epochs=1, batch_size=512), many
-        models["few", seed] = train(np.tile(few, (32, 1)), seed, epochs=50, batch_size=128), few  # 400 steps
+        models["few", seed] = (
+            train(np.tile(few, (32, 1)), seed, epochs=50, batch_size=128, sigma_min=0.001, sigma_max=5.1),
+            few,
+        )  # 400 steps
     return models
 
 

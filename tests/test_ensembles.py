@@ -58,6 +58,8 @@ def test_input_and_target_of_the_network_have_unit_variance(sigma: float) -> Non
     seen: list[Tensor] = []
 
     class Listener(nn.Module):
+        answer: Tensor
+
         def forward(self, x: Tensor, c: Tensor) -> Tensor:  # noqa: ARG002
             seen.append(x)
             return self.answer

@@ -170,15 +170,15 @@ def test_the_same_seed_gives_the_same_files_and_another_gives_others(
 # --------------------------------------------------------------------------------------------------- the other flags
 
 
-def test_inference_only_needs_no_other_flag(trained: tuple[Path, Result], tmp_path: Path) -> None:
-    """Same samples, same picture, same animation, byte for byte, in a fresh process; and a diagnosis, drawn and told.
+def test_inference_only_needs_no_other_flag(trained: tuple[Path, Result], scripts: Scripts, tmp_path: Path) -> None:
+    """Same samples, same picture, same animation, byte for byte, in another process; and a diagnosis, drawn and told.
 
     After two epochs on 256 points and in five steps of Euler's method there is enough to be said.
     """
     folder, _ = trained
     (tmp_path / OUTPUT).mkdir()
     shutil.copy(folder / OUTPUT / "model.pt", tmp_path / OUTPUT)
-    result = run_python(EXAMPLE, "--inference-only", cwd=tmp_path)
+    result = scripts.run("--inference-only", cwd=tmp_path)
     assert result.code == 0, result
     assert result.err == ""
     assert not ADVERTS.search(result.out), ADVERTS.findall(result.out)

@@ -262,7 +262,7 @@ def test_of_few_rows_only_what_is_clear_counts() -> None:
 
 def test_a_model_of_few_rows_is_not_called_bad_and_a_bad_one_is() -> None:
     """The Gaussian of the training rows is the best there is; one moved by the shift that is stated is found."""
-    failed = {}
+    failed: dict[float, list[Any]] = {}
     for part in (0.0, 1.0):
         failed[part] = []
         for seed in range(15):

@@ -231,15 +231,15 @@ def errors_of(mixture: ptd.GaussianMixture, low: float, high: float, **settings:
 
 @pytest.mark.parametrize("low", [0.05, 0.01, 0.002])
 def test_wide_ranges_take_more_steps(low: float) -> None:
-    """By default as many for each factor of noise, however far apart the ends; 40 leave up to 0.03 nats at 0.002."""
+    """By default as many for each factor of noise, however far apart the ends; 40 leave 0.002 to 0.007 nats."""
     mixture = scattered(3, 0.5, 1.0)
-    assert float(errors_of(mixture, low, 160.0).max()) < 0.01
+    assert float(errors_of(mixture, low, 160.0).max()) < 0.002
     assert likelihood.steps_for(0.01, 10.0) == likelihood.steps_for(0.1, 10.0) == 40
     assert likelihood.steps_for(1e-3, 1e3) == 80
 
 
 def test_errors_above_a_hundredth_are_told() -> None:
-    """Narrow lumps from 0.05 to 160 err by tenths of a nat in 40 steps: said by default, and mended as it says."""
+    """Narrow lumps from 0.05 to 160 err by 0.8 nats by default: it is said, and mended as it says."""
     mixture = scattered(3, 0.1, 0.4)
     with pytest.warns(UserWarning, match=r"steps are few for \d+ of 150 log-densities.*give num_steps=188"):
         found = errors_of(mixture, 0.05, 160.0)

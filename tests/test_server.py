@@ -36,6 +36,7 @@ import pointdiffusion as ptd
 from pointdiffusion.cli.app import main
 from pointdiffusion.web.guard import Guard, Served
 from pointdiffusion.web.limits import LIMITS, checked_training, training_settings
+from pointdiffusion.web.protocol import MODEL
 from pointdiffusion.web.registry import registry
 from pointdiffusion.web.server import make_app
 from pointdiffusion.web.sessions import Outbox
@@ -355,29 +356,40 @@ def test_pause_step_resume_stop(server: Server) -> None:
     visit(server, talk)
 
 
-@pytest.mark.parametrize(
-    "asked",
-    [
-        {}, {"solver": "auto"}, {"solver": "sde-dpmpp-2m"}, {"label": 1}, {"label": 0, "guidance": 2.5},
-        {"label": 0, "guidance": 0}, {"solver": "auto", "label": 0, "guidance": 2.5},
-    ],
-)  # fmt: skip
-def test_the_trained_network_walks_on_the_server(server: Server, tmp_path: Path, asked: dict[str, Any]) -> None:
-    """From the page's noise to the samples that the library draws of the model that is kept, stochastic ones too."""
-    message = walk_message(**asked)
+ASKED: list[dict[str, Any]] = [
+    {}, {"solver": "auto"}, {"solver": "sde-dpmpp-2m"}, {"label": 1}, {"label": 0, "guidance": 2.5},
+    {"label": 0, "guidance": 0}, {"solver": "auto", "label": 0, "guidance": 2.5},
+]  # fmt: skip
 
-    async def talk(told: Told) -> tuple[bytes, bytes]:
+
+@pytest.fixture(scope="module")
+def walked(server: Server) -> Told:
+    """Train on two classes, keep the model, walk as in ASKED, and return all that was told; a process takes seconds."""
+
+    async def talk(told: Told) -> Told:
         await told.say(start_message(steps=20, data={"labels": [0, 1] * 30}))
         await told.until("state", state="finished")
         await told.say({"type": "save"})
-        kept = (await told.until("model"))["bytes"]
-        await told.say(message)
-        while not (told.models and told.models[-1][0] == WALK):
-            await told.hear()
-        return kept, told.models[-1]
+        await told.until("model")
+        for number, asked in enumerate(ASKED, start=1):
+            await told.say(walk_message(**asked))
+            while len(walks_of(told)) < number:
+                await told.hear()
+        return told
 
-    kept, frame = visit(server, talk)
-    (tmp_path / "model.pt").write_bytes(kept)
+    found: Told = visit(server, talk)
+    return found
+
+
+def walks_of(told: Told) -> list[bytes]:
+    return [frame for frame in told.models if frame[0] == WALK]
+
+
+@pytest.mark.parametrize("asked", ASKED)
+def test_the_trained_network_walks_on_the_server(walked: Told, tmp_path: Path, asked: dict[str, Any]) -> None:
+    """From the page's noise to the samples that the library draws of the model that is kept, stochastic ones too."""
+    message, frame = walk_message(**asked), walks_of(walked)[ASKED.index(asked)]
+    (tmp_path / "model.pt").write_bytes(next(kept[8:] for kept in walked.models if kept[0] == MODEL))
     model = ptd.load(tmp_path / "model.pt")
     kind, version, dims, number, count, levels, nfe, _ = HEAD.unpack_from(frame)
     assert (kind, version, dims, number, count, levels) == (WALK, 1, 2, 5, 40, 9)
@@ -426,12 +438,8 @@ def test_a_walk_that_cannot_be_made_is_refused(server: Server, change: dict[str,
     assert sentence in visit(server, talk)
 
 
-def test_classes_are_trained(server: Server) -> None:
-    async def talk(told: Told) -> dict[str, Any]:
-        await told.say(start_message(steps=20, data={"labels": [0, 1] * 30}))
-        return await told.until("run")
-
-    run = visit(server, talk)["run"]
+def test_classes_are_trained(walked: Told) -> None:
+    run = next(text["run"] for text in walked.texts if text["type"] == "run")
     assert run["classes"] == ["0", "1"]
     assert run["network"]["spec"]["condition"]["num_classes"] == 2
 

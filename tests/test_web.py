@@ -7,12 +7,12 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 from graphlib import TopologicalSorter
 from pathlib import Path
 
 import numpy as np
 import pytest
+from example_fixtures import Scripts
 from PIL import Image
 from test_web_export import block_of
 
@@ -38,10 +38,11 @@ def run(*command: str | Path, **environment: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def out(tmp_path_factory: pytest.TempPathFactory, scripts: Scripts) -> Path:
     """A folder with what the library computes and what the tests of Node leave behind."""
     folder = tmp_path_factory.mktemp("web")
-    run(sys.executable, ROOT / "tests" / "web_fixtures.py", folder)
+    made = scripts.run(folder, script=ROOT / "tests" / "web_fixtures.py", cwd=WEB)
+    assert made.code == 0, made.err
     run(NODE or "", "node_modules/typescript/bin/tsc", "-p", "tsconfig.test.json", "--outDir", str(folder / "build"))
     (folder / "package.json").write_text('{"type": "module"}')
     tests = sorted((folder / "build" / "test").glob("*.js"))

@@ -31,7 +31,7 @@ def serve() -> dict[str, Any] | None:
     while line := sys.stdin.readline():
         request = json.loads(line)
         if request["do"] == "run":
-            reply = os.fork()
+            reply: int | None = os.fork()
             if not reply:
                 return dict(request)
         else:
@@ -44,19 +44,23 @@ def serve() -> dict[str, Any] | None:
 def become(request: dict[str, Any]) -> None:
     """Make this process what `python script arguments` in a shell would be, and run the script."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    names = [(os.devnull, os.O_RDONLY), *((request[name], os.O_WRONLY | os.O_CREAT) for name in ("out", "err"))]
+    names = [(request["input"], os.O_RDONLY), *((request[name], os.O_WRONLY | os.O_CREAT) for name in ("out", "err"))]
     for target, (name, flags) in enumerate(names):
         handle = os.open(name, flags, 0o600)
         os.dup2(handle, target)
         os.close(handle)
     os.chdir(request["cwd"])
     os.environ.update(request["env"])
-    sys.argv = [request["script"], *request["arguments"]]
-    sys.path[0] = str(Path(request["script"]).parent)
+    script, module = request["script"], request["module"]
+    sys.argv = [script, *request["arguments"]]
+    sys.path[0] = request["cwd"] if module else str(Path(script).parent)
     code = 0
     try:
         exec(request["prelude"], {})  # noqa: S102
-        runpy.run_path(request["script"], run_name="__main__")
+        if module:
+            runpy.run_module(module, run_name="__main__", alter_sys=True)
+        else:
+            runpy.run_path(script, run_name="__main__")
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else int(end.code is not None)
     except BaseException:

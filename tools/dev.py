@@ -2,7 +2,7 @@
 
     python tools/dev.py swiss-roll [flags of the example]    set up, then run the whole example
     python tools/dev.py test [arguments of pytest]           set up, then lint, type check and run the tests
-    python tools/dev.py fast [arguments of pytest]           the tests without browsers and processes
+    python tools/dev.py fast [arguments of pytest]           the quick tests: no browsers, no processes
     python tools/dev.py lint                                 linter and formatter, which changes nothing
     python tools/dev.py types                                the type checker
     python tools/dev.py docs                                 run the examples of the documents and the gallery
@@ -154,8 +154,8 @@ def swiss_roll(arguments: list[str]) -> None:
 
 LINT = (("ruff", "check", "."), ("ruff", "format", "--check", "."))
 TYPES = (("mypy",),)
-WORKERS = ("-n", "2", "--dist", "loadfile")
-FAST = ("-m", "not browser and not processes")
+WORKERS = ("-n", "2", "--dist", "loadfile", "--no-loadscope-reorder")  # tests/conftest.py orders the files
+FAST = ("-m", "not browser and not processes and not slow")
 
 
 def check(*modules: tuple[str, ...]) -> None:
@@ -194,7 +194,7 @@ def test(arguments: list[str]) -> None:
 
 
 def fast(arguments: list[str]) -> None:
-    """Run the tests that start neither a browser nor a process, for the inner loop."""
+    """Run the tests that start neither a browser nor a process and are quick, for the inner loop."""
     run(python_of_venv(), "-m", "pytest", *WORKERS, *FAST, "-q", *arguments)
 
 

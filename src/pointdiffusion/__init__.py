@@ -15,7 +15,7 @@ from pointdiffusion.version import __version__
 
 # Type checkers read the same names in __init__.pyi.
 _HOMES = {
-    "config": ["DivergedError", "InferenceConfig", "TableConfig", "TrainingConfig"],
+    "config": ["DivergedError", "InferenceConfig", "QualityWarning", "TableConfig", "TrainingConfig"],
     "data.datasets": ["DATASETS"],
     "denoisers.adapters": [
         "AdaptedDenoiser", "from_eps", "from_score", "from_v", "from_velocity", "from_x0", "to_eps", "to_model",
@@ -42,10 +42,10 @@ _HOMES = {
     "metrics.comparison": ["Difference", "compare"],
     "metrics.distances": ["compare_wasserstein2", "energy_distance", "mmd", "sliced_wasserstein2", "wasserstein2"],
     "metrics.evaluation": ["evaluate"],
-    "metrics.results": ["Evaluation", "MetricResult"],
     "metrics.marginals": ["MarginalErrors", "PairwiseErrors", "marginal_errors", "pairwise_errors"],
     "metrics.neighbours": ["Copies", "Manifold", "copies_test", "copy_share", "nearest_distances", "precision_recall"],
     "metrics.registry": ["METRICS", "Metric"],
+    "metrics.results": ["Evaluation", "MetricResult"],
     "metrics.two_sample": ["ClassifierTest", "classifier_test", "energy_test", "holm", "mmd_test"],
     "model.conditions": ["Conditions"],
     "model.diffusion_model": ["DiffusionModel", "Imputed", "load", "pick_device"],

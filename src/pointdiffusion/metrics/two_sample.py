@@ -78,6 +78,12 @@ def mmd_test(a: ArrayLike, b: ArrayLike, *, permutations: int = 999, random_stat
 
     References:
         A kernel two-sample test (Gretton et al., 2012), https://jmlr.org/papers/v13/gretton12a.html
+
+    Examples:
+        >>> rng = np.random.default_rng(0)
+        >>> a, b = rng.normal(size=(2, 100, 2))
+        >>> mmd_test(a, b) > 0.05, mmd_test(a, b + 1)
+        (True, 0.001)
     """
     a, b = two_tables(a, b)
     if a.shape != b.shape or permutations < 1:

@@ -14,9 +14,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 if TYPE_CHECKING:
     from jinja2 import Environment
 
-POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
-"""Content Security Policy of the page: whatever slips into it, a browser does not load it."""
-
 
 class Cell(NamedTuple):
     """A cell of a table with a class of the style sheet: "good", "bad" or "dull"."""
@@ -61,7 +58,7 @@ def environment() -> Environment:
         loader=loader, autoescape=True, undefined=StrictUndefined,
         trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True,
     )  # fmt: skip
-    result.globals |= {"policy": POLICY, "style": loader.get_source(result, "style.css")[0]}
+    result.globals["style"] = loader.get_source(result, "style.css")[0]
     result.filters |= {"anchor": anchor, "fmt": format}
     result.tests |= {"cell": lambda x: isinstance(x, Cell), "sigma_bar": lambda x: isinstance(x, SigmaBar)}
     return result

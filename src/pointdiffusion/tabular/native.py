@@ -65,21 +65,27 @@ class NativeType:
             return
         plain = all(type(each) in (str, int, float, bool) for each in self.categories)
         if not (plain and 1 <= len(self.categories) <= MOST_CATEGORIES and _distinct(self.categories)):
-            raise ValueError("categories must be different strings or numbers")
+            raise ValueError("categories must be distinct strings or numbers")
 
     def to_plain(self) -> dict[str, Any]:
-        """Return everything as plain values."""
+        """Return the type as a dict of plain values."""
         return {**vars(self), "categories": None if self.categories is None else list(self.categories)}
 
     @classmethod
     def from_plain(cls, parts: Any) -> NativeType:
         """Return the type that `to_plain` wrote.
 
+        Args:
+            parts: What a file holds; anything.
+
+        Returns:
+            The type.
+
         Raises:
-            ValueError: If it is none.
+            ValueError: If it is not such a type.
         """
         if not isinstance(parts, dict) or set(parts) != set(cls.__dataclass_fields__):
-            raise ValueError("the own type of a column must be a mapping of name, categories and ordered")
+            raise ValueError("the native type of a column must be a dict with name, categories and ordered")
         categories = parts["categories"]
         if categories is not None and not isinstance(categories, list):
             raise ValueError("the categories of a column must be a list")

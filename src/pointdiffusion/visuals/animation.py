@@ -1,7 +1,7 @@
-"""GIF of a trajectory: from pure noise to data.
+"""GIF of a trajectory, from noise to data.
 
-Artists are made once. The axes follow the noise as it shrinks, so early frames are drawn whole; once the axes stand
-still, the picture of the axes and the training data is kept and only the moving points are drawn over it. All frames
+Artists are made once. The axes follow the noise as it shrinks, so early frames are drawn in full; once the axes stand
+still, the image of the axes and the training data is cached and only the moving points are drawn over it. All frames
 share one palette, so that encoding is a table look-up.
 """
 
@@ -25,7 +25,7 @@ from pointdiffusion.visuals.plotting import (
 )
 
 FRAME_MS, FIRST_MS, LAST_MS = 70, 500, 2500
-"""How long frames are shown, in milliseconds."""
+"""Duration of frames in milliseconds: most, the first, the last."""
 
 
 def _axes_widths(frames: Sequence[NDArray[np.float64]], centre: NDArray[np.float64], half: float) -> list[float]:
@@ -57,24 +57,27 @@ def animate_samples(
     steps: Sequence[int] | None = None, title: str = "",
     advance: Callable[[int, str], None] | None = None,
 ) -> bytes:  # fmt: skip
-    """Return a GIF of points on their way from noise to data, over the training data.
+    """Return a GIF of a trajectory from noise to data, over the training data.
 
     Args:
         frames: Points at each noise level, each of shape `(N, D)`.
-        sigmas: The noise levels, shown on the frames.
+        sigmas: The noise levels, shown on the frames, shape `(F,)`.
         training: Training data, shape `(M, D)`, drawn in blue behind.
-        steps: Numbers of the solver's steps, shown on the frames; counted where they are missing.
-        title: First line above the picture.
-        advance: Called with the number of frames done, for a progress bar.
+        steps: Step numbers of the solver, shown on the frames; by default 0 to F - 1.
+        title: First line above the axes.
+        advance: Called with the number of frames done and an empty string, for a progress bar.
+
+    Returns:
+        The file's content.
 
     Raises:
-        ValueError: If there are no frames, or not as many noise levels.
+        ValueError: If there are no frames, or not one noise level per frame.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     if not len(frames) or len(frames) != len(sigmas):
-        raise ValueError(f"one noise level for each frame is needed, got {len(frames)} frames, {len(sigmas)} levels")
+        raise ValueError(f"sigmas must have one noise level per frame, got {len(frames)} frames, {len(sigmas)} levels")
     steps = range(len(frames)) if steps is None else steps
     flat, background = [planar(frame) for frame in frames], planar(training)
     centre, half = square_limits(background, margin=0.12)
@@ -93,14 +96,14 @@ def animate_samples(
     dots.set_animated(True)
     caption.set_animated(True)
 
-    pictures, shown, kept = [], None, None
+    pictures, shown, background_image = [], None, None
     for k, points in enumerate(flat):
         if widths[k] != shown:
             shown = widths[k]
             ax.set(xlim=centre[0] + shown * np.array([-1, 1]), ylim=centre[1] + shown * np.array([-1, 1]))
             canvas.draw()
-            kept = canvas.copy_from_bbox(figure.bbox)
-        canvas.restore_region(kept)
+            background_image = canvas.copy_from_bbox(figure.bbox)
+        canvas.restore_region(background_image)
         dots.set_data(points[:, 0], points[:, 1])
         caption.set_text(f"step {steps[k]:>3}/{steps[-1]}   noise level {sigmas[k]:8.3f}")
         ax.draw_artist(dots)

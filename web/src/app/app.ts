@@ -37,13 +37,13 @@ export class App implements Held {
   /** What the network of a training in this page was trained on. */
   trainedOn: Points | null = null;
   networks = 0;
-  private readonly runData: Points | null;
-  private print = 0;
+  readonly #runData: Points | null;
+  #print = 0;
   version = 0;
   /** What is drawn of the denoisers, and when what is computed. */
   readonly layers: Layers = new Layers(this);
   readonly jobs: Jobs = new Jobs(this, this.layers);
-  private readonly listeners = new Map<Event, (() => void)[]>();
+  readonly #listeners = new Map<Event, (() => void)[]>();
 
   constructor(
     readonly store: Store,
@@ -56,11 +56,11 @@ export class App implements Held {
     this.drawing = new Drawing(
       own,
       () => (this.state.shape === '' ? null : this.data),
-      () => this.drawn(),
+      () => this.#drawn(),
     );
     this.file = run?.recipe && !run.data ? null : run;
     const units = run && { columns: run.columns, mean: run.mean, scale: run.scale };
-    this.runData = run?.data ? { ...embeddedData(run.data), units: units ?? undefined } : null;
+    this.#runData = run?.data ? { ...embeddedData(run.data), units: units ?? undefined } : null;
     this.recorded = run?.recorded ? walkedOf(run) : null;
     this.trainer = new Trainer(server && ((listener) => connect(server.token, listener)), {
       changed: (whole) => {
@@ -68,15 +68,15 @@ export class App implements Held {
         this.tell(whole ? 'training' : 'step');
         this.tell('picture');
       },
-      took: (found, training) => this.take(found, training),
+      took: (found, training) => this.#take(found, training),
       saved: (bytes) => {
         this.model = bytes;
         this.tell('model');
       },
     });
     if (!this.knows(this.state.shape)) store.set({ shape: PROPERTIES.shape.value });
-    this.refreshData();
-    store.subscribe((changed) => this.changed(changed));
+    this.#refreshData();
+    store.subscribe((changed) => this.#changed(changed));
   }
 
   get state(): State {
@@ -84,16 +84,16 @@ export class App implements Held {
   }
 
   on(event: Event, listener: () => void): void {
-    this.listeners.set(event, [...(this.listeners.get(event) ?? []), listener]);
+    this.#listeners.set(event, [...(this.#listeners.get(event) ?? []), listener]);
   }
 
   /** Forget who listens: the views are made anew. */
   silence(): void {
-    this.listeners.clear();
+    this.#listeners.clear();
   }
 
   tell(event: Event): void {
-    for (const listener of this.listeners.get(event) ?? []) listener();
+    for (const listener of this.#listeners.get(event) ?? []) listener();
   }
 
   get panels(): PanelName[] {
@@ -136,26 +136,26 @@ export class App implements Held {
     return { ...points, values: single(points.values) };
   }
 
-  private refreshData(): void {
+  #refreshData(): void {
     const { shape, n } = this.state;
     this.data =
       shape === 'run'
-        ? (this.runData ?? EMPTY)
+        ? (this.#runData ?? EMPTY)
         : shape === ''
           ? (this.drawing.points ?? EMPTY)
           : (this.draw(n, 1) ?? EMPTY);
-    this.print = printOf(this.data);
+    this.#print = printOf(this.data);
     this.version++;
     this.jobs.moved();
   }
 
   /** The points of one's own are others now. */
-  private drawn(): void {
+  #drawn(): void {
     if (this.state.shape !== '') {
       this.store.set({ shape: '' });
       return;
     }
-    this.refreshData();
+    this.#refreshData();
     if (this.state.class >= this.classes) this.store.set({ class: -1 });
     this.trainer.forget();
     this.tell('data');
@@ -163,10 +163,10 @@ export class App implements Held {
     this.tell('picture');
   }
 
-  private changed(changed: ReadonlySet<Name>): void {
+  #changed(changed: ReadonlySet<Name>): void {
     const has = (...names: Name[]) => names.some((name) => changed.has(name));
     if (has('shape', 'n', 'noise', 'seed')) {
-      this.refreshData();
+      this.#refreshData();
       if (this.state.class >= this.classes) this.store.set({ class: -1 });
       this.tell('data');
     }
@@ -199,13 +199,13 @@ export class App implements Held {
       settings,
       live: { count: state.samples, nfe: LIVE_NFE, seed: Math.max(state.start, 1) },
     };
-    const recipe = { seed: order.seed, settings, print: this.print, labelled: labels !== null };
+    const recipe = { seed: order.seed, settings, print: this.#print, labelled: labels !== null };
     this.trainer.start(order, { recipe, points: data });
     this.store.set({ t: 1, points: true });
   }
 
   /** Take what was trained in place of the network that was here, and set it beside the exact optimum. */
-  private take(found: RunFile, { recipe, points }: Training): void {
+  #take(found: RunFile, { recipe, points }: Training): void {
     const { state } = this;
     const { data = null, rows = null, figures = {} } = this.run ?? {};
     this.run = { ...found, data, rows, figures, recorded: null, recipe };
@@ -241,7 +241,7 @@ export class App implements Held {
 
   /** Whether the network was trained in the page, on other points than those that are shown. */
   get strange(): boolean {
-    return this.run?.recipe !== undefined && this.run.recipe.print !== this.print;
+    return this.run?.recipe !== undefined && this.run.recipe.print !== this.#print;
   }
 
   get busy(): boolean {

@@ -11,56 +11,60 @@ const LEVELS = 64; // noise levels at which layers are computed
 
 export class Layers {
   paths: Record<PanelName, Path | null> = { a: null, b: null };
-  private readonly layers = new Map<string, Layer>();
-  private readonly shown = new Map<string, Layer>();
-  private readonly pending = new Set<string>();
+  readonly #layers = new Map<string, Layer>();
+  readonly #shown = new Map<string, Layer>();
+  readonly #pending = new Set<string>();
 
-  constructor(private readonly held: Held) {}
+  readonly #held: Held;
+
+  constructor(held: Held) {
+    this.#held = held;
+  }
 
   /** A layer at about the current noise level: the one that is known, while the right one is on its way. */
   layer(panel: PanelName, what: 'field' | 'contours'): Layer | null {
-    const { held } = this;
+    const held = this.#held;
     const drawable = held.dims === 2 && (what === 'field' ? canAsk(held, panel) : held.data.labels.length > 0);
     if (!drawable) return null;
     const scaled = held.state.view === 'scaled';
     const base = JSON.stringify([problemKey(held, panel), what, scaled]);
     const place = Math.round(held.state.t * LEVELS);
-    const found = this.layers.get(`${base}${place}`);
-    if (found) this.shown.set(panel + what, found);
-    else this.fetchLayer(panel, what, base, place, scaled);
-    return this.shown.get(panel + what) ?? null;
+    const found = this.#layers.get(`${base}${place}`);
+    if (found) this.#shown.set(panel + what, found);
+    else this.#fetchLayer(panel, what, base, place, scaled);
+    return this.#shown.get(panel + what) ?? null;
   }
 
-  private fetchLayer(panel: PanelName, what: 'field' | 'contours', base: string, place: number, scaled: boolean): void {
+  #fetchLayer(panel: PanelName, what: 'field' | 'contours', base: string, place: number, scaled: boolean): void {
     const line = panel + what;
-    if (this.pending.has(line)) return;
-    this.pending.add(line);
-    const sigma = sigmaAt(place / LEVELS, this.held.sigmaMax);
+    if (this.#pending.has(line)) return;
+    this.#pending.add(line);
+    const sigma = sigmaAt(place / LEVELS, this.#held.sigmaMax);
     const reach = scaled ? REACH * Math.sqrt(1 + sigma * sigma) : REACH;
-    this.held.source.layer({ problem: problemOf(this.held, panel), what, sigma, reach }).then(
+    this.#held.source.layer({ problem: problemOf(this.#held, panel), what, sigma, reach }).then(
       (layer) => {
-        if (this.layers.size > 600) this.layers.clear();
-        this.layers.set(`${base}${place}`, layer);
-        this.pending.delete(line);
-        this.held.tell('picture');
+        if (this.#layers.size > 600) this.#layers.clear();
+        this.#layers.set(`${base}${place}`, layer);
+        this.#pending.delete(line);
+        this.#held.tell('picture');
       },
-      () => this.pending.delete(line),
+      () => this.#pending.delete(line),
     );
   }
 
   /** Wait for a layer at the current noise level. */
   async exactly(panel: PanelName, what: 'field' | 'contours'): Promise<void> {
     for (let k = 0; k < 400; k++) {
-      const before = this.layers.size;
-      if (!this.layer(panel, what) && !this.pending.has(panel + what)) return;
-      if (!this.pending.has(panel + what) && before === this.layers.size) return;
+      const before = this.#layers.size;
+      if (!this.layer(panel, what) && !this.#pending.has(panel + what)) return;
+      if (!this.#pending.has(panel + what) && before === this.#layers.size) return;
       await new Promise((resolve) => setTimeout(resolve, 5));
     }
   }
 
   /** Ask for the paths of the point. */
   async ask(): Promise<void> {
-    const { held } = this;
+    const held = this.#held;
     const { probe } = held;
     if (!probe || held.dims !== 2 || !denoisers(held).length) {
       this.paths = { a: null, b: null };

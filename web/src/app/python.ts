@@ -46,7 +46,7 @@ function fitting({ recipe, points: { labels, units, dims, values }, label }: Lea
   const given = recipe.labelled
     ? '\n    labels=np.frombuffer(base64.b64decode(TRAINED_LABELS), dtype=np.uint8).tolist(),'
     : '';
-  const own = `Bound(network, labels=${label})`;
+  const own = `ptd.bind(network, labels=${label})`;
   return `
 
 TRAINED = (
@@ -121,7 +121,7 @@ import numpy as np
 import torch
 
 import pointdiffusion as ptd
-${learned ? `${learned.label < 0 ? '' : 'from pointdiffusion.denoisers.guidance import Bound\n'}from pointdiffusion.networks import default_network\n` : ''}
+${learned ? 'from pointdiffusion.networks import default_network\n' : ''}
 SEED, NUM_SAMPLES, SIGMA_MAX = ${state.start}, ${state.samples}, ${state.smax}
 POINTS = (
 ${lines(base64(values))}

@@ -222,14 +222,14 @@ type Listener = (changed: ReadonlySet<Name>) => void;
 /** The state, and who wants to know of its changes. */
 export class Store {
   state: State;
-  private readonly listeners: Listener[] = [];
+  readonly #listeners: Listener[] = [];
 
   constructor(state: State) {
     this.state = state;
   }
 
   subscribe(listener: Listener): void {
-    this.listeners.push(listener);
+    this.#listeners.push(listener);
   }
 
   set(changes: Partial<State>): void {
@@ -240,6 +240,6 @@ export class Store {
       (this.state as Record<Name, unknown>)[name] = value;
       changed.add(name);
     }
-    if (changed.size) for (const listener of this.listeners) listener(changed);
+    if (changed.size) for (const listener of this.#listeners) listener(changed);
   }
 }

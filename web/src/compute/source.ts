@@ -27,13 +27,13 @@ type Handler = (reply: Reply) => void;
 
 /** Two workers of this page's own script: one for long jobs, one that answers at once. */
 export class WorkerSource implements Source {
-  private readonly long: Worker;
-  private readonly quick: Worker;
-  private next = 1;
-  private tell: Handler = () => {};
-  private job = 0;
-  private latestProbe = 0;
-  private readonly waiting = new Map<number, Handler>();
+  readonly #long: Worker;
+  readonly #quick: Worker;
+  #next = 1;
+  #tell: Handler = () => {};
+  #job = 0;
+  #latestProbe = 0;
+  readonly #waiting = new Map<number, Handler>();
 
   constructor(
     script: string,
@@ -41,14 +41,14 @@ export class WorkerSource implements Source {
     run: RunFile | null,
   ) {
     const address = URL.createObjectURL(new Blob([script], { type: 'text/javascript' }));
-    [this.long, this.quick] = [new Worker(address), new Worker(address)];
+    [this.#long, this.#quick] = [new Worker(address), new Worker(address)];
     this.setup(run);
-    this.long.onmessage = ({ data: reply }: MessageEvent<Reply>) => {
-      if (reply.id === this.job) this.tell(reply);
+    this.#long.onmessage = ({ data: reply }: MessageEvent<Reply>) => {
+      if (reply.id === this.#job) this.#tell(reply);
     };
-    this.quick.onmessage = ({ data: reply }: MessageEvent<Reply>) => {
-      this.waiting.get(reply.id)?.(reply);
-      this.waiting.delete(reply.id);
+    this.#quick.onmessage = ({ data: reply }: MessageEvent<Reply>) => {
+      this.#waiting.get(reply.id)?.(reply);
+      this.#waiting.delete(reply.id);
     };
   }
 
@@ -60,36 +60,36 @@ export class WorkerSource implements Source {
       sigmaData: run?.sigma_data ?? 1,
       sigmaMin: run?.sigma_min ?? 0.01,
     };
-    for (const worker of [this.long, this.quick]) worker.postMessage(setup);
+    for (const worker of [this.#long, this.#quick]) worker.postMessage(setup);
   }
 
   run(job: Job, tell: Handler): void {
-    this.tell = tell;
-    this.job = this.next++;
-    this.long.postMessage({ kind: 'job', id: this.job, job } satisfies Request);
+    this.#tell = tell;
+    this.#job = this.#next++;
+    this.#long.postMessage({ kind: 'job', id: this.#job, job } satisfies Request);
   }
 
-  private ask(request: (id: number) => Request): Promise<Reply> {
-    const id = this.next++;
+  #ask(request: (id: number) => Request): Promise<Reply> {
+    const id = this.#next++;
     return new Promise((resolve, reject) => {
-      this.waiting.set(id, (reply) => (reply.kind === 'failed' ? reject(new Error(reply.message)) : resolve(reply)));
-      this.quick.postMessage(request(id));
+      this.#waiting.set(id, (reply) => (reply.kind === 'failed' ? reject(new Error(reply.message)) : resolve(reply)));
+      this.#quick.postMessage(request(id));
     });
   }
 
   async layer(job: LayerJob): Promise<Layer> {
-    const reply = await this.ask((id) => ({ kind: 'layer', id, job }));
+    const reply = await this.#ask((id) => ({ kind: 'layer', id, job }));
     return reply.kind === 'layer' ? reply : { field: null, contours: null };
   }
 
   async probe(jobs: ProbeJob[]): Promise<Paths | null> {
-    const mine = ++this.latestProbe;
-    const reply = await this.ask((id) => ({ kind: 'probe', id, jobs }));
-    return reply.kind === 'probe' && mine === this.latestProbe ? reply.paths : null;
+    const mine = ++this.#latestProbe;
+    const reply = await this.#ask((id) => ({ kind: 'probe', id, jobs }));
+    return reply.kind === 'probe' && mine === this.#latestProbe ? reply.paths : null;
   }
 
   async gif(frames: Uint8ClampedArray[], width: number, height: number, delay: number): Promise<Uint8Array> {
-    const reply = await this.ask((id) => ({ kind: 'gif', id, frames, width, height, delay }));
+    const reply = await this.#ask((id) => ({ kind: 'gif', id, frames, width, height, delay }));
     if (reply.kind !== 'gif') throw new Error('the worker gave no picture');
     return reply.bytes;
   }

@@ -40,17 +40,17 @@ function key(pixels: Uint8ClampedArray, i: number): number {
 }
 
 class Bytes {
-  private data = new Uint8Array(1 << 16);
-  private length = 0;
+  #data = new Uint8Array(1 << 16);
+  #length = 0;
 
   push(...values: number[]): void {
     for (const value of values) {
-      if (this.length === this.data.length) {
-        const larger = new Uint8Array(2 * this.length);
-        larger.set(this.data);
-        this.data = larger;
+      if (this.#length === this.#data.length) {
+        const larger = new Uint8Array(2 * this.#length);
+        larger.set(this.#data);
+        this.#data = larger;
       }
-      this.data[this.length++] = value;
+      this.#data[this.#length++] = value;
     }
   }
 
@@ -63,7 +63,7 @@ class Bytes {
   }
 
   done(): Uint8Array {
-    return this.data.slice(0, this.length);
+    return this.#data.slice(0, this.#length);
   }
 }
 

@@ -16,7 +16,7 @@ interface Walk {
 
 /** Integrate one interval after the other; keeps the step sizes between them. */
 export class AdaptiveWalk {
-  private walk: Walk | null = null;
+  #walk: Walk | null = null;
 
   constructor(
     private readonly pair: Pair,
@@ -27,14 +27,14 @@ export class AdaptiveWalk {
   step(denoiser: Denoiser, x: Float64Array, sigma: number, sigmaNext: number): Float64Array {
     const rows = x.length / denoiser.dims;
     const [start, end] = [Math.asinh(sigma / this.sigmaData), Math.asinh(sigmaNext / this.sigmaData)];
-    this.walk ??= { width: new Float64Array(rows).fill(0.05), error: new Float64Array(rows).fill(1) };
-    return this.integrate(denoiser, x.slice(), new Float64Array(rows).fill(start), end, this.walk);
+    this.#walk ??= { width: new Float64Array(rows).fill(0.05), error: new Float64Array(rows).fill(1) };
+    return this.#integrate(denoiser, x.slice(), new Float64Array(rows).fill(start), end, this.#walk);
   }
 
-  private integrate(denoiser: Denoiser, x: Float64Array, v: Float64Array, end: number, walk: Walk): Float64Array {
+  #integrate(denoiser: Denoiser, x: Float64Array, v: Float64Array, end: number, walk: Walk): Float64Array {
     const { dims } = denoiser;
     const sign = end > v[0] ? 1 : -1;
-    const slope = this.slope(denoiser, x, v);
+    const slope = this.#slope(denoiser, x, v);
     const exponent = 1 / (this.pair.error_order + 1);
     for (let count = 0; count < this.tolerance.maxSteps; count++) {
       const active: number[] = [];
@@ -45,7 +45,7 @@ export class AdaptiveWalk {
         const wanted = Math.min(walk.width[row], left);
         return left - wanted < 1e-3 * wanted ? left : wanted; // no sliver at the end
       });
-      const tried = this.attempt(
+      const tried = this.#attempt(
         denoiser,
         rowsOf(x, active, dims),
         active,
@@ -77,7 +77,7 @@ export class AdaptiveWalk {
   }
 
   /** dx / dv. */
-  private slope(denoiser: Denoiser, x: Float64Array, v: Float64Array): Float64Array {
+  #slope(denoiser: Denoiser, x: Float64Array, v: Float64Array): Float64Array {
     const denoised = denoiser.call(
       x,
       v.map((place) => this.sigmaData * Math.sinh(place)),
@@ -90,7 +90,7 @@ export class AdaptiveWalk {
     return denoised;
   }
 
-  private attempt(
+  #attempt(
     denoiser: Denoiser,
     x: Float64Array,
     rows: number[],
@@ -113,10 +113,10 @@ export class AdaptiveWalk {
       return out;
     };
     a.forEach((row, j) => {
-      slopes.push(this.slope(denoiser, advanced(row), place(c[j + 1])));
+      slopes.push(this.#slope(denoiser, advanced(row), place(c[j + 1])));
     });
     const next = advanced(b);
-    slopes.push(this.slope(denoiser, next, place(1)));
+    slopes.push(this.#slope(denoiser, next, place(1)));
     const norms = errors.map((weights) => {
       const out = new Float64Array(rows.length);
       for (let i = 0; i < x.length; i++) {

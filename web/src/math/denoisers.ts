@@ -43,13 +43,13 @@ export class ExactDenoiser implements Denoiser {
     const rows = x.length / this.dims;
     for (let row = 0; row < rows; row++) {
       const level = typeof sigma === 'number' ? sigma : sigma[row];
-      if (this.dims === 2) this.plane(x, out, row, level);
-      else this.any(x, out, row, level);
+      if (this.dims === 2) this.#plane(x, out, row, level);
+      else this.#any(x, out, row, level);
     }
     return out;
   }
 
-  private plane(x: Float64Array, out: Float64Array, row: number, sigma: number): void {
+  #plane(x: Float64Array, out: Float64Array, row: number, sigma: number): void {
     const { points, squares, count } = this;
     const px = x[2 * row];
     const py = x[2 * row + 1];
@@ -77,7 +77,7 @@ export class ExactDenoiser implements Denoiser {
     out[2 * row + 1] = sumY / mass;
   }
 
-  private any(x: Float64Array, out: Float64Array, row: number, sigma: number): void {
+  #any(x: Float64Array, out: Float64Array, row: number, sigma: number): void {
     const { points, squares, count, dims } = this;
     let least = Number.POSITIVE_INFINITY;
     for (let i = 0; i < count; i++) {

@@ -57,10 +57,10 @@ type Block = (h: Float64Array, embedding: Float64Array) => Float64Array;
 export class Network {
   readonly dims: number;
   readonly classes: number;
-  private readonly hidden: number;
-  private readonly features: number;
-  private readonly blocks: Block[];
-  private readonly condition: PartSpec | null;
+  readonly #hidden: number;
+  readonly #features: number;
+  readonly #blocks: Block[];
+  readonly #condition: PartSpec | null;
 
   constructor(
     spec: PartSpec,
@@ -70,79 +70,79 @@ export class Network {
     if (spec.part !== 'residual-mlp' || points?.part !== 'fourier-features' || noise?.part !== 'noise-embedding')
       throw new Error('the page knows the network residual-mlp with fourier-features and noise-embedding alone');
     this.dims = spec.n_dims as number;
-    this.hidden = spec.hidden_dim as number;
-    this.features = noise.num_features as number;
-    this.condition = (spec.condition as PartSpec | null | undefined) ?? null;
-    if (this.condition && this.condition.part !== 'condition-embedding')
-      throw new Error(`the page does not know the part ${this.condition.part}`);
-    this.classes = this.condition ? (this.condition.num_classes as number) : 0;
-    this.blocks = (spec.blocks as PartSpec[]).map((block, i) => this.block(block.part, `blocks.${i}.`));
+    this.#hidden = spec.hidden_dim as number;
+    this.#features = noise.num_features as number;
+    this.#condition = (spec.condition as PartSpec | null | undefined) ?? null;
+    if (this.#condition && this.#condition.part !== 'condition-embedding')
+      throw new Error(`the page does not know the part ${this.#condition.part}`);
+    this.classes = this.#condition ? (this.#condition.num_classes as number) : 0;
+    this.#blocks = (spec.blocks as PartSpec[]).map((block, i) => this.#block(block.part, `blocks.${i}.`));
   }
 
-  private get(name: string): Float64Array {
+  #get(name: string): Float64Array {
     const found = this.weights[name];
     if (!found) throw new Error(`the weights ${name} are missing`);
     return found.values;
   }
 
-  private apply(name: string, x: Float64Array): Float64Array {
-    const bias = this.get(`${name}.bias`);
-    const weight = this.get(`${name}.weight`);
+  #apply(name: string, x: Float64Array): Float64Array {
+    const bias = this.#get(`${name}.bias`);
+    const weight = this.#get(`${name}.weight`);
     return linear(x, weight, bias, weight.length / bias.length);
   }
 
-  private block(part: string, at: string): Block {
-    const hidden = this.hidden;
+  #block(part: string, at: string): Block {
+    const hidden = this.#hidden;
     if (part === 'residual-block') {
       return (h, embedding) => {
-        const modulation = this.apply(`${at}modulation`, embedding);
-        const shared = embedding.length === this.features;
-        const inner = this.apply(`${at}first`, rmsNorm(h, hidden));
+        const modulation = this.#apply(`${at}modulation`, embedding);
+        const shared = embedding.length === this.#features;
+        const inner = this.#apply(`${at}first`, rmsNorm(h, hidden));
         for (let i = 0; i < inner.length; i++) {
           const column = i % hidden;
           const start = shared ? 0 : 2 * (i - column);
           inner[i] = modulation[start + hidden + column] + inner[i] * (1 + modulation[start + column]);
         }
-        return added(h, this.apply(`${at}second`, silu(inner)));
+        return added(h, this.#apply(`${at}second`, silu(inner)));
       };
     }
     if (part === 'plain-block') {
       return (h, embedding) => {
-        const shift = this.apply(`${at}shift`, embedding);
-        const inner = this.apply(`${at}first`, h);
+        const shift = this.#apply(`${at}shift`, embedding);
+        const inner = this.#apply(`${at}first`, h);
         for (let i = 0; i < inner.length; i++) inner[i] += shift[shift.length === hidden ? i % hidden : i];
-        return added(h, this.apply(`${at}second`, silu(inner)));
+        return added(h, this.#apply(`${at}second`, silu(inner)));
       };
     }
     throw new Error(`the page does not know the part ${part}`);
   }
 
-  private embed(c: Float64Array, label: number): Float64Array {
-    const frequencies = this.get('noise.frequencies');
+  #embed(c: Float64Array, label: number): Float64Array {
+    const frequencies = this.#get('noise.frequencies');
     const half = frequencies.length;
-    const waves = new Float64Array(c.length * this.features);
+    const waves = new Float64Array(c.length * this.#features);
     for (let row = 0; row < c.length; row++)
       for (let i = 0; i < half; i++) {
-        waves[row * this.features + i] = Math.cos(c[row] * frequencies[i]);
-        waves[row * this.features + half + i] = Math.sin(c[row] * frequencies[i]);
+        waves[row * this.#features + i] = Math.cos(c[row] * frequencies[i]);
+        waves[row * this.#features + half + i] = Math.sin(c[row] * frequencies[i]);
       }
-    const embedding = silu(this.apply('noise.linear', waves));
-    if (!this.condition) return embedding;
-    const bias = this.get('condition.first.bias');
-    const width = this.get('condition.first.weight').length / bias.length;
+    const embedding = silu(this.#apply('noise.linear', waves));
+    if (!this.#condition) return embedding;
+    const bias = this.#get('condition.first.bias');
+    const width = this.#get('condition.first.weight').length / bias.length;
     const told = new Float64Array(c.length * width); // context is unknown: zeros
     for (let row = 0; row < c.length; row++) {
-      told.set(embedding.subarray(row * this.features, (row + 1) * this.features), row * width);
-      if (label >= 0) told[row * width + this.features + label] = 1;
+      told.set(embedding.subarray(row * this.#features, (row + 1) * this.#features), row * width);
+      if (label >= 0) told[row * width + this.#features + label] = 1;
     }
-    return added(embedding, this.apply('condition.second', silu(this.apply('condition.first', told))));
+    return added(embedding, this.#apply('condition.second', silu(this.#apply('condition.first', told))));
   }
 
   /** Map points (B, D) and one number for all, or for each, to (B, D). */
   forward(x: Float64Array, c: Float64Array, label = -1): Float64Array {
-    const embedding = this.embed(c, label);
+    const embedding = this.#embed(c, label);
     const { dims } = this;
-    const frequencies = this.get('points.frequencies'); // (D, F)
+    const frequencies = this.#get('points.frequencies'); // (D, F)
     const count = frequencies.length / dims;
     const width = dims + 2 * count;
     const rows = x.length / dims;
@@ -157,9 +157,9 @@ export class Network {
         features[at + dims + count + j] = Math.SQRT2 * Math.sin(angle);
       }
     }
-    let h = this.apply('first', features);
-    for (const block of this.blocks) h = block(h, embedding);
-    return this.apply('last', silu(h));
+    let h = this.#apply('first', features);
+    for (const block of this.#blocks) h = block(h, embedding);
+    return this.#apply('last', silu(h));
   }
 }
 

@@ -35,15 +35,15 @@ export function normals(seed: number, stream: number, count: number): Float64Arr
 
 /** One number after the other of a stream. */
 export class Random {
-  private index = 0;
-  private readonly key: number;
+  #index = 0;
+  readonly #key: number;
 
   constructor(seed: number, stream: number) {
-    this.key = keyOf(seed, stream);
+    this.#key = keyOf(seed, stream);
   }
 
   uniform(low = 0, high = 1): number {
-    return low + (high - low) * uniformAt(this.key, this.index++);
+    return low + (high - low) * uniformAt(this.#key, this.#index++);
   }
 
   integer(count: number): number {

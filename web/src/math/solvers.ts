@@ -84,11 +84,11 @@ function landLocally(
 
 class Multistep implements Stepper {
   private readonly form: Form;
-  private sigmas: number[] = [];
-  private values: Float64Array[] = [];
-  private before: Float64Array | null = null;
-  private steps = 0;
-  private eps: Float64Array | null = null;
+  #sigmas: number[] = [];
+  #values: Float64Array[] = [];
+  #before: Float64Array | null = null;
+  #steps = 0;
+  #eps: Float64Array | null = null;
 
   constructor(
     private readonly choices: MultistepChoices,
@@ -99,7 +99,7 @@ class Multistep implements Stepper {
     this.form = { quantity, variable, rho, eta, sigmaData: choices.sigma_data ?? 1 };
   }
 
-  private weights(sigma: number, sigmaNext: number, nodes: number[]) {
+  #weights(sigma: number, sigmaNext: number, nodes: number[]) {
     return stepWeights(this.form, this.registry.quadrature, sigma, sigmaNext, nodes, this.choices.rule);
   }
 
@@ -114,37 +114,40 @@ class Multistep implements Stepper {
     let x = given;
     const denoised = denoiser.call(x, sigma);
     const value = quantityOf(form, x, denoised, sigma);
-    if (choices.corrector && this.before)
-      x = combine(this.before, this.weights(this.sigmas[0], sigma, [sigma, ...this.sigmas]), [value, ...this.values]);
+    if (choices.corrector && this.#before)
+      x = combine(this.#before, this.#weights(this.#sigmas[0], sigma, [sigma, ...this.#sigmas]), [
+        value,
+        ...this.#values,
+      ]);
     const eps = choices.final === 'local' ? slopeOf(x, denoised, sigma) : null;
     if (sigmaNext === 0) {
-      if (eps && this.eps) {
+      if (eps && this.#eps) {
         const lowest = choices.sigma_min ?? 0;
-        return landLocally(x, denoised, denoiser.dims, sigma, eps, this.sigmas[0], this.eps, lowest);
+        return landLocally(x, denoised, denoiser.dims, sigma, eps, this.#sigmas[0], this.#eps, lowest);
       }
       return land(x, denoised, choices.final);
     }
-    let count = Math.min(choices.points, this.steps + 1);
-    if (choices.lower_order_final) count = Math.min(count, this.numSteps - this.steps);
-    const nodes = [sigma, ...this.sigmas].slice(0, count);
-    const values = [value, ...this.values].slice(0, count);
-    const starting = choices.start === 'runge-kutta' && this.steps + 1 < choices.points;
+    let count = Math.min(choices.points, this.#steps + 1);
+    if (choices.lower_order_final) count = Math.min(count, this.numSteps - this.#steps);
+    const nodes = [sigma, ...this.#sigmas].slice(0, count);
+    const values = [value, ...this.#values].slice(0, count);
+    const starting = choices.start === 'runge-kutta' && this.#steps + 1 < choices.points;
     let next: Float64Array;
     if (starting) {
       const order = Math.max(1, choices.points + Number(choices.corrector) - 1);
       const tableau = this.registry.tableaus[['euler', 'midpoint', 'kutta3', 'rk4'][order - 1]];
       next = rungeKutta(tableau, denoiser, x, sigma, sigmaNext, slopeOf(x, denoised, sigma));
     } else {
-      next = combine(x, this.weights(sigma, sigmaNext, nodes), values);
+      next = combine(x, this.#weights(sigma, sigmaNext, nodes), values);
       const level = noiseLevel(form, sigma, sigmaNext);
       if (level && noise) for (let i = 0; i < next.length; i++) next[i] += level * noise[i];
     }
     const correctable = choices.corrector && !starting;
-    this.sigmas = correctable ? nodes : [sigma, ...this.sigmas].slice(0, choices.points);
-    this.values = correctable ? values : [value, ...this.values].slice(0, choices.points);
-    this.before = correctable ? x : null;
-    this.steps += 1;
-    this.eps = eps;
+    this.#sigmas = correctable ? nodes : [sigma, ...this.#sigmas].slice(0, choices.points);
+    this.#values = correctable ? values : [value, ...this.#values].slice(0, choices.points);
+    this.#before = correctable ? x : null;
+    this.#steps += 1;
+    this.#eps = eps;
     return next;
   }
 }

@@ -41,15 +41,15 @@ export class Trainer implements Listener {
   message = '';
   /** Whether there is something to save. */
   any = false;
-  private line: Line | null = null;
-  private current: Training | null = null;
-  private wanted: Training | null = null; // asked for, not started yet: what arrives is of the one before
-  private frame: ArrayBuffer | null = null;
-  private shown: Live | null = null;
-  private since = { time: 0, step: 0 };
-  private taken = -1;
-  private readonly walks = new Map<number, { panel: number; done: (walked: Walked | null) => void }>();
-  private walkNumber = 0;
+  #line: Line | null = null;
+  #current: Training | null = null;
+  #wanted: Training | null = null; // asked for, not started yet: what arrives is of the one before
+  #frame: ArrayBuffer | null = null;
+  #shown: Live | null = null;
+  #since = { time: 0, step: 0 };
+  #taken = -1;
+  readonly #walks = new Map<number, { panel: number; done: (walked: Walked | null) => void }>();
+  #walkNumber = 0;
 
   constructor(
     private readonly connect: ((listener: Listener) => Line) | null,
@@ -68,75 +68,75 @@ export class Trainer implements Listener {
 
   /** Samples of the network as it is, decoded when they are drawn: the latest frame wins. */
   get live(): Live | null {
-    if (this.frame) this.shown = readLive(this.frame) ?? this.shown;
-    this.frame = null;
-    return this.shown;
+    if (this.#frame) this.#shown = readLive(this.#frame) ?? this.#shown;
+    this.#frame = null;
+    return this.#shown;
   }
 
   get secondsLeft(): number | null {
-    const done = this.step - this.since.step;
-    const passed = (this.now() - this.since.time) / 1000;
+    const done = this.step - this.#since.step;
+    const passed = (this.now() - this.#since.time) / 1000;
     return this.phase === 'running' && done > 0 && passed > 0.5 ? ((this.steps - this.step) * passed) / done : null;
   }
 
   start(order: Order, training: Training): void {
     if (!this.connect) return;
-    this.line ??= this.connect(this);
-    this.wanted = training;
+    this.#line ??= this.connect(this);
+    this.#wanted = training;
     this.message = '';
-    this.turn('starting');
-    this.line.send({ type: 'start', ...order });
+    this.#turn('starting');
+    this.#line.send({ type: 'start', ...order });
   }
 
   ask(type: 'pause' | 'resume' | 'step' | 'stop' | 'save'): void {
-    this.line?.send({ type });
+    this.#line?.send({ type });
   }
 
   /** Let the library walk with the network; null where there is no server, it cannot, or a later walk is wanted. */
   walk(order: WalkOrder): Promise<Walked | null> {
     if (!this.connect) return Promise.resolve(null);
-    for (const [id, { panel }] of this.walks) if (panel === order.panel) this.arrived(id, null);
-    const id = ++this.walkNumber;
-    this.line ??= this.connect(this);
-    const line = this.line;
+    for (const [id, { panel }] of this.#walks) if (panel === order.panel) this.#arrived(id, null);
+    const id = ++this.#walkNumber;
+    this.#line ??= this.connect(this);
+    const line = this.#line;
     return new Promise((done) => {
-      this.walks.set(id, { panel: order.panel, done });
+      this.#walks.set(id, { panel: order.panel, done });
       line.send({ type: 'walk', id, ...order });
     });
   }
 
-  private arrived(id: number, walked: Walked | null): void {
-    this.walks.get(id)?.done(walked);
-    this.walks.delete(id);
+  #arrived(id: number, walked: Walked | null): void {
+    this.#walks.get(id)?.done(walked);
+    this.#walks.delete(id);
   }
 
   /** Let go of the samples that were shown, unless more are on their way. */
   forget(): void {
-    if (this.active || !(this.shown ?? this.frame)) return;
-    this.frame = this.shown = null;
+    if (this.active || !(this.#shown ?? this.#frame)) return;
+    this.#frame = this.#shown = null;
     this.trainee.changed(true);
   }
 
   lost(reason = ''): void {
     if (reason) this.message = reason;
-    this.line = null;
-    this.wanted = null;
-    for (const id of [...this.walks.keys()]) this.arrived(id, null);
-    this.turn('lost');
+    this.#line = null;
+    this.#wanted = null;
+    for (const id of [...this.#walks.keys()]) this.#arrived(id, null);
+    this.#turn('lost');
   }
 
   told(told: Told): void {
-    if (told.type === 'walk') this.arrived(told.id, told.walked);
-    else if (told.type === 'refused') this.arrived(told.id, null);
+    if (told.type === 'walk') this.#arrived(told.id, told.walked);
+    else if (told.type === 'refused') this.#arrived(told.id, null);
     else if (told.type === 'model') this.trainee.saved(told.bytes);
     else if (told.type === 'error') {
       this.message = told.message;
-      if (this.wanted) this.phase = 'stopped'; // refused: no state follows
-      this.wanted = null;
+      if (this.#wanted) this.phase = 'stopped'; // refused: no state follows
+      this.#wanted = null;
       this.trainee.changed(true);
     } else if (told.type === 'started') {
-      this.current = this.wanted ?? this.current;
-      this.wanted = null;
+      this.#current = this.#wanted ?? this.#current;
+      this.#wanted = null;
       Object.assign(this, {
         step: 0,
         steps: told.steps,
@@ -145,28 +145,28 @@ export class Trainer implements Listener {
         taken: -1,
         any: true,
       });
-      this.frame = this.shown = null;
-      this.since = { time: this.now(), step: 0 };
+      this.#frame = this.#shown = null;
+      this.#since = { time: this.now(), step: 0 };
       this.trainee.changed(true);
-    } else if (!this.wanted) this.during(told);
+    } else if (!this.#wanted) this.#during(told);
     else if (told.type === 'state' && told.state === 'died') {
-      this.wanted = null;
-      this.turn('died');
+      this.#wanted = null;
+      this.#turn('died');
     }
   }
 
-  private during(told: Exclude<Told, { type: 'model' | 'error' | 'started' | 'walk' | 'refused' }>): void {
+  #during(told: Exclude<Told, { type: 'model' | 'error' | 'started' | 'walk' | 'refused' }>): void {
     switch (told.type) {
       case 'state':
         this.step = Math.max(this.step, told.step);
-        if (told.state === 'running' && this.phase !== 'running') this.since = { time: this.now(), step: this.step };
-        this.turn(told.state);
+        if (told.state === 'running' && this.phase !== 'running') this.#since = { time: this.now(), step: this.step };
+        this.#turn(told.state);
         break;
       case 'live':
         // What was on its way while the network itself arrived shows no more than it does.
-        if (told.step <= this.taken) return;
+        if (told.step <= this.#taken) return;
         this.step = Math.max(this.step, told.step);
-        this.trainee.changed(this.show(told.bytes));
+        this.trainee.changed(this.#show(told.bytes));
         break;
       case 'losses':
         for (const [i, step] of told.steps.entries())
@@ -175,22 +175,22 @@ export class Trainer implements Listener {
         break;
       case 'run':
         this.step = Math.max(this.step, told.step);
-        this.taken = told.step;
-        if (told.run.network) this.frame = this.shown = null;
-        if (this.current) this.trainee.took(told.run, this.current);
+        this.#taken = told.step;
+        if (told.run.network) this.#frame = this.#shown = null;
+        if (this.#current) this.trainee.took(told.run, this.#current);
         this.trainee.changed(true);
         break;
     }
   }
 
   /** Keep a frame until it is drawn; returns whether there was none before. */
-  private show(frame: ArrayBuffer): boolean {
-    const first = !(this.shown ?? this.frame);
-    this.frame = frame;
+  #show(frame: ArrayBuffer): boolean {
+    const first = !(this.#shown ?? this.#frame);
+    this.#frame = frame;
     return first;
   }
 
-  private turn(phase: Phase): void {
+  #turn(phase: Phase): void {
     this.phase = phase;
     this.trainee.changed(true);
   }

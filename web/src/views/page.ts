@@ -16,11 +16,11 @@ import { startTour } from './tour.ts';
 export class Page {
   panels: PanelView[] = [];
   timeline!: Timeline;
-  private palette!: Palette;
-  private waiting = false;
-  private language = '';
+  #palette!: Palette;
+  #waiting = false;
+  #language = '';
   /** Whether this file was saved with a network that a page had trained. */
-  private readonly saved: boolean;
+  readonly #saved: boolean;
 
   constructor(
     private readonly app: App,
@@ -28,81 +28,81 @@ export class Page {
     /** The file itself, with a state written into it. */
     private readonly asFile: (address: string) => string,
   ) {
-    this.saved = app.run !== null && app.file === null;
-    this.theme();
-    this.make();
-    document.addEventListener('keydown', (event) => this.key(event));
-    matchMedia('(prefers-color-scheme: dark)').addEventListener('change', () => this.theme());
+    this.#saved = app.run !== null && app.file === null;
+    this.#theme();
+    this.#make();
+    document.addEventListener('keydown', (event) => this.#key(event));
+    matchMedia('(prefers-color-scheme: dark)').addEventListener('change', () => this.#theme());
     matchMedia('(prefers-reduced-motion: reduce)').addEventListener('change', (event) => {
       if (event.matches) this.timeline.stop();
     });
   }
 
-  private make(): void {
+  #make(): void {
     const { app } = this;
     const playing = this.timeline?.playing;
     this.timeline?.stop();
     app.silence();
-    this.language = app.state.lang;
+    this.#language = app.state.lang;
     setLanguage(app.state.lang);
     document.title = app.run?.title ? `${app.run.title} · pointdiffusion` : t('title');
     this.timeline = new Timeline(app);
-    this.panels = (['a', 'b'] as const).map((panel) => new PanelView(app, panel, this.palette));
+    this.panels = (['a', 'b'] as const).map((panel) => new PanelView(app, panel, this.#palette));
     const work = h(
       'div',
       { class: 'work' },
-      this.banner(),
+      this.#banner(),
       h('div', { class: 'panels' }, ...this.panels.map((panel) => panel.element)),
       this.timeline.element,
     );
-    const insights = h('div', { class: 'insights' }, this.figures(), workPrecision(app), this.reading());
+    const insights = h('div', { class: 'insights' }, this.#figures(), workPrecision(app), this.#reading());
     this.root.replaceChildren(
-      this.header(),
+      this.#header(),
       h('main', { class: 'stage' }, h('h1', { class: 'unseen' }, t('title')), work, insights),
       sidebar(app, () => this.timeline.stop()),
     );
     app.on('picture', () => this.request());
-    app.on('state', () => this.sync());
-    this.sync();
+    app.on('state', () => this.#sync());
+    this.#sync();
     if (playing) this.timeline.play();
     this.request();
   }
 
-  private sync(): void {
+  #sync(): void {
     const { app } = this;
-    if (app.state.lang !== this.language) {
-      this.make();
+    if (app.state.lang !== this.#language) {
+      this.#make();
       return;
     }
     this.root.classList.toggle('comparing', app.state.compare);
     this.panels[1].element.hidden = !app.state.compare;
     const theme = document.documentElement.dataset.theme;
-    if (this.wantedTheme() !== theme) this.theme();
+    if (this.#wantedTheme() !== theme) this.#theme();
   }
 
-  private wantedTheme(): string {
+  #wantedTheme(): string {
     return this.app.state.theme || (matchMedia('(prefers-color-scheme: dark)').matches ? 'dark' : 'light');
   }
 
-  private theme(): void {
-    document.documentElement.dataset.theme = this.wantedTheme();
-    this.palette = readPalette(document.documentElement);
-    for (const panel of this.panels) panel.setPalette(this.palette);
+  #theme(): void {
+    document.documentElement.dataset.theme = this.#wantedTheme();
+    this.#palette = readPalette(document.documentElement);
+    for (const panel of this.panels) panel.setPalette(this.#palette);
     this.app.tell('problem');
     this.request();
   }
 
   /** Draw once before the next frame, however much has changed. */
   request(): void {
-    if (this.waiting) return;
-    this.waiting = true;
+    if (this.#waiting) return;
+    this.#waiting = true;
     requestAnimationFrame(() => {
-      this.waiting = false;
+      this.#waiting = false;
       for (const panel of this.panels) if (!panel.element.hidden) panel.draw();
     });
   }
 
-  private header(): HTMLElement {
+  #header(): HTMLElement {
     const { app } = this;
     const language = h(
       'button',
@@ -126,7 +126,7 @@ export class Page {
         id: 'theme',
         'aria-label': t('theme'),
         title: t('theme'),
-        onclick: () => app.store.set({ theme: this.wantedTheme() === 'dark' ? 'light' : 'dark' }),
+        onclick: () => app.store.set({ theme: this.#wantedTheme() === 'dark' ? 'light' : 'dark' }),
       },
       icon('sun'),
     );
@@ -155,10 +155,10 @@ export class Page {
         'div',
         { class: 'items' },
         item('share-link', t('share.link'), () => openLink(app)),
-        item('share-png', t('share.png'), () => void savePng(app, this.palette)),
-        item('share-gif', t('share.gif'), () => void this.film(say)),
+        item('share-png', t('share.png'), () => void savePng(app, this.#palette)),
+        item('share-gif', t('share.gif'), () => void this.#film(say)),
         item('share-python', t('share.python'), () => openPython(app)),
-        item('share-html', t('share.html'), () => this.save()),
+        item('share-html', t('share.html'), () => this.#save()),
       ),
     );
     menu.addEventListener('keydown', (event) => {
@@ -195,26 +195,26 @@ export class Page {
     );
   }
 
-  private async film(say: (text: string) => void): Promise<void> {
+  async #film(say: (text: string) => void): Promise<void> {
     this.timeline.stop();
-    await saveGif(this.app, this.palette, say);
+    await saveGif(this.app, this.#palette, say);
   }
 
-  private save(): void {
+  #save(): void {
     const { app } = this;
     const html = this.asFile(toAddress(app.state, app.drawing.points, Number.POSITIVE_INFINITY));
     download('playground.html', new Blob([html], { type: 'text/html' }));
   }
 
   /** What went wrong, or what this file is, in one line. */
-  private banner(): HTMLElement {
+  #banner(): HTMLElement {
     const { app } = this;
     const line = h('p', { class: 'banner', role: 'status' });
     const sync = () => {
       const empty = !app.denoisers().length ? t('empty') : '';
       const run = app.run && app.state.shape === 'run' ? `${app.run.title} — ${rowsInside(app.run)}` : '';
       const strange = app.strange && app.panels.some((panel) => app.denoiser(panel) === 'network');
-      const trained = strange ? t('train.strange') : this.saved ? `${t('train.saved')} — ${rowsOf(app)}` : '';
+      const trained = strange ? t('train.strange') : this.#saved ? `${t('train.saved')} — ${rowsOf(app)}` : '';
       line.textContent = app.jobs.problem ? t('problem', { text: app.jobs.problem }) : empty || run || trained;
       line.classList.toggle('wrong', Boolean(app.jobs.problem));
       line.hidden = !line.textContent;
@@ -225,7 +225,7 @@ export class Page {
   }
 
   /** The figures that an exported run brought along. */
-  private figures(): HTMLElement | null {
+  #figures(): HTMLElement | null {
     const entries = Object.entries(this.app.run?.figures ?? {});
     if (!entries.length) return null;
     return h(
@@ -244,7 +244,7 @@ export class Page {
   }
 
   /** One sentence for each figure under the panels. */
-  private reading(): HTMLElement {
+  #reading(): HTMLElement {
     const names = ['nfe', 'w2', 'error', 'copies'] as const;
     return section(
       t('section.figures'),
@@ -263,7 +263,7 @@ export class Page {
     );
   }
 
-  private key(event: KeyboardEvent): void {
+  #key(event: KeyboardEvent): void {
     const target = event.target as HTMLElement;
     if (target.closest('input, select, textarea, dialog, canvas, [role=radio], [role=dialog]')) return;
     if (event.key === ' ' && target.closest('button, summary, a')) return;

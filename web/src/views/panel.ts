@@ -100,11 +100,11 @@ export class PanelView {
   readonly canvas: HTMLCanvasElement;
   /** Milliseconds that the last draws took. */
   readonly times: number[] = [];
-  private readonly painter: Painter;
-  private readonly readout = h('p', { class: 'readout', 'aria-live': 'polite' });
-  private readonly hint = h('p', { class: 'hint' }, t('hint'));
-  private cursor: [number, number] = [0, 0];
-  private readonly live = h('p', { class: 'live', hidden: true });
+  readonly #painter: Painter;
+  readonly #readout = h('p', { class: 'readout', 'aria-live': 'polite' });
+  readonly #hint = h('p', { class: 'hint' }, t('hint'));
+  #cursor: [number, number] = [0, 0];
+  readonly #live = h('p', { class: 'live', hidden: true });
   private readonly cross = h('span', { class: 'cross', hidden: true, 'aria-hidden': 'true' });
 
   constructor(
@@ -114,21 +114,21 @@ export class PanelView {
   ) {
     this.canvas = h('canvas', { class: 'canvas', tabindex: 0, role: 'img', id: `canvas-${panel}` });
     const base = h('canvas', { class: 'base', 'aria-hidden': 'true' });
-    this.painter = new Painter(base, this.canvas, palette);
+    this.#painter = new Painter(base, this.canvas, palette);
     this.element = h(
       'article',
       { class: 'panel card', id: `panel-${panel}`, 'aria-label': t('panel', { name: panel.toUpperCase() }) },
-      this.head(),
-      h('div', { class: 'picture' }, base, this.canvas, this.cross, this.hint, this.live),
-      this.readout,
+      this.#head(),
+      h('div', { class: 'picture' }, base, this.canvas, this.cross, this.#hint, this.#live),
+      this.#readout,
       figures(app, panel),
     );
-    this.hands();
-    this.keys();
-    new ResizeObserver(() => this.resize()).observe(this.canvas);
+    this.#hands();
+    this.#keys();
+    new ResizeObserver(() => this.#resize()).observe(this.canvas);
   }
 
-  private head(): HTMLElement {
+  #head(): HTMLElement {
     const { app, panel } = this;
     const solver = select(app, `${panel}.solver`, () => solverOptions(app));
     const schedule = select(app, `${panel}.schedule`, () =>
@@ -169,32 +169,32 @@ export class PanelView {
   }
 
   setPalette(palette: Palette): void {
-    this.painter.setPalette(palette);
+    this.#painter.setPalette(palette);
   }
 
-  private resize(): void {
+  #resize(): void {
     const width = this.canvas.clientWidth;
     if (!width) return;
     const pixels = Math.min(Math.round(width * Math.min(devicePixelRatio || 1, 2)), MOST_PIXELS);
-    if (this.painter.resize(pixels)) this.draw();
+    if (this.#painter.resize(pixels)) this.draw();
   }
 
   draw(): void {
     const { app } = this;
     if (this.canvas.clientWidth === 0) return;
     const began = performance.now();
-    this.painter.draw(sceneOf(app, this.panel));
+    this.#painter.draw(sceneOf(app, this.panel));
     this.times.push(performance.now() - began);
     if (this.times.length > 400) this.times.splice(0, 200);
-    this.tell();
+    this.#tell();
   }
 
-  private tell(): void {
+  #tell(): void {
     const { app, panel } = this;
     const live = panel === 'a' ? app.live : null;
     const step = live ? t('train.live', { step: live.step }) : '';
-    this.live.hidden = !live;
-    if (this.live.textContent !== step) this.live.textContent = step;
+    this.#live.hidden = !live;
+    if (this.#live.textContent !== step) this.#live.textContent = step;
     const label = live
       ? t('canvas.live', { samples: live.count, data: app.data.labels.length })
       : t('canvas', {
@@ -204,7 +204,7 @@ export class PanelView {
         });
     if (this.canvas.getAttribute('aria-label') !== label) this.canvas.setAttribute('aria-label', label);
     this.canvas.dataset.tool = app.tool;
-    this.hint.hidden =
+    this.#hint.hidden =
       app.tool !== 'drag' ||
       panel !== 'a' ||
       live !== null ||
@@ -225,10 +225,10 @@ export class PanelView {
       const at = (i: number) => `(${path.points[2 * i].toFixed(2)}, ${path.points[2 * i + 1].toFixed(2)})`;
       text = t('probe', { start: at(0), end: at(last), slope: `(${slope.map((v) => v.toFixed(2)).join(', ')})` });
     }
-    if (this.readout.textContent !== text) this.readout.textContent = text;
+    if (this.#readout.textContent !== text) this.#readout.textContent = text;
   }
 
-  private place(event: PointerEvent): [number, number] {
+  #place(event: PointerEvent): [number, number] {
     const box = this.canvas.getBoundingClientRect();
     return [
       ((event.clientX - box.left) / box.width) * 2 * REACH - REACH,
@@ -236,7 +236,7 @@ export class PanelView {
     ];
   }
 
-  private hands(): void {
+  #hands(): void {
     const { app, canvas } = this;
     let last: [number, number] | null = null;
     canvas.addEventListener('pointerdown', (event) => {
@@ -244,16 +244,16 @@ export class PanelView {
       canvas.setPointerCapture(event.pointerId);
       event.preventDefault();
       canvas.focus({ preventScroll: true });
-      last = this.place(event);
-      this.cursor = last;
+      last = this.#place(event);
+      this.#cursor = last;
       if (app.tool !== 'drag') app.drawing.checkpoint();
-      this.act(last, last);
+      this.#act(last, last);
     });
     canvas.addEventListener('pointermove', (event) => {
       if (!last) return;
-      const next = this.place(event);
-      this.act(last, next);
-      last = this.cursor = next;
+      const next = this.#place(event);
+      this.#act(last, next);
+      last = this.#cursor = next;
     });
     for (const name of ['pointerup', 'pointercancel'] as const)
       canvas.addEventListener(name, () => {
@@ -262,7 +262,7 @@ export class PanelView {
   }
 
   /** Drag the point, spray, draw a line or erase between two places. */
-  private act(from: [number, number], to: [number, number]): void {
+  #act(from: [number, number], to: [number, number]): void {
     const { app } = this;
     const [x, y] = to.map((value) => Math.min(Math.max(value, -REACH), REACH));
     if (app.tool === 'drag') app.store.set({ probe: `${x.toFixed(3)},${y.toFixed(3)}` });
@@ -287,12 +287,12 @@ export class PanelView {
   }
 
   /** On the focused picture arrows move a cross, and Space or Enter does there what a hand would do. */
-  private keys(): void {
+  #keys(): void {
     const { app, canvas, cross } = this;
     const show = () => {
       cross.hidden = false;
-      cross.style.left = `${50 * (1 + this.cursor[0] / REACH)}%`;
-      cross.style.top = `${50 * (1 - this.cursor[1] / REACH)}%`;
+      cross.style.left = `${50 * (1 + this.#cursor[0] / REACH)}%`;
+      cross.style.top = `${50 * (1 - this.#cursor[1] / REACH)}%`;
     };
     canvas.addEventListener('blur', () => {
       cross.hidden = true;
@@ -306,14 +306,14 @@ export class PanelView {
         >
       )[event.key];
       if (move) {
-        const before = this.cursor;
-        this.cursor = [0, 1].map((d) => Math.min(Math.max(before[d] + move[d], -REACH), REACH)) as [number, number];
+        const before = this.#cursor;
+        this.#cursor = [0, 1].map((d) => Math.min(Math.max(before[d] + move[d], -REACH), REACH)) as [number, number];
         show();
-        if (app.tool === 'drag' && app.probe) this.act(before, this.cursor);
+        if (app.tool === 'drag' && app.probe) this.#act(before, this.#cursor);
       } else if (event.key === ' ' || event.key === 'Enter') {
         show();
         if (app.tool !== 'drag') app.drawing.checkpoint();
-        this.act(this.cursor, this.cursor);
+        this.#act(this.#cursor, this.#cursor);
       } else if (event.key === 'Escape' || event.key === 'Delete') {
         app.store.set({ probe: '' });
       } else return;

@@ -54,44 +54,44 @@ function columnsOf({ values, count, dims }: Live, axes: [number, number]): Float
 /** Two canvases, one on the other: what stays as time goes on, and what moves. */
 export class Painter {
   private context: CanvasRenderingContext2D;
-  private readonly below: CanvasRenderingContext2D;
-  private readonly above: CanvasRenderingContext2D;
+  readonly #below: CanvasRenderingContext2D;
+  readonly #above: CanvasRenderingContext2D;
   private splatter = new Splatter(1);
   private unit = 1;
   private size = 1;
-  private shadeCanvas: HTMLCanvasElement | null = null;
-  private shadeOf: Contours | null = null;
-  private drawn: unknown[] = [];
+  #shadeCanvas: HTMLCanvasElement | null = null;
+  #shadeOf: Contours | null = null;
+  #drawn: unknown[] = [];
 
   constructor(
     readonly base: HTMLCanvasElement,
     readonly top: HTMLCanvasElement,
     private palette: Palette,
   ) {
-    this.below = base.getContext('2d', { alpha: false })!;
-    this.above = top.getContext('2d')!;
-    this.context = this.below;
+    this.#below = base.getContext('2d', { alpha: false })!;
+    this.#above = top.getContext('2d')!;
+    this.context = this.#below;
   }
 
   setPalette(palette: Palette): void {
     this.palette = palette;
-    this.shadeOf = null;
-    this.drawn = [];
+    this.#shadeOf = null;
+    this.#drawn = [];
   }
 
   /** Make both canvases so many pixels wide; returns whether that is new. */
   resize(pixels: number): boolean {
     if (this.top.width === pixels && this.base.width === pixels) return false;
     for (const canvas of [this.base, this.top]) canvas.width = canvas.height = pixels;
-    this.drawn = [];
+    this.#drawn = [];
     return true;
   }
 
-  private px(x: number): number {
+  #px(x: number): number {
     return (x / REACH + 1) * (this.size / 2);
   }
 
-  private py(y: number): number {
+  #py(y: number): number {
     return (1 - y / REACH) * (this.size / 2);
   }
 
@@ -99,47 +99,47 @@ export class Painter {
     this.size = this.top.width;
     this.unit = this.size / 560;
     if (this.splatter.size !== this.size) this.splatter = new Splatter(this.size);
-    this.drawBase(scene);
-    this.context = this.above;
+    this.#drawBase(scene);
+    this.context = this.#above;
     this.context.globalAlpha = 1;
     const walked = scene.walked && positionsAt(scene.walked, scene.sigma, scene.scaled, scene.axes);
     const now = scene.live ? columnsOf(scene.live, scene.axes) : walked;
-    if (now && scene.show.points) this.samples(scene, now);
+    if (now && scene.show.points) this.#samples(scene, now);
     else this.context.clearRect(0, 0, this.size, this.size);
-    if (now && scene.walked && scene.show.trails) this.trails(scene, now);
-    if (now && scene.show.nearest && scene.nearest) this.nearest(scene, now);
-    if (scene.path) this.path(scene, scene.path);
+    if (now && scene.walked && scene.show.trails) this.#trails(scene, now);
+    if (now && scene.show.nearest && scene.nearest) this.#nearest(scene, now);
+    if (scene.path) this.#path(scene, scene.path);
   }
 
   /** Draw what lies below, if any of it has changed. */
-  private drawBase(scene: Scene): void {
+  #drawBase(scene: Scene): void {
     const { show } = scene;
     const lattice = show.grid && scene.walked?.lattice ? [scene.walked, scene.sigma] : [];
     const layers = [scene.target, scene.contours, scene.field, scene.field && scene.sigma, scene.scaled, ...lattice];
     const look = [show.data, show.points, show.classes, scene.label, ...scene.axes];
     const wanted = [scene.data, this.palette, this.size, ...layers, ...look];
-    if (wanted.length === this.drawn.length && wanted.every((value, i) => value === this.drawn[i])) return;
-    this.drawn = wanted;
-    this.context = this.below;
+    if (wanted.length === this.#drawn.length && wanted.every((value, i) => value === this.#drawn[i])) return;
+    this.#drawn = wanted;
+    this.context = this.#below;
     const { context, palette } = this;
     context.globalAlpha = 1;
     context.fillStyle = palette.paper;
     context.fillRect(0, 0, this.size, this.size);
-    this.axes();
-    if (scene.contours) this.contours(scene.contours);
-    if (lattice.length) this.lattice(scene);
-    if (scene.field) this.field(scene);
-    if (show.data) this.data(scene);
-    if (scene.target) this.target(scene, scene.target);
+    this.#axes();
+    if (scene.contours) this.#contours(scene.contours);
+    if (lattice.length) this.#lattice(scene);
+    if (scene.field) this.#field(scene);
+    if (show.data) this.#data(scene);
+    if (scene.target) this.#target(scene, scene.target);
   }
 
-  private axes(): void {
+  #axes(): void {
     const { context, size } = this;
     context.strokeStyle = this.palette.line;
     context.lineWidth = Math.max(1, this.unit);
     context.beginPath();
     for (let k = -3; k <= 3; k++) {
-      const [x, y] = [Math.round(this.px(k)) + 0.5, Math.round(this.py(k)) + 0.5];
+      const [x, y] = [Math.round(this.#px(k)) + 0.5, Math.round(this.#py(k)) + 0.5];
       context.moveTo(x, 0);
       context.lineTo(x, size);
       context.moveTo(0, y);
@@ -148,12 +148,12 @@ export class Painter {
     context.stroke();
   }
 
-  private contours(contours: Contours): void {
+  #contours(contours: Contours): void {
     const { context, palette, size } = this;
-    if (this.shadeOf !== contours) {
+    if (this.#shadeOf !== contours) {
       const cells = contours.cells;
-      this.shadeCanvas ??= document.createElement('canvas');
-      this.shadeCanvas.width = this.shadeCanvas.height = cells;
+      this.#shadeCanvas ??= document.createElement('canvas');
+      this.#shadeCanvas.width = this.#shadeCanvas.height = cells;
       const image = new ImageData(cells, cells);
       const [r, g, b] = palette.shade;
       for (let j = 0; j < cells; j++)
@@ -165,26 +165,26 @@ export class Painter {
           image.data[at + 2] = b;
           image.data[at + 3] = 120 * share ** 1.4;
         }
-      this.shadeCanvas.getContext('2d')!.putImageData(image, 0, 0);
-      this.shadeOf = contours;
+      this.#shadeCanvas.getContext('2d')!.putImageData(image, 0, 0);
+      this.#shadeOf = contours;
     }
     context.imageSmoothingEnabled = true;
-    context.drawImage(this.shadeCanvas!, 0, 0, size, size);
+    context.drawImage(this.#shadeCanvas!, 0, 0, size, size);
     context.strokeStyle = palette.contour;
     context.lineWidth = Math.max(1, 0.9 * this.unit);
     contours.lines.forEach((line, k) => {
       context.globalAlpha = 0.75 - 0.15 * k;
       context.beginPath();
       for (let i = 0; i < line.length; i += 4) {
-        context.moveTo(this.px(line[i] * REACH), this.py(line[i + 1] * REACH));
-        context.lineTo(this.px(line[i + 2] * REACH), this.py(line[i + 3] * REACH));
+        context.moveTo(this.#px(line[i] * REACH), this.#py(line[i + 1] * REACH));
+        context.lineTo(this.#px(line[i + 2] * REACH), this.#py(line[i + 3] * REACH));
       }
       context.stroke();
     });
     context.globalAlpha = 1;
   }
 
-  private lattice(scene: Scene): void {
+  #lattice(scene: Scene): void {
     const { context } = this;
     const walked = scene.walked!;
     const points = walked.lattice!;
@@ -196,7 +196,7 @@ export class Painter {
     context.lineWidth = this.unit;
     context.beginPath();
     for (let i = 0; i < count; i++) {
-      const [x, y] = [this.px(now[2 * i]), this.py(now[2 * i + 1])];
+      const [x, y] = [this.#px(now[2 * i]), this.#py(now[2 * i + 1])];
       if (i % LATTICE.along) context.lineTo(x, y);
       else context.moveTo(x, y);
     }
@@ -205,7 +205,7 @@ export class Painter {
   }
 
   /** Arrows towards the denoised point; their length is the size of the predicted noise. */
-  private field({ field, sigma, scaled }: Scene): void {
+  #field({ field, sigma, scaled }: Scene): void {
     const { context, unit } = this;
     const { x, denoised } = field!;
     const scale = scaled ? 1 / Math.sqrt(1 + sigma * sigma) : 1;
@@ -219,7 +219,7 @@ export class Painter {
       if (!(size > 0)) continue;
       const length = 0.86 * cell * Math.tanh(size / Math.max(sigma, 0.02) / 1.6);
       const [ux, uy] = [dx / size, -dy / size];
-      const [cx, cy] = [this.px(scale * x[i]), this.py(scale * x[i + 1])];
+      const [cx, cy] = [this.#px(scale * x[i]), this.#py(scale * x[i + 1])];
       const [ex, ey] = [cx + (ux * length) / 2, cy + (uy * length) / 2];
       const head = Math.min(0.34 * length, 4.5 * unit);
       context.moveTo(cx - (ux * length) / 2, cy - (uy * length) / 2);
@@ -231,15 +231,15 @@ export class Painter {
     context.stroke();
   }
 
-  private radius(count: number, base: number): number {
+  #radius(count: number, base: number): number {
     return Math.max(1, this.unit * Math.min(Math.max(base + 32 / Math.sqrt(count), 1.3), 3.4));
   }
 
-  private data(scene: Scene): void {
+  #data(scene: Scene): void {
     const { data, show, label } = scene;
     const { values, labels, dims } = data;
     const { context, palette } = this;
-    const radius = this.radius(labels.length, 0.5);
+    const radius = this.#radius(labels.length, 0.5);
     const strong = show.points && !show.classes ? 0.6 : 0.9;
     const groups = show.classes ? palette.classes : [palette.data];
     for (const own of [false, true])
@@ -249,7 +249,7 @@ export class Painter {
         context.beginPath();
         for (let i = 0; i < labels.length; i++) {
           if ((label < 0 || labels[i] === label) !== own || (show.classes && labels[i] % 8 !== group)) continue;
-          const [x, y] = [this.px(values[i * dims + scene.axes[0]]), this.py(values[i * dims + scene.axes[1]])];
+          const [x, y] = [this.#px(values[i * dims + scene.axes[0]]), this.#py(values[i * dims + scene.axes[1]])];
           context.moveTo(x + radius, y);
           context.arc(x, y, radius, 0, 2 * Math.PI);
         }
@@ -259,7 +259,7 @@ export class Painter {
   }
 
   /** Rings, so that samples on them are seen as well. */
-  private target({ axes, data }: Scene, points: Float32Array): void {
+  #target({ axes, data }: Scene, points: Float32Array): void {
     const { context, unit } = this;
     const { dims } = data;
     const radius = 3.2 * unit;
@@ -268,7 +268,7 @@ export class Painter {
     context.globalAlpha = 0.7;
     context.beginPath();
     for (let i = 0; i < points.length; i += dims) {
-      const [x, y] = [this.px(points[i + axes[0]]), this.py(points[i + axes[1]])];
+      const [x, y] = [this.#px(points[i + axes[0]]), this.#py(points[i + axes[1]])];
       context.moveTo(x + radius, y);
       context.arc(x, y, radius, 0, 2 * Math.PI);
     }
@@ -276,10 +276,10 @@ export class Painter {
     context.globalAlpha = 1;
   }
 
-  private samples(scene: Scene, now: Float32Array): void {
+  #samples(scene: Scene, now: Float32Array): void {
     const { palette, splatter } = this;
     const count = now.length / 2;
-    const radius = Math.round(4 * this.radius(count, 0.75)) / 4;
+    const radius = Math.round(4 * this.#radius(count, 0.75)) / 4;
     const { labels } = scene.data;
     const coloured = scene.show.classes && scene.nearest;
     const classes = palette.classes.map(rgb);
@@ -287,12 +287,12 @@ export class Painter {
     splatter.clear();
     for (let i = 0; i < count; i++) {
       const [r, g, b] = coloured ? classes[labels[scene.nearest![i]] % 8] : plain;
-      splatter.dot(this.px(now[2 * i]), this.py(now[2 * i + 1]), radius, r, g, b, palette.strength);
+      splatter.dot(this.#px(now[2 * i]), this.#py(now[2 * i + 1]), radius, r, g, b, palette.strength);
     }
     splatter.put(this.context);
   }
 
-  private trails(scene: Scene, now: Float32Array): void {
+  #trails(scene: Scene, now: Float32Array): void {
     const { context } = this;
     const { sigmas, points, count, dims } = scene.walked!;
     const { step, share } = placeIn(sigmas, scene.sigma);
@@ -306,19 +306,19 @@ export class Painter {
       for (let k = 0; k <= last; k++) {
         const at = (k * count + i) * dims;
         const [x, y] = [
-          this.px(scales[k] * points[at + scene.axes[0]]),
-          this.py(scales[k] * points[at + scene.axes[1]]),
+          this.#px(scales[k] * points[at + scene.axes[0]]),
+          this.#py(scales[k] * points[at + scene.axes[1]]),
         ];
         if (k) context.lineTo(x, y);
         else context.moveTo(x, y);
       }
-      context.lineTo(this.px(now[2 * i]), this.py(now[2 * i + 1]));
+      context.lineTo(this.#px(now[2 * i]), this.#py(now[2 * i + 1]));
     }
     context.stroke();
     context.globalAlpha = 1;
   }
 
-  private nearest(scene: Scene, now: Float32Array): void {
+  #nearest(scene: Scene, now: Float32Array): void {
     const { context } = this;
     const { values, dims } = scene.data;
     context.strokeStyle = this.palette.probe;
@@ -327,20 +327,20 @@ export class Painter {
     context.beginPath();
     for (let i = 0; i < Math.min(now.length / 2, LINES); i++) {
       const at = scene.nearest![i] * dims;
-      context.moveTo(this.px(now[2 * i]), this.py(now[2 * i + 1]));
-      context.lineTo(this.px(values[at + scene.axes[0]]), this.py(values[at + scene.axes[1]]));
+      context.moveTo(this.#px(now[2 * i]), this.#py(now[2 * i + 1]));
+      context.lineTo(this.#px(values[at + scene.axes[0]]), this.#py(values[at + scene.axes[1]]));
     }
     context.stroke();
     context.globalAlpha = 1;
   }
 
   /** The whole path of the dragged point, its place now, and its velocity. */
-  private path(scene: Scene, { sigmas, points }: Path): void {
+  #path(scene: Scene, { sigmas, points }: Path): void {
     const { context, palette, unit } = this;
     const dims = points.length / sigmas.length;
     const at = (k: number): [number, number] => {
       const scale = scene.scaled ? 1 / Math.sqrt(1 + sigmas[k] ** 2) : 1;
-      return [this.px(scale * points[k * dims + scene.axes[0]]), this.py(scale * points[k * dims + scene.axes[1]])];
+      return [this.#px(scale * points[k * dims + scene.axes[0]]), this.#py(scale * points[k * dims + scene.axes[1]])];
     };
     context.strokeStyle = context.fillStyle = palette.probe;
     context.lineWidth = 2 * unit;
@@ -357,7 +357,7 @@ export class Painter {
     const { step } = placeIn(sigmas, scene.sigma);
     const [a, b] = [at(step), at(step + 1)];
     const size = Math.hypot(b[0] - a[0], b[1] - a[1]);
-    const [px, py] = [this.px(x), this.py(y)];
+    const [px, py] = [this.#px(x), this.#py(y)];
     if (size > 0) {
       const [ux, uy] = [(b[0] - a[0]) / size, (b[1] - a[1]) / size];
       const length = 34 * unit;

@@ -108,7 +108,7 @@ export function openPython(app: App): void {
 /** The panels side by side on one canvas, at a time of the slider, with a line of what they are. */
 class Sheet {
   readonly canvas = document.createElement('canvas');
-  private readonly painters: Painter[];
+  readonly #painters: Painter[];
   private readonly context: CanvasRenderingContext2D;
 
   constructor(
@@ -117,17 +117,17 @@ class Sheet {
     private readonly size: number,
   ) {
     const { panels } = app;
-    this.painters = panels.map(() => {
+    this.#painters = panels.map(() => {
       const painter = new Painter(document.createElement('canvas'), document.createElement('canvas'), palette);
       painter.resize(size);
       return painter;
     });
     this.canvas.width = size * panels.length;
-    this.canvas.height = size + this.caption;
+    this.canvas.height = size + this.#caption;
     this.context = this.canvas.getContext('2d', { willReadFrequently: true })!;
   }
 
-  private get caption(): number {
+  get #caption(): number {
     return Math.round(this.size / 14);
   }
 
@@ -137,16 +137,16 @@ class Sheet {
     context.fillRect(0, 0, this.canvas.width, this.canvas.height);
     app.panels.forEach((panel, i) => {
       const sigma = sigmaAt(t, app.sigmaMax);
-      this.painters[i].draw({ ...sceneOf(app, panel), sigma });
-      for (const canvas of [this.painters[i].base, this.painters[i].top]) context.drawImage(canvas, i * size, 0);
+      this.#painters[i].draw({ ...sceneOf(app, panel), sigma });
+      for (const canvas of [this.#painters[i].base, this.#painters[i].top]) context.drawImage(canvas, i * size, 0);
       context.fillStyle = palette.ink;
-      context.font = `${Math.round(this.caption * 0.46)}px system-ui, sans-serif`;
+      context.font = `${Math.round(this.#caption * 0.46)}px system-ui, sans-serif`;
       const name = app.denoiser(panel) === 'recorded' ? (app.run?.recorded?.name ?? '') : app.state[`${panel}.solver`];
       const nfe = app.figures[panel].nfe;
       context.fillText(
         `${name}${nfe ? ` · NFE ${nfe}` : ''} · σ ${sigma.toPrecision(2)}`,
         i * size + size / 40,
-        size + this.caption * 0.68,
+        size + this.#caption * 0.68,
       );
     });
   }

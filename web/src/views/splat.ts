@@ -35,12 +35,12 @@ function kernelsOf(radius: number): Kernel[] {
 }
 
 export class Splatter {
-  private image: ImageData;
+  #image: ImageData;
   private pixels: Uint32Array;
 
   constructor(readonly size: number) {
-    this.image = new ImageData(size, size);
-    this.pixels = new Uint32Array(this.image.data.buffer);
+    this.#image = new ImageData(size, size);
+    this.pixels = new Uint32Array(this.#image.data.buffer);
   }
 
   clear(): void {
@@ -75,7 +75,7 @@ export class Splatter {
   }
 
   put(context: CanvasRenderingContext2D): void {
-    context.putImageData(this.image, 0, 0);
+    context.putImageData(this.#image, 0, 0);
   }
 }
 

@@ -12,14 +12,14 @@ const TICKS = 1000;
 export class Timeline {
   readonly element: HTMLElement;
   playing = false;
-  private before = 0;
-  private frame = 0;
-  private readonly button: HTMLButtonElement;
-  private readonly input: HTMLInputElement;
+  #before = 0;
+  #frame = 0;
+  readonly #button: HTMLButtonElement;
+  readonly #input: HTMLInputElement;
 
   constructor(private readonly app: App) {
-    this.button = h('button', { type: 'button', class: 'play', id: 'play', onclick: () => this.toggle() });
-    this.input = h('input', {
+    this.#button = h('button', { type: 'button', class: 'play', id: 'play', onclick: () => this.toggle() });
+    this.#input = h('input', {
       type: 'range',
       id: 'time',
       min: 0,
@@ -28,10 +28,10 @@ export class Timeline {
       'aria-label': t('name.time'),
       oninput: () => {
         this.stop();
-        app.store.set({ t: Number(this.input.value) / TICKS });
+        app.store.set({ t: Number(this.#input.value) / TICKS });
       },
     });
-    this.input.addEventListener('keydown', (event) => {
+    this.#input.addEventListener('keydown', (event) => {
       if (this.key(event)) event.stopPropagation();
     });
     const level = h('output', { class: 'sigma', for: 'time' });
@@ -66,11 +66,11 @@ export class Timeline {
       'div',
       { class: 'timeline card', id: 'timeline' },
       bar,
-      h('div', { class: 'buttons' }, end('first', 0), this.button, end('last', 1)),
+      h('div', { class: 'buttons' }, end('first', 0), this.#button, end('last', 1)),
       h(
         'div',
         { class: 'track' },
-        this.input,
+        this.#input,
         h(
           'div',
           { class: 'ends', 'aria-hidden': 'true' },
@@ -85,10 +85,10 @@ export class Timeline {
     );
     const sync = () => {
       const place = String(Math.round(app.state.t * TICKS));
-      if (this.input.value !== place) this.input.value = place;
-      this.input.style.setProperty('--fill', `${app.state.t * 100}%`);
+      if (this.#input.value !== place) this.#input.value = place;
+      this.#input.style.setProperty('--fill', `${app.state.t * 100}%`);
       level.textContent = `σ = ${shown(app.sigma)}`;
-      this.input.setAttribute('aria-valuetext', t('time.level', { sigma: shown(app.sigma) }));
+      this.#input.setAttribute('aria-valuetext', t('time.level', { sigma: shown(app.sigma) }));
       speed.value = String(app.state.speed);
     };
     app.on('state', sync);
@@ -100,14 +100,14 @@ export class Timeline {
     });
     bar.hidden = true;
     sync();
-    this.face();
+    this.#face();
   }
 
-  private face(): void {
-    this.button.replaceChildren(icon(this.playing ? 'pause' : 'play'));
-    this.button.setAttribute('aria-label', t(this.playing ? 'pause' : 'play'));
-    this.button.title = t(this.playing ? 'pause' : 'play');
-    this.button.setAttribute('aria-pressed', String(this.playing));
+  #face(): void {
+    this.#button.replaceChildren(icon(this.playing ? 'pause' : 'play'));
+    this.#button.setAttribute('aria-label', t(this.playing ? 'pause' : 'play'));
+    this.#button.title = t(this.playing ? 'pause' : 'play');
+    this.#button.setAttribute('aria-pressed', String(this.playing));
   }
 
   toggle(): void {
@@ -118,30 +118,30 @@ export class Timeline {
   play(): void {
     if (this.app.state.t >= 1) this.app.store.set({ t: 0 });
     this.playing = true;
-    this.before = 0;
-    this.face();
-    cancelAnimationFrame(this.frame);
-    this.frame = requestAnimationFrame((now) => this.advance(now));
+    this.#before = 0;
+    this.#face();
+    cancelAnimationFrame(this.#frame);
+    this.#frame = requestAnimationFrame((now) => this.#advance(now));
   }
 
   stop(): void {
     if (!this.playing) return;
     this.playing = false;
-    cancelAnimationFrame(this.frame);
-    this.face();
+    cancelAnimationFrame(this.#frame);
+    this.#face();
   }
 
-  private advance(now: number): void {
+  #advance(now: number): void {
     if (!this.playing) return;
-    const passed = this.before ? Math.min(now - this.before, 100) : 0;
-    this.before = now;
+    const passed = this.#before ? Math.min(now - this.#before, 100) : 0;
+    this.#before = now;
     const { app } = this;
     // Nothing moves on before there is something to see.
     const ready = app.panels.some((panel) => app.walked[panel]);
     const next = Math.min(1, app.state.t + (ready ? (passed / 1000 / SECONDS) * app.state.speed : 0));
     app.store.set({ t: next });
     if (next >= 1) this.stop();
-    else this.frame = requestAnimationFrame((time) => this.advance(time));
+    else this.#frame = requestAnimationFrame((time) => this.#advance(time));
   }
 
   /** Keys that move time; returns whether this was one. */
