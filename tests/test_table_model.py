@@ -134,7 +134,9 @@ def test_a_hostile_type_is_refused(native: Any) -> None:
         ptd.Schema.from_mapping(mapping)
 
 
-@pytest.mark.parametrize(("container", "name"), [("pandas", "arrow:string"), ("polars", "String"), ("pyarrow", "string")])
+@pytest.mark.parametrize(
+    ("container", "name"), [("pandas", "arrow:string"), ("polars", "String"), ("pyarrow", "string")]
+)
 def test_a_type_that_does_not_fit_the_values_is_told(container: str, name: str) -> None:
     """Only a file that contradicts itself has such; there is no traceback of another library."""
     mapping = ptd.table_of(PANDAS[["float"]]).schema.to_mapping()
