@@ -192,9 +192,6 @@ def test_arrays_go_in_as_before() -> None:
     assert drawn.columns.tolist() == ["x", "y", "z", "label"]
     assert (drawn["z"] == 2.5).all()
     assert [column.kind for column in fitted(np.column_stack([COUNTS, COUNTS[::-1]])).schema.columns] == ["integer"] * 2
-    plain = ptd.fit_table(rows[:, :2], config=QUICK, seed=3).points.sample(4, nfe=4)
-    np.testing.assert_array_equal(fitted(pd.DataFrame(rows[:, :2] + 0.0, columns=["x", "y"])).points.n_dims, 2)
-    assert plain.shape == (4, 2)
 
 
 def test_labels_beside_the_table_are_those_of_a_column() -> None:
