@@ -152,9 +152,11 @@ def table_of_array(data: Any, *, missing: Missing = "refuse", integers: NDArray[
             raise ValueError(f"column {profile.name!r} of the table is empty; leave the column out")
         profile.dtype = "int64" if is_whole else dtype
         profile.add(column)
-    schema = Schema(tuple(profile.column() for profile in profiles))
-    varying = [place for place, column in enumerate(schema.columns) if column.kind != "constant"]
-    return Table(values[:, varying], None, schema, rows, len(points))
+    columns = tuple(profile.column() for profile in profiles)
+    varying = [place for place, column in enumerate(columns) if column.kind != "constant"]
+    if not varying:
+        raise ValueError("each column of the table holds one value only, so there is nothing to learn")
+    return Table(values[:, varying], None, Schema(columns), rows, len(points))
 
 
 def source_of_file(source: str | os.PathLike[str]) -> Source:
