@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pointdiffusion.config import require as _require
 from pointdiffusion.runtime.arrays import Array
 
 if TYPE_CHECKING:
@@ -46,11 +47,6 @@ _MOST_DECIMALS = 15
 def default_names(n_dims: int) -> list[str]:
     """Return the names of columns that have none: x, y, z, and x1, x2, ... beyond three."""
     return ["x", "y", "z"][:n_dims] if n_dims <= 3 else [f"x{i + 1}" for i in range(n_dims)]
-
-
-def _require(condition: bool, message: str) -> None:
-    if not condition:
-        raise ValueError(message)
 
 
 def _check_name(name: Any) -> None:
