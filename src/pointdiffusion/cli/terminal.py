@@ -30,7 +30,7 @@ def say(text: str) -> None:
 def say_quality_warnings() -> None:
     """Print warnings about the quality of results, a line each, to standard error; others stay as they are filtered."""
 
-    def print_line(message: Warning | str, category: type[Warning], *_: object) -> None:
+    def print_line(message: Warning | str, category: type[Warning], *_: object, **__: object) -> None:
         say(f"warning: {message}" if issubclass(category, QualityWarning) else f"{category.__name__}: {message}")
 
     warnings.filterwarnings("always", category=QualityWarning)
