@@ -133,5 +133,12 @@ def test_the_command_line(capsys: pytest.CaptureFixture[str], monkeypatch: pytes
         error = capsys.readouterr().err
         assert error.startswith("error: ")
         assert error.count("\n") == 1
+
+    def exhausted(*_: Any, **__: Any) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("pointdiffusion.diagnostics.certification.certify", exhausted)  # as of every command of ours
+    assert main(["heun"]) == 1
+    assert "not enough memory" in capsys.readouterr().err
     with pytest.raises(ValueError, match="sampler must be"):
         certify(3)

@@ -66,7 +66,8 @@ class DivergedError(ValueError):
         self.model = model
 
 
-def _require(condition: bool, message: str) -> None:
+def require(condition: bool, message: str) -> None:
+    """Raise a ValueError with the message unless the condition holds."""
     if not condition:
         raise ValueError(message)
 
@@ -191,10 +192,10 @@ _HIGHEST_SIGMA = 1e6
 
 def _check_range(sigma_min: float | None, sigma_max: float | None) -> None:
     for name, sigma in (("sigma_min", sigma_min), ("sigma_max", sigma_max)):
-        _require(sigma is None or sigma > 0, f"{name} must be positive, got {sigma}")
-        _require(sigma is None or sigma <= _HIGHEST_SIGMA, f"{name} must be at most {_HIGHEST_SIGMA:,.0f}, got {sigma}")
+        require(sigma is None or sigma > 0, f"{name} must be positive, got {sigma}")
+        require(sigma is None or sigma <= _HIGHEST_SIGMA, f"{name} must be at most {_HIGHEST_SIGMA:,.0f}, got {sigma}")
     ordered = sigma_min is None or sigma_max is None or sigma_min < sigma_max
-    _require(ordered, f"sigma_min must lie below sigma_max, got {sigma_min} and {sigma_max}; swap them?")
+    require(ordered, f"sigma_min must lie below sigma_max, got {sigma_min} and {sigma_max}; swap them?")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -257,22 +258,20 @@ class TrainingConfig(_Config):
     ema_warmup: int = 10
 
     def _check(self) -> None:
-        _require(self.epochs >= 1, f"epochs must be at least 1, got {self.epochs}")
-        _require(self.epoch_steps >= 0, f"epoch_steps must not be negative, got {self.epoch_steps}")
-        _require(1 <= self.batch_size <= 2**24, f"batch_size must lie in 1..{2**24}, got {self.batch_size}")
-        _require(1 <= self.noise_draws <= 4096, f"noise_draws must lie in 1..4096, got {self.noise_draws}")
-        _require(0 < self.learning_rate <= 10, f"learning_rate must lie above 0, up to 10, got {self.learning_rate}")
-        _require(self.weight_decay >= 0, f"weight_decay must not be negative, got {self.weight_decay}")
+        require(self.epochs >= 1, f"epochs must be at least 1, got {self.epochs}")
+        require(self.epoch_steps >= 0, f"epoch_steps must not be negative, got {self.epoch_steps}")
+        require(1 <= self.batch_size <= 2**24, f"batch_size must lie in 1..{2**24}, got {self.batch_size}")
+        require(1 <= self.noise_draws <= 4096, f"noise_draws must lie in 1..4096, got {self.noise_draws}")
+        require(0 < self.learning_rate <= 10, f"learning_rate must lie above 0, up to 10, got {self.learning_rate}")
+        require(self.weight_decay >= 0, f"weight_decay must not be negative, got {self.weight_decay}")
         _check_range(self.sigma_min, self.sigma_max)
-        _require(self.gamma > 0, f"gamma must be positive, got {self.gamma}")
-        _require(self.reference_points >= 0, f"reference_points must not be negative, got {self.reference_points}")
-        _require(0 <= self.tail_share <= 1, f"tail_share must lie in [0, 1], got {self.tail_share}")
-        _require(
-            0 <= self.condition_dropout <= 1, f"condition_dropout must lie in [0, 1], got {self.condition_dropout}"
-        )
-        _require(0 <= self.mask <= 1, f"mask must lie in [0, 1], got {self.mask}")
-        _require(0 <= self.ema_decay < 1, f"ema_decay must lie in [0, 1), got {self.ema_decay}")
-        _require(self.ema_warmup >= 1, f"ema_warmup must be at least 1, got {self.ema_warmup}")
+        require(self.gamma > 0, f"gamma must be positive, got {self.gamma}")
+        require(self.reference_points >= 0, f"reference_points must not be negative, got {self.reference_points}")
+        require(0 <= self.tail_share <= 1, f"tail_share must lie in [0, 1], got {self.tail_share}")
+        require(0 <= self.condition_dropout <= 1, f"condition_dropout must lie in [0, 1], got {self.condition_dropout}")
+        require(0 <= self.mask <= 1, f"mask must lie in [0, 1], got {self.mask}")
+        require(0 <= self.ema_decay < 1, f"ema_decay must lie in [0, 1), got {self.ema_decay}")
+        require(self.ema_warmup >= 1, f"ema_warmup must be at least 1, got {self.ema_warmup}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -306,9 +305,9 @@ class InferenceConfig(_Config):
     final_zero: bool = True
 
     def _check(self) -> None:
-        _require(1 <= self.num_steps <= 100_000, f"num_steps must lie in 1..100000, got {self.num_steps}")
+        require(1 <= self.num_steps <= 100_000, f"num_steps must lie in 1..100000, got {self.num_steps}")
         _check_range(self.sigma_min, self.sigma_max)
-        _require(0.1 <= self.rho <= 100, f"rho must lie in 0.1..100, got {self.rho}")
+        require(0.1 <= self.rho <= 100, f"rho must lie in 0.1..100, got {self.rho}")
 
 
 BASES = ("auto", "isotropic", "gaussian", "mixture")
@@ -358,16 +357,16 @@ class TableConfig(_Config):
         if self.base not in BASES:
             raise unknown_name("base", self.base, BASES)
         members, steps, width = self.num_members, self.num_steps, self.hidden_dim
-        _require(members is None or 0 <= members <= 50, f"num_members must lie in 0..50, got {members}")
-        _require(steps is None or 1 <= steps <= 10**7, f"num_steps must lie in 1..10000000, got {steps}")
-        _require(width is None or 1 <= width <= 4096, f"hidden_dim must lie in 1..4096, got {width}")
-        _require(1 <= self.num_layers <= 64, f"num_layers must lie in 1..64, got {self.num_layers}")
+        require(members is None or 0 <= members <= 50, f"num_members must lie in 0..50, got {members}")
+        require(steps is None or 1 <= steps <= 10**7, f"num_steps must lie in 1..10000000, got {steps}")
+        require(width is None or 1 <= width <= 4096, f"hidden_dim must lie in 1..4096, got {width}")
+        require(1 <= self.num_layers <= 64, f"num_layers must lie in 1..64, got {self.num_layers}")
         for name in ("sigma_min", "noise_min"):
             level = getattr(self, name)
-            _require(
+            require(
                 level is None or 0 < level < self.sigma_max, f"{name} must lie above 0 and below sigma_max, got {level}"
             )
-        _require(self.sigma_max >= 2, f"sigma_max must be at least 2 standard deviations, got {self.sigma_max}")
+        require(self.sigma_max >= 2, f"sigma_max must be at least 2 standard deviations, got {self.sigma_max}")
         TrainingConfig(
             batch_size=128 if self.batch_size is None else self.batch_size, noise_draws=self.noise_draws,
             learning_rate=self.learning_rate, mask=self.mask,

@@ -6,7 +6,6 @@ comes out of a file that may be hostile is shown without its control characters,
 
 from __future__ import annotations
 
-import errno
 import os
 import sys
 import warnings
@@ -16,6 +15,7 @@ from pathlib import Path
 import typer
 
 from pointdiffusion.config import QualityWarning
+from pointdiffusion.runtime import exit_codes
 from pointdiffusion.runtime.files import regular_target, write_atomic
 
 STREAM = "-"
@@ -30,7 +30,7 @@ def say(text: str) -> None:
 def say_quality_warnings() -> None:
     """Print warnings about the quality of results, a line each, to standard error; others stay as they are filtered."""
 
-    def print_line(message: Warning | str, category: type[Warning], *_: object) -> None:
+    def print_line(message: Warning | str, category: type[Warning], *_: object, **__: object) -> None:
         say(f"warning: {message}" if issubclass(category, QualityWarning) else f"{category.__name__}: {message}")
 
     warnings.filterwarnings("always", category=QualityWarning)
@@ -110,38 +110,10 @@ def write_file(target: str, payload: bytes) -> None:
         write_atomic(target, payload)
 
 
-FULL = {
-    errno.ENOSPC: "the disk is full",
-    errno.EDQUOT: "the disk quota is used up",
-    errno.EFBIG: "the file grew beyond what the system allows",
-}
-OF_THE_MACHINE = (errno.EIO, errno.ENOMEM, errno.EMFILE, errno.ENFILE)
-
-
 def outcome(error: BaseException) -> tuple[int, str] | None:
-    """Return the exit code and the one sentence of an error; None for one that is a fault of ours.
-
-    2 stands for what the user gave or asked, 1 for the machine and for training that diverged, 130 for Ctrl-C, 0 for a
-    reader that went away.
-    """
+    """Return the exit code and the one sentence of an error, as `exit_codes.outcome`; 2 for what cannot be parsed."""
     if isinstance(error, typer.TyperException):
         context = getattr(error, "ctx", None)
         command = "pointdiffusion" if context is None else context.command_path
         return 2, f"{error.format_message().rstrip('.')}; see {command} --help"
-    if isinstance(error, KeyboardInterrupt):
-        return 130, str(error) or "interrupted"
-    if isinstance(error, BrokenPipeError):
-        return 0, ""
-    if isinstance(error, OSError):
-        if error.errno in FULL:
-            return 1, f"{FULL[error.errno]}; what was there before is untouched, make room and try again"
-        if error.errno in OF_THE_MACHINE:
-            return 1, f"the machine failed ({error.strerror}); what was there before is untouched"
-        return 2, f"{error.filename or 'a file'} cannot be used ({error.strerror or error}); check the path"
-    if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "memory" in str(error)):
-        return 1, "not enough memory; ask for fewer rows, or give a smaller table"
-    if isinstance(error, (ValueError, ImportError)):
-        from pointdiffusion.config import DivergedError
-
-        return 1 if isinstance(error, DivergedError) else 2, str(error)
-    return None
+    return exit_codes.outcome(error)

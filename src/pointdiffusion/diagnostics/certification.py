@@ -26,6 +26,7 @@ from pointdiffusion.diagnostics.certificate import HIGH, LOW, Certificate
 from pointdiffusion.diagnostics.schedulers import SchedulerSampler
 from pointdiffusion.exact.mixtures import GaussianMixture
 from pointdiffusion.noise import KarrasSchedule
+from pointdiffusion.runtime.exit_codes import outcome
 from pointdiffusion.sampling.loop import exact_flow, make_solver, sample
 from pointdiffusion.solvers import SOLVERS, Solver
 
@@ -222,9 +223,13 @@ def main(arguments: list[str] | None = None) -> int:
     args = parser.parse_args(arguments)
     try:
         certificate = certify(find(args.sampler), order=args.order, name=args.sampler)
-    except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    except Exception as error:
+        found = outcome(error)
+        if found is None:
+            raise
+        code, sentence = found
+        print(f"error: {sentence}", file=sys.stderr)
+        return code
     print(certificate)
     return 1 if certificate.faults else 0
 

@@ -26,7 +26,7 @@ from typing import IO, Any
 import torch
 from torch import Tensor, nn
 
-from pointdiffusion.config import unknown_name
+from pointdiffusion.config import require, unknown_name
 from pointdiffusion.networks import build, has_own_parts_only, unregistered_parts
 from pointdiffusion.runtime.files import read_sealed, seal, write_atomic
 from pointdiffusion.sampling.plans import CANDIDATES
@@ -124,11 +124,6 @@ def about(name: str, version: str = "") -> Iterator[None]:
         raise ValueError(f"{name} is not a whole model of pointdiffusion, do not trust it: {reason}") from error
 
 
-def _require(condition: bool, message: str) -> None:
-    if not condition:
-        raise ValueError(message)
-
-
 def check_pickle(archive: IO[bytes], also: Collection[str] = ()) -> None:
     """Raise a ValueError if the pickle of an archive calls what none of ours does; nothing of it is made for that.
 
@@ -141,7 +136,7 @@ def check_pickle(archive: IO[bytes], also: Collection[str] = ()) -> None:
     for opcode, argument, _ in pickletools.genops(content):
         if opcode.name == "GLOBAL":
             name = " ".join(str(argument).split())[:80]
-            _require(argument in _CALLS or argument in also, f"it calls {name}, as no file of ours does")
+            require(argument in _CALLS or argument in also, f"it calls {name}, as no file of ours does")
 
 
 def _check_plain(name: str, value: Any, left: int = _MOST_VALUES, depth: int = 0, *, tensors: bool = False) -> int:
@@ -154,12 +149,12 @@ def _check_plain(name: str, value: Any, left: int = _MOST_VALUES, depth: int = 0
     """
     if tensors and type(value) in (Tensor, nn.Parameter):
         return left - 1
-    _require(type(value) in _PLAIN, f"{name} holds a {type(value).__name__}, which is no plain value")
+    require(type(value) in _PLAIN, f"{name} holds a {type(value).__name__}, which is no plain value")
     left -= 1
     if isinstance(value, str):
         left -= len(value) // 64
-    _require(left >= 0, f"{name} holds more values than any model needs")
-    _require(depth <= _DEEPEST, f"{name} is nested too deeply")
+    require(left >= 0, f"{name} holds more values than any model needs")
+    require(depth <= _DEEPEST, f"{name} is nested too deeply")
     if isinstance(value, dict):
         for key, each in value.items():
             left = _check_plain(name, key, left, depth + 1)
@@ -173,17 +168,17 @@ def _check_plain(name: str, value: Any, left: int = _MOST_VALUES, depth: int = 0
 def _check_tensor(name: str, value: Any) -> None:
     """Raise a ValueError unless `value` is an ordinary tensor of real numbers that are all in the file."""
     plain = type(value) in (Tensor, nn.Parameter) and value.layout is torch.strided and value.device.type == "cpu"
-    _require(plain and not value.is_complex(), f"{name} is no ordinary tensor")
+    require(plain and not value.is_complex(), f"{name} is no ordinary tensor")
     whole = value.is_contiguous() and value.untyped_storage().nbytes() >= value.numel() * value.element_size()
-    _require(whole, f"{name} holds fewer numbers than it claims")
+    require(whole, f"{name} holds fewer numbers than it claims")
 
 
 def _check_weights(name: str, weights: dict[Any, Any]) -> None:
     for key, value in weights.items():
-        _require(isinstance(key, str), f"{name} holds {key!r} for a name")
+        require(isinstance(key, str), f"{name} holds {key!r} for a name")
         _check_tensor(f"{name} {key}", value)
     kinds = {value.dtype for value in weights.values() if value.is_floating_point()}
-    _require(len(kinds) <= 1, f"{name} are of different types")
+    require(len(kinds) <= 1, f"{name} are of different types")
 
 
 def _check(payload: Any) -> None:
@@ -191,34 +186,34 @@ def _check(payload: Any) -> None:
     for name, nothing in _LATER.items():
         payload.setdefault(name, copy.copy(nothing))
     for name, kinds in _KINDS.items():
-        _require(name in payload, f"{name} is missing")
-        _require(type(payload[name]) in kinds, f"{name} is of the wrong kind")
+        require(name in payload, f"{name} is missing")
+        require(type(payload[name]) in kinds, f"{name} is of the wrong kind")
     for name in _KINDS:
         _check_plain(name, payload[name], tensors=name in _TENSORS)
     low, high = _LEVELS
-    _require(low <= payload["sigma_data"] <= high, f"sigma_data must lie between {low:g} and {high:g}")
+    require(low <= payload["sigma_data"] <= high, f"sigma_data must lie between {low:g} and {high:g}")
     if payload["training"] is not None:
         payload["training"].pop("noise_range", None)  # of older files; what it said is in the two levels
     _check_weights("weights", payload["weights"])
     _check_weights("raw_weights", payload["raw_weights"])
     shapes = {name: value.shape for name, value in payload["weights"].items()}
     raw = {name: value.shape for name, value in payload["raw_weights"].items()}
-    _require(not raw or raw == shapes, "raw_weights are of other shapes than weights")
+    require(not raw or raw == shapes, "raw_weights are of other shapes than weights")
     columns, covariance = payload["columns"], payload["covariance"]
-    _require(all(isinstance(column, str) for column in columns), "columns are no texts")
+    require(all(isinstance(column, str) for column in columns), "columns are no texts")
     for name, dims in (("mean", 1), ("scale", 1), ("covariance", 2)):
         _check_tensor(name, payload[name])
-        _require(payload[name].shape == (len(columns),) * dims, f"{name} does not fit {len(columns)} columns")
-        _require(bool(payload[name].isfinite().all()), f"{name} is not finite")
+        require(payload[name].shape == (len(columns),) * dims, f"{name} does not fit {len(columns)} columns")
+        require(bool(payload[name].isfinite().all()), f"{name} is not finite")
     for nfe, levels in payload["grids"].items():
-        _require(type(nfe) is int and type(levels) is list and len(levels) == nfe + 1, "a grid is of the wrong length")
-        _require(all(type(level) is float for level in levels), "a grid is not of numbers")
+        require(type(nfe) is int and type(levels) is list and len(levels) == nfe + 1, "a grid is of the wrong length")
+        require(all(type(level) is float for level in levels), "a grid is not of numbers")
         levels_are_usable = all(level == 0 or low <= level <= high for level in levels)
-        _require(levels_are_usable, f"the levels of a grid must lie between {low:g} and {high:g}")
+        require(levels_are_usable, f"the levels of a grid must lie between {low:g} and {high:g}")
         falling = all(low < high for high, low in itertools.pairwise(levels))
-        _require(falling and levels[-1] == 0, "a grid does not fall to 0")
+        require(falling and levels[-1] == 0, "a grid does not fall to 0")
     for nfe, name in payload["grid_solvers"].items():
-        _require(nfe in payload["grids"] and type(name) is str, "a solver is named for a grid that is not there")
+        require(nfe in payload["grids"] and type(name) is str, "a solver is named for a grid that is not there")
         if name not in CANDIDATES:
             raise unknown_name("solver of a grid", name, CANDIDATES)
     for name in ("means", "covariances") if payload["conditions"] is not None else ():
@@ -227,8 +222,8 @@ def _check(payload: Any) -> None:
         for part, value in ({} if mixture is None else mixture).items():
             _check_tensor(f"{part} of a mixture", value)
     variances = torch.linalg.eigvalsh(covariance.double())
-    _require(bool(torch.allclose(covariance, covariance.T)), "covariance is not symmetric")
-    _require(bool(variances.min() >= -1e-6 * variances.abs().max()), "covariance has a negative variance")
+    require(bool(torch.allclose(covariance, covariance.T)), "covariance is not symmetric")
+    require(bool(variances.min() >= -1e-6 * variances.abs().max()), "covariance has a negative variance")
 
 
 def _canonical(value: Any) -> Any:
@@ -273,7 +268,7 @@ def read_payload(path: str | os.PathLike[str]) -> dict[str, Any]:
             payload = torch.load(archive, map_location="cpu", weights_only=True)
         except pickle.UnpicklingError as error:  # its own message advises to switch the protection off
             raise ValueError("it holds more than tensors and plain values") from error
-        _require(isinstance(payload, dict), "it holds something else")
+        require(isinstance(payload, dict), "it holds something else")
     version = payload.get("version")
     version = version if isinstance(version, str) else ""
     found = payload.get("format")
@@ -284,7 +279,7 @@ def read_payload(path: str | os.PathLike[str]) -> dict[str, Any]:
             f"reads format {FORMAT}: update pointdiffusion to read it"
         )
     with about(name, version):
-        _require(found == FORMAT, f"its format is {found!r:.40}, and there is none before {FORMAT}")
+        require(found == FORMAT, f"its format is {found!r:.40}, and there is none before {FORMAT}")
         _check(payload)
     return dict(payload)
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from pointdiffusion.config import require
 from pointdiffusion.tabular.native import NativeType
 
 MOST_COLUMNS = 64
@@ -34,12 +35,6 @@ _MOST_DECIMALS = 15
 def default_names(n_dims: int) -> list[str]:
     """Return the names of `n_dims` columns that have none: x, y, z, or x1, x2, ... beyond three."""
     return ["x", "y", "z"][:n_dims] if n_dims <= 3 else [f"x{i + 1}" for i in range(n_dims)]
-
-
-def require(condition: bool, message: str) -> None:
-    """Raise a ValueError with a message unless a condition holds."""
-    if not condition:
-        raise ValueError(message)
 
 
 def _check_name(name: Any) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pointdiffusion.config import require
 from pointdiffusion.runtime.arrays import Array
 from pointdiffusion.tabular.columns import (
     FLOATS,
@@ -17,7 +18,6 @@ from pointdiffusion.tabular.columns import (
     Column,
     LabelColumn,
     default_names,
-    require,
 )  # fmt: skip
 from pointdiffusion.tabular.encoding import Encoding, encoding_of
 from pointdiffusion.tabular.frames import build_frame
