@@ -18,11 +18,11 @@ rng = np.random.default_rng(0)
 rows, classes = rng.normal(size=(60, 2)) + 3 * (np.arange(60) % 2)[:, None], np.arange(60) % 2
 plain = ptd.DiffusionEstimator(**quick, base="mixture").fit(rows, classes)
 methods = ("score_samples", "predict_proba", "predict")
-expected, drawn = {name: getattr(plain, name)(rows) for name in methods}, plain.sample(4, classes[:4])
 whole = ptd.DiffusionEstimator(**quick).fit(np.round(10 * rows).astype(np.int64))
 check_array_api_input("DiffusionEstimator", ptd.DiffusionEstimator(**quick), array_namespace="numpy")
 for dispatch in (True, False):
     sklearn.set_config(array_api_dispatch=dispatch)
+    expected, drawn = {name: getattr(plain, name)(rows) for name in methods}, plain.sample(4, classes[:4])
     for given in (rows, torch.from_numpy(rows), torch.from_numpy(rows).requires_grad_()):
         target = classes if isinstance(given, np.ndarray) else torch.from_numpy(classes)
         found = ptd.DiffusionEstimator(**quick, base="mixture").fit(given, target)

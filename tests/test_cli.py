@@ -872,3 +872,17 @@ def test_a_run_is_exported_without_its_rows(here: Path, capsys: pytest.CaptureFi
     assert (here / "rows.html").stat().st_size > (here / "one.html").stat().st_size + 500  # 120 rows of 4 numbers
     assert "exists already" in refused(capsys, "export", "run", "-o", "one.html")
     assert "-o" in refused(capsys, "export", "run", "-o", "-")
+
+
+def test_warnings_about_results_reach_the_shell(capsys: pytest.CaptureFixture[str]) -> None:
+    """What makes a figure unreliable is printed in a line; what packages say about themselves is not."""
+    import warnings
+
+    from pointdiffusion.cli import terminal
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        terminal.say_quality_warnings()
+        warnings.warn("12 steps are few", ptd.QualityWarning, stacklevel=1)
+        warnings.warn("a package is about to change", UserWarning, stacklevel=1)
+    assert capsys.readouterr().err == "warning: 12 steps are few\n"

@@ -459,7 +459,7 @@ def test_labels_are_plain_numbers_and_texts() -> None:
         ({"labels": "left", "guidance": math.nan}, "finite"),
         ({"labels": "left", "guidance": 2.0, "guidance_interval": (3.0, 1.0)}, "interval"),
         ({"labels": "left", "guidance": 2.0, "nfe": 1}, "nfe must be at least 2"),
-        ({"labels": [0.5] * 5}, "whole numbers or texts"),
+        ({"labels": [0.5] * 5}, "integers or strings"),
     ],
 )
 def test_bad_conditions_are_refused(by_class: ptd.DiffusionModel, how: dict[str, Any], message: str) -> None:
@@ -489,7 +489,7 @@ def test_conditions_that_a_model_was_not_trained_for_are_refused(by_value: ptd.D
     [
         ({"labels": [0] * 63}, "labels must have one row for each of 64 points, got 63"),
         ({"labels": [0] * 63 + [1]}, "the class 1 has but one row"),
-        ({"labels": [0.5] * 64}, "whole numbers or texts"),
+        ({"labels": [0.5] * 64}, "integers or strings"),
         ({"context": np.zeros((63, 1)) + np.arange(63)[:, None]}, "context must have one row for each of 64 points"),
         ({"context": np.full((64, 1), np.nan)}, "NaN"),
     ],

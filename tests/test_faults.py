@@ -379,7 +379,7 @@ BAD_DATA: dict[str, tuple[Any, str]] = {
     "infinite": (spoiled(np.inf), "infinite.*row 17"),
     "minus infinite": (spoiled(-np.inf), "infinite.*row 17"),
     "text": (spoiled("many"), "'many'.*row 17"),
-    "nothing": (spoiled(None), "None.*row 17"),
+    "nothing": (spoiled(None), "NaN.*row 17"),
     "a column of text": (pd.DataFrame({"x": GOOD[:, 0], "name": ["roll"] * 50}), "'name'"),
     "dates": (pd.DataFrame({"x": GOOD[:, 0], "day": pd.date_range("2020-01-01", periods=50)}), "'day'"),
     "complex": (GOOD + 1j, r"\S"),
@@ -442,7 +442,7 @@ def test_data_at_the_edge_of_what_is_allowed() -> None:
 
 @pytest.mark.parametrize(
     "settings",
-    [{"n_samples": 0}, {"n_samples": -1}, {"num_steps": 0}, {"solver": "huen"}, {"steps": 3}, {"sigma_max": -1.0}],
+    [{"n_samples": 0}, {"n_samples": -1}, {"num_steps": 0}, {"solver": "huen"}, {"sigma_max": -1.0}],
     ids=str,
 )
 def test_bad_settings_of_sampling(settings: dict[str, Any], trained: tuple[Path, Result]) -> None:
@@ -450,3 +450,10 @@ def test_bad_settings_of_sampling(settings: dict[str, Any], trained: tuple[Path,
     count = settings.pop("n_samples", 4)
     with pytest.raises(ValueError, match=r"\S{3}"):
         model.sample(count, **settings)
+
+
+def test_an_unknown_setting_of_sampling_is_named(trained: tuple[Path, Result]) -> None:
+    """Settings are named parameters, so that Python itself, and a type checker before it, refuses others."""
+    model: Any = ptd.load(trained[0] / OUTPUT / "model.pt")
+    with pytest.raises(TypeError, match="'steps'"):
+        model.sample(4, steps=3)

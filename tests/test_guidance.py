@@ -307,10 +307,10 @@ def test_guided_moments_of_each_row_its_own() -> None:
     covariances = root @ root.mT
     covariances[3] = covariances[0]
     for sides in (((means, covariances), WHOLE), (WHOLE, (means, covariances)), ((means, LEFT[1]), WHOLE)):
-        mean, spread = guided_gaussian(*sides[0], *sides[1], 2.5, 3.0)
+        mean, spread = guided_gaussian(*sides[0], *sides[1], 2.5, 3.0)  # type: ignore[call-arg]
         for k in range(4):
             pick = [part[k] if isinstance(part, Tensor) else part for side in sides for part in side]
-            alone = guided_gaussian(*pick, 2.5, 3.0)
+            alone = guided_gaussian(*pick, 2.5, 3.0)  # type: ignore[call-arg]
             torch.testing.assert_close(mean[k], alone[0], rtol=1e-9, atol=1e-9)
             torch.testing.assert_close(spread.expand(4, 2, 2)[k], alone[1], rtol=1e-9, atol=1e-9)
 

@@ -128,7 +128,7 @@ def test_a_table_without_rows_is_refused(form: str, tmp_path: Path) -> None:
 def test_a_column_of_gaps_is_refused(form: str, missing: Any, tmp_path: Path) -> None:
     text = refusal(lambda: read_as(form, plain_frame().assign(z=np.nan), tmp_path, missing=missing))
     assert "column 'z'" in text
-    assert "holds nothing" in text
+    assert "is empty" in text
 
 
 @pytest.mark.parametrize("form", EVERYWHERE)
@@ -196,14 +196,14 @@ def test_text_among_numbers_is_shown_where_it_stands(form: str, tmp_path: Path) 
     if form in ("parquet", "polars"):  # a column of these has one type
         frame = frame.astype(str)
     text = refusal(lambda: read_as(form, frame, tmp_path))
-    assert re.search(rf"column 'y' holds '4,5' in {row_name(form, 4)}, which is no number", text), text
+    assert re.search(rf"column 'y' holds '4,5' in {row_name(form, 4)}, which is not a number", text), text
 
 
 @pytest.mark.parametrize("form", [form for form in EVERYWHERE if form != "npy"])
 def test_a_column_of_texts_is_refused_by_its_first_and_taken_as_label(form: str, tmp_path: Path) -> None:
     frame = plain_frame().assign(z=["", "b", "a", "b", "a", "b"])
     text = refusal(lambda: read_as(form, frame, tmp_path))
-    assert re.search(rf"column 'z' holds 'b' in {row_name(form, 1)}, which is no number.*label", text), text
+    assert re.search(rf"column 'z' holds 'b' in {row_name(form, 1)}, which is not a number.*label", text), text
     text = refusal(lambda: read_as(form, frame, tmp_path, label="z"))
     assert re.search(rf"column 'z' in {row_name(form, 0)}; leave these rows out with --drop-missing", text), text
     assert "--mask" not in text
@@ -293,7 +293,7 @@ def test_more_than_64_columns_are_refused(form: str, tmp_path: Path) -> None:
 def test_duplicate_headers_are_refused(form: str, tmp_path: Path) -> None:
     frame = pd.DataFrame([[1.5, 2.0, 3.0], [4.0, 5.0, 6.0]], columns=["a", "b", "a"])
     if form == "pandas":
-        assert "have one name" in refusal(lambda: table_of(frame))
+        assert "have the same name" in refusal(lambda: table_of(frame))
         return
     text = refusal(lambda: read_as(form, frame, tmp_path))
     assert "columns 1 and 3" in text
@@ -349,7 +349,7 @@ def test_advice_is_what_can_be_done_there() -> None:
     """No second label, no option that a command does not have, no column left out that a model needs."""
     frame = plain_frame().assign(kind=["a", "b"] * 3, text=["c", "d"] * 3)
     text = refusal(lambda: table_of(frame, label="kind"))
-    assert "which is no number; leave the column out" in text
+    assert "which is not a number; leave the column out" in text
     assert "label" not in text
     schema = table_of(frame.drop(columns="text"), label="kind").schema
     gap = frame.assign(kind=["a", None, *"abab"])
@@ -417,8 +417,8 @@ def test_what_people_call_csv_is_read(name: str, content: bytes, tmp_path: Path)
         (b"a,,b\n1,2,3\n4,5,6\n", "column 2 of t.csv has no name"),
         (b"a,b\n1,2\n3,\0\n", "line 3 of t.csv holds NUL bytes"),
         (WELL.decode().encode("utf-16-le"), "line 1 of t.csv holds NUL bytes"),
-        (b"a,b\n1,2\n3,\xe94\n", "t.csv is no UTF-8 text, as line 3 shows"),
-        (b"\xff\xfea\0,\0b\0\n\0001", "t.csv is no UTF-16 text"),
+        (b"a,b\n1,2\n3,\xe94\n", "t.csv is not valid UTF-8 in line 3"),
+        (b"\xff\xfea\0,\0b\0\n\0001", "t.csv is not valid UTF-16"),
         (b'a,b\n1,2\n"3,4\n' + b"5,6\n" * 50_000, "cannot be split.*quote open"),
         (b"a,b\n" + b"1" * 2**21, "line 2 of t.csv is longer than"),
         (b"a,b\n1,2\n1_000,4\n", r"column 'a' holds '1_000' in row 2 \(line 3\)"),
@@ -432,7 +432,7 @@ def test_what_people_call_csv_is_read(name: str, content: bytes, tmp_path: Path)
         (b"PAR1....PAR1", "t.csv is a Parquet file"),
         (b"\x93NUMPY\x01\0", "t.csv is a NumPy file"),
         (b"PK\x03\x04....", "t.csv is a zip archive or a workbook"),
-        (b"a,b\n,1\n,2\n", "column 'a' of t.csv holds nothing"),
+        (b"a,b\n,1\n,2\n", "column 'a' of t.csv is empty"),
     ],
 )
 def test_a_bad_text_file_is_refused_with_line_and_column(content: bytes, expected: str, tmp_path: Path) -> None:
@@ -552,8 +552,8 @@ def zip_bytes(**entries: bytes) -> bytes:
 def test_an_array_that_claims_more_than_it_holds_is_refused(tmp_path: Path) -> None:
     shapes: list[tuple[int, ...]] = [(2**40, 2), (2**62, 2**62), (5, 2)]
     for shape in shapes:
-        assert "fewer numbers than it says" in refusal_of(tmp_path, "t.npy", npy_bytes(shape))
-        assert "fewer numbers than it says" in refusal_of(tmp_path, "t.npz", zip_bytes(a=npy_bytes(shape)))
+        assert "fewer numbers than its header states" in refusal_of(tmp_path, "t.npy", npy_bytes(shape))
+        assert "fewer numbers than its header states" in refusal_of(tmp_path, "t.npz", zip_bytes(a=npy_bytes(shape)))
     for shape in ((-1, 2), (2,), (2, 2, 2)):
         refusal_of(tmp_path, "t.npy", npy_bytes(shape))
 
@@ -603,7 +603,7 @@ def test_pipes_are_refused_at_once(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("scheme", ["http", "https", "s3", "file", "ftp"])
 def test_addresses_are_never_asked(scheme: str) -> None:
-    assert "is an address" in refusal(lambda: read_table(f"{scheme}://example.org/table.csv"))
+    assert "is a URL" in refusal(lambda: read_table(f"{scheme}://example.org/table.csv"))
 
 
 def test_what_is_not_there_or_no_table_is_refused(tmp_path: Path) -> None:
@@ -614,7 +614,7 @@ def test_what_is_not_there_or_no_table_is_refused(tmp_path: Path) -> None:
     assert "cannot be read" in refusal(lambda: read_table("a\0b.csv"))
     assert "cannot be read" in refusal(lambda: read_table("x" * 5000 + ".csv"))
     for name in ("t.xlsx", "t.json", "t", "t.csv.zip", "t.gz"):
-        assert "does not say what it is" in refusal_of(tmp_path, name, WELL)
+        assert "has an unknown format" in refusal_of(tmp_path, name, WELL)
     assert "text files only" in refusal_of(tmp_path, "t.parquet.gz", WELL)
 
 

@@ -252,9 +252,9 @@ def test_few_rows_say_so(plain: Any) -> None:
     page = ptd.report(model, training, held_out[:15], against=model, **{**QUICK, "diagnosis": True})
     text = Reader(page).text
     assert '<div class="verdict">\n<p>Too few rows to evaluate' in page  # neither good nor bad
-    assert "luck of the split" in text
+    assert "randomness of the split" in text
     assert "fewer than 48 held-out rows" in text
-    assert "No log of the training" in text
+    assert "No training log was given" in text
 
 
 def test_what_does_not_fit_is_refused(plain: Any, tmp_path: Path) -> None:

@@ -97,8 +97,9 @@ def test_rows_that_are_drawn_have_the_types_of_the_table(library: str, tmp_path:
 def test_gaps_stay_gaps_in_each_type() -> None:
     """A missing value is what the type has for one."""
     holes = PANDAS.drop(columns=["flag", "int8"]).astype({"constant": "string"})
-    for name in ("Int64", "boolean", "arrow", "decimal", "arrow decimal", "ordered", "Float64"):
+    for name in ("Int64", "boolean", "arrow", "arrow decimal", "ordered", "Float64"):
         holes[name] = holes[name].where(np.arange(N) != 3)
+    holes["decimal"] = [None if row == 3 else value for row, value in enumerate(MONEY)]
     table = ptd.table_of(holes, label="kind", missing="keep")
     rows = table.schema.decode(table.values, table.labels)
     pd.testing.assert_frame_equal(rows, holes)
@@ -131,8 +132,23 @@ def test_a_hostile_type_is_refused(native: Any) -> None:
     mapping["columns"][1]["native"] = native
     with pytest.raises(ValueError, match=r"type|categories"):
         ptd.Schema.from_mapping(mapping)
-    with pytest.raises(ValueError, match=r"container|frame"):
-        ptd.Schema.from_mapping({**mapping, "container": "numpy"})
+
+
+@pytest.mark.parametrize(("container", "name"), [("pandas", "boolean"), ("polars", "String"), ("pyarrow", "string")])
+def test_a_type_that_does_not_fit_the_values_is_told(container: str, name: str) -> None:
+    """Only a file that contradicts itself has such; there is no traceback of another library."""
+    mapping = ptd.table_of(PANDAS[["float"]]).schema.to_mapping()
+    mapping["columns"][0]["native"] = {"name": name, "categories": None, "ordered": False}
+    schema = ptd.Schema.from_mapping({**mapping, "container": container})
+    with pytest.raises(ValueError, match=f"column 'float' cannot be of the type '{name}'"):
+        schema.decode([[0.3]])
+
+
+@pytest.mark.parametrize("container", ["numpy", "", None, 5, ["pandas"]])
+def test_a_hostile_container_is_refused(container: Any) -> None:
+    mapping = ptd.table_of(PANDAS[["float"]]).schema.to_mapping()
+    with pytest.raises(ValueError, match="cannot be a frame of"):
+        ptd.Schema.from_mapping({**mapping, "container": container})
 
 
 def test_plain_tables_are_written_as_before() -> None:

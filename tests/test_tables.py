@@ -85,7 +85,7 @@ def test_real_tables_come_back_equal(name: str, form: str, tmp_path: Path) -> No
 
 @pytest.mark.parametrize("form", NAMED)
 def test_what_is_decoded_is_written_and_read_again(form: str, tmp_path: Path) -> None:
-    """Integers, float32, truth values, constants and texts, through each format and a model file's JSON."""
+    """Integers, float32, booleans, constants and strings, through each format and a model file's JSON."""
     write_table(MIXED, tmp_path / f"a{form}")
     table = read_table(tmp_path / f"a{form}", label="kind")
     schema = Schema.from_mapping(json.loads(json.dumps(table.schema.to_mapping())))
@@ -311,9 +311,11 @@ def test_what_does_not_fit_a_schema_is_named() -> None:
         table_of(MIXED[["yes", "small"]], schema=schema)
     with pytest.raises(ValueError, match="3 columns without names, and the model has 4"):
         table_of(np.ones((2, 3)), schema=schema)
-    with pytest.raises(ValueError, match=r"label column 'kind' holds 'd' in row 4, which is no class.*'a', 'b', 'c'"):
+    with pytest.raises(
+        ValueError, match=r"label column 'kind' holds 'd' in row 4, which is not a class.*'a', 'b', 'c'"
+    ):
         table_of(MIXED.assign(kind=["a", "b", "c", "a", "d"]), schema=schema)
-    with pytest.raises(ValueError, match="column 'whole' holds 'x' in row 0, which is no number"):
+    with pytest.raises(ValueError, match="column 'whole' holds 'x' in row 0, which is not a number"):
         table_of(MIXED.assign(whole="x"), schema=schema)
     with pytest.raises(ValueError, match="column 'whole' in row 2"):
         table_of(MIXED.assign(whole=[1, 2, None, 4, 5]), schema=schema)
@@ -434,7 +436,7 @@ def test_integers_stay_in_their_type_and_bounds_where_asked() -> None:
         schema.decode([[np.inf] * 4])
     with pytest.raises(ValueError, match="4 columns"):
         schema.decode([[1.0] * 3])
-    with pytest.raises(ValueError, match="'d' is no class"):
+    with pytest.raises(ValueError, match="'d' is not a class"):
         schema.decode(points, ["a", "b", "d"])
     with pytest.raises(ValueError, match="each of 3 points"):
         schema.decode(points, ["a", "b"])
@@ -444,18 +446,18 @@ def test_nothing_is_overwritten_unasked(tmp_path: Path) -> None:
     path = tmp_path / "t.csv"
     path.write_text("precious")
     for action in (lambda: write_table(MIXED, path), lambda: check_target(path)):
-        with pytest.raises(ValueError, match="is there already; overwrite it with --force"):
+        with pytest.raises(ValueError, match="already exists; overwrite it with --force"):
             action()
     assert path.read_text() == "precious"
     write_table(MIXED, path, force=True)
     assert path.read_text().startswith("whole,small")
-    with pytest.raises(ValueError, match="only data frames are written"):
+    with pytest.raises(ValueError, match="frame must be a data frame"):
         write_table([[1, 2]], tmp_path / "u.csv")
-    with pytest.raises(ValueError, match="two columns have one name"):
+    with pytest.raises(ValueError, match="two columns have the same name"):
         write_table(pd.DataFrame([[1, 2]], columns=["a", "a"]), tmp_path / "u.csv")
-    with pytest.raises(ValueError, match="does not say how to write it"):
+    with pytest.raises(ValueError, match="has an unknown format"):
         write_table(MIXED, tmp_path / "t.xlsx")
-    with pytest.raises(ValueError, match=r"column 'kind' holds texts, and \.npy"):
+    with pytest.raises(ValueError, match=r"column 'kind' holds strings, and \.npy"):
         write_table(MIXED, tmp_path / "t.npy")
     assert os.listdir(tmp_path) == ["t.csv"]  # noqa: PTH208
 

@@ -26,9 +26,9 @@ STEPS = 12
 
 
 def mix(x: NDArray[np.uint32]) -> NDArray[np.uint32]:
-    x = (x ^ (x >> 16)) * np.uint32(0x7FEB352D)
-    x = (x ^ (x >> 15)) * np.uint32(0x846CA68B)
-    return x ^ (x >> 16)
+    for shift, factor in ((16, 0x7FEB352D), (15, 0x846CA68B), (16, 1)):
+        x = ((x ^ (x >> np.uint32(shift))) * np.uint32(factor)).astype(np.uint32)
+    return x
 
 
 def page_normals(seed: int, stream: int, count: int) -> NDArray[np.float64]:

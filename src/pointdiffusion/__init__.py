@@ -15,7 +15,7 @@ from pointdiffusion.version import __version__
 
 # Type checkers read the same names in __init__.pyi.
 _HOMES = {
-    "config": ["DivergedError", "InferenceConfig", "TableConfig", "TrainingConfig"],
+    "config": ["DivergedError", "InferenceConfig", "QualityWarning", "TableConfig", "TrainingConfig"],
     "data.datasets": ["DATASETS"],
     "denoisers.adapters": [
         "AdaptedDenoiser", "from_eps", "from_score", "from_v", "from_velocity", "from_x0", "to_eps", "to_model",

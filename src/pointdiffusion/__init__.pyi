@@ -1,6 +1,7 @@
 # The public names, for type checkers; __init__.py loads them when they are used.
 from pointdiffusion.config import DivergedError as DivergedError
 from pointdiffusion.config import InferenceConfig as InferenceConfig
+from pointdiffusion.config import QualityWarning as QualityWarning
 from pointdiffusion.config import TableConfig as TableConfig
 from pointdiffusion.config import TrainingConfig as TrainingConfig
 from pointdiffusion.data.datasets import DATASETS as DATASETS

@@ -46,6 +46,13 @@ def unknown_name(kind: str, name: object, known: Iterable[str]) -> ValueError:
     return ValueError(f"unknown {kind} {name!r}{hint} (known: {', '.join(names)})")
 
 
+class QualityWarning(UserWarning):
+    """A result is less reliable than it looks: a network ignores its labels, a density is not settled.
+
+    Commands print it to standard error; `warnings.filterwarnings` turns it off, or into an error.
+    """
+
+
 class DivergedError(ValueError):
     """Training ended with a model that is worse than one that has learned nothing.
 

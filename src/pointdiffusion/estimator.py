@@ -118,8 +118,8 @@ class DiffusionEstimator(DensityMixin, BaseEstimator):
         if (table == table[0]).all():
             raise ValueError("all rows are the same, so there is nothing to learn; give rows that differ")
         self.table_model_ = fit_array(
-            table, integers=whole, labels=None if labels is None else labels.tolist(), config=config,
-            max_time=self.max_time, seed=seed,
+            table, integers=np.broadcast_to(whole, table.shape[1]), labels=None if labels is None else labels.tolist(),
+            config=config, max_time=self.max_time, seed=seed,
         )  # fmt: skip
         self.selection_ = self.table_model_.selection
         self.model_ = self.table_model_.points

@@ -61,6 +61,7 @@ def main(arguments: list[str] | None = None) -> int:
     os.environ.setdefault("GOMP_SPINCOUNT", "5000")
     if not sys.warnoptions:
         warnings.simplefilter("ignore")
+        terminal.say_quality_warnings()
     given, name = sys.argv[1:] if arguments is None else list(arguments), "pointdiffusion"
     command = typer.main.get_command(app)
     if isinstance(command, TyperGroup) and given and given[0] in command.commands:

@@ -9,11 +9,13 @@ from __future__ import annotations
 import errno
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
 import typer
 
+from pointdiffusion.config import QualityWarning
 from pointdiffusion.runtime.files import regular_target, write_atomic
 
 STREAM = "-"
@@ -23,6 +25,16 @@ STREAM = "-"
 def say(text: str) -> None:
     """Print a line of talk to standard error."""
     print(plain(text, lines=True), file=sys.stderr, flush=True)
+
+
+def say_quality_warnings() -> None:
+    """Print warnings about the quality of results, a line each, to standard error; others stay as they are filtered."""
+
+    def print_line(message: Warning | str, category: type[Warning], *_: object) -> None:
+        say(f"warning: {message}" if issubclass(category, QualityWarning) else f"{category.__name__}: {message}")
+
+    warnings.filterwarnings("always", category=QualityWarning)
+    warnings.showwarning = print_line
 
 
 def show(text: str) -> None:

@@ -28,7 +28,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pointdiffusion.config import unknown_name
+from pointdiffusion.config import QualityWarning, unknown_name
 from pointdiffusion.contract import DenoiserFunction, call_denoiser
 from pointdiffusion.sampling.loop import exact_flow, make_solver
 from pointdiffusion.solvers import AdaptiveRungeKutta, Multistep, Solver
@@ -158,6 +158,7 @@ def _warn_of(difference: Tensor, num_steps: int) -> None:
             f"{num_steps} steps are few for {wrong} of {len(difference)} log-densities, which may be off by more than "
             f"{MOST_ERROR} nats (estimated error up to {float(difference.max()):.2g}); give num_steps={4 * num_steps}, "
             "tolerance=1e-5, or a higher sigma_min, and see log_prob_with_errors",
+            QualityWarning,
             stacklevel=3,
         )
 

@@ -88,7 +88,7 @@ def measure(
     total = sum(map(len, chosen.values()))
     with _timed(seconds, f"the likelihood of {total} rows"):
         densities = {what: model.log_prob(rows) for what, rows in chosen.items()}
-    with _timed(seconds, "judging the samples"):
+    with _timed(seconds, "evaluating the samples"):
         evaluation = evaluate(
             samples, held_out, training=training, log_prob=densities["held-out rows"],
             own_log_prob=densities["samples"], columns=tables.columns, random_state=seed, max_rows=max_rows,
@@ -98,7 +98,7 @@ def measure(
     del nearest["training rows"]
     cause = None
     if diagnosis and len(held_out) >= MIN_DIAGNOSIS_ROWS:
-        with _timed(seconds, "finding where the error comes from"):
+        with _timed(seconds, "diagnosing the error"):
             cause = diagnose(model, training, held_out=held_out, seed=seed, **dict(settings or {}))
     log = {} if log_folder is None else read_log(log_folder)
     return Measurements(name, model, samples, evaluation, densities, nearest, cause, log, seconds)

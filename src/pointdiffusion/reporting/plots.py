@@ -79,7 +79,7 @@ def plot_log(ax: Any, log: Mapping[str, tuple[Array, Array]]) -> Any:
     looks = {
         "train_loss": ("training rows", DATA_COLOUR, "-"), "val_loss": ("validation rows", SAMPLES_COLOUR, "-"),
         "optimal_train_loss": ("a network that memorises", DATA_COLOUR, ":"),
-        "optimal_val_loss": ("a perfect network", SAMPLES_COLOUR, ":"),
+        "optimal_val_loss": ("the optimal denoiser", SAMPLES_COLOUR, ":"),
     }  # fmt: skip
     for name, (epochs, values) in log.items():
         label, colour, line = looks.get(name, (name.replace("_", " "), "0.5", "-"))

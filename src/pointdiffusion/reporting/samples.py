@@ -124,7 +124,9 @@ def _class_verdicts(p_values: list[float | None]) -> list[list[Any]]:
     cells: list[list[Any]] = []
     for p in p_values:
         one = None if p is None else float(next(corrected))
-        verdict = Cell(TOO_FEW, "dull") if one is None else Cell("off", "bad") if one < LEVEL else Cell(SAME, "good")
+        verdict = (
+            Cell(TOO_FEW, "dull") if one is None else Cell("different", "bad") if one < LEVEL else Cell(SAME, "good")
+        )
         cells.append(["" if one is None else f"{one:.2g}", verdict])
     return cells
 

@@ -195,6 +195,6 @@ def costs(measured: Measurements, given: Mapping[str, str]) -> Context:
     rows = [*given.items(), *((what, f"{seconds:.2f} s") for what, seconds in measured.seconds.items())]
     peak = peak_memory()
     if peak is not None:
-        rows.append(("most memory held by this process", f"{peak:.0f} MiB"))
+        rows.append(("peak memory of this process", f"{peak:.0f} MiB"))
     rows.append(("device", str(next(measured.model.denoiser.parameters()).device)))
     return {"rows": rows}

@@ -22,7 +22,7 @@ import torch
 from lightning.pytorch import Callback
 from numpy.typing import NDArray
 
-from pointdiffusion.config import InferenceConfig, TableConfig, TrainingConfig, epochs_of
+from pointdiffusion.config import InferenceConfig, QualityWarning, TableConfig, TrainingConfig, epochs_of
 from pointdiffusion.exact.fits import fit_gaussian, fit_mixture, joined, student_t
 from pointdiffusion.exact.mixtures import GaussianMixture
 from pointdiffusion.model.diffusion_model import DiffusionModel, load
@@ -220,7 +220,7 @@ class Members:
         def network(_metadata: Any) -> ResidualMLP:
             return _network(self.x.shape[1], config, len(set(self.labels or [])), self.x.shape[1] if config.mask else 0)
 
-        with ignored_warnings(UserWarning, "the network ignores its"):  # held-out rows judge a member, labels included
+        with ignored_warnings(QualityWarning, "the network ignores its"):  # held-out rows decide, labels included
             model = fit(
                 self.points[rows], training, inference=InferenceConfig(sigma_min=low, sigma_max=high),
                 standardiser=self.standardiser, base=self.base(config.base, rows), backbone=network,

@@ -22,8 +22,8 @@ from pointdiffusion.table_model.parts import Parts
 from pointdiffusion.table_model.selection import Chosen, Selection
 from pointdiffusion.tabular.collecting import Table
 from pointdiffusion.tabular.columns import Column
+from pointdiffusion.tabular.frames import build_frame
 from pointdiffusion.tabular.labels import as_labels
-from pointdiffusion.tabular.native import build_frame
 from pointdiffusion.tabular.reading import Missing, table_of
 from pointdiffusion.tabular.schema import Schema
 

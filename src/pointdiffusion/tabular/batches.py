@@ -1,7 +1,7 @@
-"""What a source of rows is: it knows its columns at once and gives its rows batch by batch, in bounded memory.
+"""Sources of rows: columns are known at once, rows are read batch by batch, in bounded memory.
 
-Rows of a file are counted from 1 in messages, the header aside, as people count; those of arrays and frames from 0, as
-Python does.
+Messages count the rows of a file from 1, without the header, and those of arrays and data frames from 0, as Python
+does.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ class Batch:
     """Some consecutive rows.
 
     Args:
-        start: Number of the first of them, from 0.
-        columns: The cells of the columns that were asked for, in that order.
-        lines: Line of each row in a text file.
+        start: Index of the first row, from 0.
+        columns: Cells of the requested columns, in that order.
+        lines: Line number of each row in a text file.
     """
 
     start: int
@@ -38,12 +38,12 @@ class Source:
     """A table that is about to be read.
 
     Args:
-        title: What to call it in messages.
-        names: Names of its columns, None where it has none.
-        n_columns: Their number.
-        read: Returns the batches of the columns at some places; may be called once.
-        first: What the first row is called: 1 in files, 0 in Python.
-        is_text: Whether the cells are texts, whatever they mean.
+        title: Name of the table in messages.
+        names: Names of the columns, None where it has none.
+        n_columns: Number of columns.
+        read: From indices of columns to the batches of their cells; may be called once.
+        first: Number of the first row in messages: 1 in files, 0 in Python.
+        is_text: Whether all cells are strings, whatever they mean.
         close: Closes the file.
         container: The library whose frame it is, see `native`.
         natives: Types that columns have in that library, by name, where NumPy's do not say everything.
@@ -60,7 +60,14 @@ class Source:
     natives: Mapping[str, NativeType] = field(default_factory=dict)
 
     def place(self, batch: Batch) -> Callable[[int], str]:
-        """Return the function that says how a row of a batch is called."""
+        """Return the function that names a row of a batch in messages.
+
+        Args:
+            batch: The batch.
+
+        Returns:
+            From the index of a row in the batch to its name, such as "row 3 (line 4)".
+        """
 
         def name(at: int) -> str:
             line = f" (line {batch.lines[at]})" if batch.lines else ""

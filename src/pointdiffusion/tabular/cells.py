@@ -18,7 +18,7 @@ from pointdiffusion.tabular.columns import FLOATS, LARGEST_INTEGER, Column
 from pointdiffusion.tabular.encoding import Statistics, fit_column
 
 MISSING = frozenset({"", "na", "n/a", "#n/a", "nan", "-nan", "null", "none", "<na>", "?"})
-"""Texts that stand for a missing number, in small letters; of a class, only the empty text does."""
+"""Strings that mean a missing number, in lower case; a missing class is the empty string only."""
 
 _UNREADABLE = {"M": "dates", "m": "durations", "c": "complex numbers", "S": "bytes", "V": "records"}
 _SPREADSHEET = r"'*[=+\-@＝＋－＠\t\r]"
@@ -27,7 +27,7 @@ _GUARDED = re.compile(rf"(^|[,;|\t\r\n])'(?={_SPREADSHEET})")
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
 
 Place = Callable[[int], str]
-"""How to call a row of a batch in messages: the place in the batch goes in, "row 3 (line 4)" comes out."""
+"""Names a row of a batch in messages: from its index in the batch to "row 3 (line 4)"."""
 
 
 @dataclass(frozen=True)
@@ -35,9 +35,9 @@ class Raw:
     """Some cells of one column as they were read.
 
     Args:
-        values: An array of any type, or the texts of a text file.
-        dtype: Type of the column where the array cannot say so: integers with gaps arrive as floats.
-        comma: Whether the texts have decimal commas.
+        values: An array of any type, or the strings of a text file.
+        dtype: Type of the column where the array has another one: integers with missing values arrive as floats.
+        comma: Whether the strings have decimal commas.
     """
 
     values: NDArray[Any] | list[str]
@@ -49,9 +49,9 @@ class ColumnError(ValueError):
     """A column that cannot be read.
 
     Args:
-        problem: What is wrong with it.
-        cure: What can be done.
-        is_text: Whether it holds texts, so that it may be meant for the label.
+        problem: What is wrong with the column.
+        cure: How to mend it.
+        is_text: Whether it holds strings, so that it may be meant as the label.
     """
 
     def __init__(self, problem: str, cure: str, *, is_text: bool = False) -> None:
@@ -68,8 +68,8 @@ class Numbers:
 
     Args:
         values: The numbers, NaN where one is missing, shape `(N,)`.
-        dtype: Their type in the table; empty where all are missing, `"str"` where they are one text N times.
-        text: That text; its cells count as 0.
+        dtype: Their type in the table; empty where all are missing, `"str"` where all are the same string.
+        text: That string; its cells count as 0.
     """
 
     values: Array
@@ -78,27 +78,37 @@ class Numbers:
 
 
 def shown(value: Any) -> str:
-    """Return a cell as messages show it: in quotes, short, and without what a terminal would obey."""
+    """Return a cell as messages show it: in quotes, at most 40 characters, control characters escaped."""
     text = str(value)
     return repr(text if len(text) <= 40 else text[:40] + "...")
 
 
 def is_number(text: str) -> bool:
-    """Return whether a text spells a finite number, with a decimal point if any."""
+    """Return whether a string spells a finite number, with a decimal point if any."""
     return _NUMBER.fullmatch(text.strip()) is not None
 
 
 def guard_formula(text: str) -> str:
-    """Return a text that no spreadsheet takes for a formula: an apostrophe stands before what could begin one.
+    """Put an apostrophe before anything in a string that a spreadsheet could take for a formula.
 
-    A formula begins with =, +, -, @, a tab or a carriage return, at the start or behind what another program may take
-    for a separator. Texts that are plain numbers stay as they are.
+    A formula begins with =, +, -, @, a tab or a carriage return, at the start or after a character that another program
+    may take for a separator. Strings that are plain numbers stay as they are.
+
+    Args:
+        text: Any string.
+
+    Returns:
+        The safe string; `unguard_formula` undoes it.
+
+    Examples:
+        >>> guard_formula("=1+1"), guard_formula("-2.5"), guard_formula("plain")
+        ("'=1+1", '-2.5', 'plain')
     """
     return text if is_number(text) else _GUARD.sub(r"\1'", text)
 
 
 def unguard_formula(text: str) -> str:
-    """Return what `guard_formula` was given."""
+    """Return the string that `guard_formula` was given."""
     return _GUARDED.sub(r"\1", text)
 
 
@@ -108,10 +118,13 @@ def to_numbers(name: str, raw: Raw, place: Place) -> Numbers:
     Args:
         name: Name of the column.
         raw: The cells.
-        place: How to call a row of them.
+        place: Names a row in messages.
+
+    Returns:
+        The numbers, with their type in the table.
 
     Raises:
-        ColumnError: If one is neither a number nor missing, is infinite, or an integer that float64 cannot hold.
+        ColumnError: If a cell is neither a number nor missing, is infinite, or an integer that float64 cannot hold.
     """
     cells = plain_cells(name, raw, place)
     if isinstance(cells, list):
@@ -128,7 +141,7 @@ def to_numbers(name: str, raw: Raw, place: Place) -> Numbers:
     if "int" in found.dtype and (np.abs(found.values) >= LARGEST_INTEGER).any():
         at = int((np.abs(found.values) >= LARGEST_INTEGER).argmax())
         raise ColumnError(
-            f"column {name!r} holds {found.values[at]:.0f} in {place(at)}, and integers from 2^53 on run together "
+            f"column {name!r} holds {found.values[at]:.0f} in {place(at)}, and integers from 2^53 on are not distinct "
             "in float64",
             "leave the column out, or subtract a constant from it",
         )
@@ -136,27 +149,47 @@ def to_numbers(name: str, raw: Raw, place: Place) -> Numbers:
 
 
 def to_texts(name: str, raw: Raw, place: Place) -> list[str]:
-    """Return some cells of a column as texts, missing ones empty.
+    """Return some cells of a column as strings, missing ones empty.
+
+    Args:
+        name: Name of the column.
+        raw: The cells.
+        place: Names a row in messages.
+
+    Returns:
+        The strings.
 
     Raises:
-        ValueError: If one is of a type that is neither a text nor a number.
+        ValueError: If a cell is neither a string nor a number.
     """
     cells = plain_cells(name, raw, place)
     return cells if isinstance(cells, list) else ["" if value != value else str(value) for value in cells.tolist()]
 
 
 def plain_cells(name: str, raw: Raw, place: Place) -> NDArray[Any] | list[str]:
-    """Return numbers as an array and all else as texts, missing ones empty."""
+    """Return numbers as an array and all else as strings, missing ones empty.
+
+    Args:
+        name: Name of the column.
+        raw: The cells.
+        place: Names a row in messages.
+
+    Returns:
+        An array of booleans, integers or floats, or a list of strings.
+
+    Raises:
+        ColumnError: If a cell is neither a string nor a number.
+    """
     values = raw.values
     if isinstance(values, list):
         return values
     if values.ndim != 1:
-        raise ColumnError(f"column {name!r} holds more than one number a cell", "leave the column out, or split it")
+        raise ColumnError(f"column {name!r} holds several numbers in one cell", "leave the column out, or split it")
     if values.dtype.kind in "biuf":
         return values
     if values.dtype.kind in _UNREADABLE:
         kind = _UNREADABLE[values.dtype.kind]
-        raise ColumnError(f"column {name!r} holds {kind}, which are no real numbers", "leave the column out")
+        raise ColumnError(f"column {name!r} holds {kind}, which are not real numbers", "leave the column out")
     texts = []
     for at, value in enumerate(values.tolist()):
         if is_missing(value):
@@ -166,7 +199,7 @@ def plain_cells(name: str, raw: Raw, place: Place) -> NDArray[Any] | list[str]:
         else:
             kind = type(value).__name__
             raise ColumnError(
-                f"column {name!r} holds a value of the type {kind} in {place(at)}, which is no number",
+                f"column {name!r} holds a value of the type {kind} in {place(at)}, which is not a number",
                 "leave the column out",
             )
     return texts
@@ -180,10 +213,10 @@ def is_missing(value: Any) -> bool:
 
 
 def _parse(texts: list[str], comma: bool) -> tuple[Array, bool]:
-    """Return texts as numbers, and whether all are written as integers.
+    """Return strings as numbers, and whether all are written as integers.
 
     Raises:
-        ValueError: If one of them is no number.
+        ValueError: If one of them is not a number.
     """
     joined = "\n".join(texts)
     # float() takes the digits of every script, and underscores between them.
@@ -195,12 +228,12 @@ def _parse(texts: list[str], comma: bool) -> tuple[Array, bool]:
 
 
 def _parse_all(name: str, texts: list[str], comma: bool, place: Place) -> Numbers:
-    """Return texts as numbers, or as one text that all of them are."""
+    """Return strings as numbers, or as the one string that all of them are."""
     try:
         values, whole = _parse(texts, comma)
         return Numbers(values, "int64" if whole else "float64")
     except ValueError:
-        pass  # gaps, truth values or texts
+        pass  # missing values, booleans or other strings
     values = np.full(len(texts), np.nan)
     present = [at for at, text in enumerate(texts) if text.strip().lower() not in MISSING]
     found = [texts[at].strip() for at in present]
@@ -221,21 +254,28 @@ def _parse_all(name: str, texts: list[str], comma: bool, place: Place) -> Number
             _parse([text], comma)
         except ValueError as error:
             raise no_number(name, text, place(at)) from error
-    raise AssertionError("texts that are numbers one by one are numbers together")
+    raise AssertionError("strings that are numbers one by one are numbers together")
 
 
 def no_number(name: str, text: str, where: str) -> ColumnError:
-    """Return the error for a text where a number should be."""
-    problem = f"column {name!r} holds {shown(text)} in {where}, which is no number"
+    """Return the error for a string where a number should be."""
+    problem = f"column {name!r} holds {shown(text)} in {where}, which is not a number"
     return ColumnError(problem, "leave the column out", is_text=True)
 
 
 @dataclass
 class Profile:
-    """What is known of a column after some of its rows.
+    """Running summary of a column while its rows are read.
 
     Args:
         name: Name of the column.
+        dtype: Type of the values so far; empty before the first.
+        text: The string of a column that holds one string only.
+        text_place: Name of the row where that string was first seen.
+        low: Least value so far.
+        high: Largest value so far.
+        decimals: Decimals that the values so far need.
+        seen: Whether any value was not missing.
         integers: Whether floats that are all integers count as integers.
     """
 
@@ -252,8 +292,15 @@ class Profile:
     def numbers(self, raw: Raw, place: Place) -> Array:
         """Return the next cells of the column as numbers.
 
+        Args:
+            raw: The cells.
+            place: Names a row in messages.
+
+        Returns:
+            The numbers, NaN where one is missing, shape `(N,)`.
+
         Raises:
-            ValueError: If they are none, or do not belong to those before: texts and numbers do not mix.
+            ValueError: If they are not numbers, or mix with strings or booleans before them.
         """
         try:
             cells = to_numbers(self.name, raw, place)
@@ -275,7 +322,7 @@ class Profile:
                 raise no_number(self.name, self.text if first else cells.text, self.text_place if first else place(at))
             if "bool" in (self.dtype, cells.dtype):
                 raise ColumnError(
-                    f"column {self.name!r} mixes truth values and numbers, as in {place(at)}", "use one of them"
+                    f"column {self.name!r} mixes booleans and numbers, as in {place(at)}", "use one of them"
                 )
         if cells.dtype == "str" and not self.seen:
             self.text, self.text_place = cells.text, place(at)
@@ -283,7 +330,7 @@ class Profile:
         self.dtype = cells.dtype if self.dtype in ("", cells.dtype) else "float64"
 
     def add(self, values: Array) -> None:
-        """Take in the numbers of some rows, NaN where one is missing."""
+        """Update the summary by the numbers of some rows, NaN where one is missing."""
         values = values[~np.isnan(values)]
         if len(values):
             self.low, self.high = min(self.low, float(values.min())), max(self.high, float(values.max()))
@@ -293,7 +340,7 @@ class Profile:
                 self.decimals += 1
 
     def column(self) -> Column:
-        """Return the column that these rows are of."""
+        """Return the kind, type, bounds and decimals of the column."""
         return fit_column(
             Statistics(self.name, self.dtype, self.low, self.high, self.decimals, self.text, self.integers)
         )

@@ -1,4 +1,4 @@
-"""The label column: texts or whole numbers that name the class of each row."""
+"""The label column: strings or integers that name the class of each row."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from pointdiffusion.tabular.columns import LARGEST_INTEGER, MOST_CLASSES, LabelC
 
 
 class Classes:
-    """The classes that were found in a label column so far, or those of an earlier table.
+    """The classes in a label column so far, or those of an earlier table.
 
     Args:
         name: Name of the column.
-        known: The label column of an earlier table, whose classes are the only ones.
-        is_text: Whether the cells are those of a text file: then whole numbers are meant where all classes are such.
+        known: The label column of an earlier table, whose classes are the only ones allowed.
+        is_text: Whether the cells are those of a text file: classes are integers there if all of them are.
     """
 
     def __init__(self, name: str, known: LabelColumn | None = None, *, is_text: bool = False) -> None:
@@ -27,21 +27,28 @@ class Classes:
         self._codes: dict[Any, int] = {}
         if known is not None:
             for code, value in enumerate(known.classes):
-                self._codes |= {value: code, str(value): code}  # a number is a text where another file is a text
+                self._codes |= {value: code, str(value): code}  # a number is a string where the other file is text
                 if known.dtype == "bool":
                     self._codes |= {str(bool(value)): code}
 
     def codes(self, raw: Raw, place: Place) -> NDArray[np.int64]:
-        """Return the number of the class of each cell, -1 where there is none.
+        """Return the index of the class of each cell, -1 where it is missing.
+
+        Args:
+            raw: The cells.
+            place: Names a row in messages.
+
+        Returns:
+            Indices, shape `(N,)`.
 
         Raises:
-            ColumnError: If a cell is neither a text nor a whole number, is no known class, or there are too many.
+            ColumnError: If a cell is neither a string nor an integer, is not a known class, or there are too many.
         """
         found, dtype = to_classes(self._name, raw, place)
         if self._known is not None:
             self._check_known(found, place, self._known.classes)
         elif self._dtype not in ("", dtype):
-            raise ColumnError(f"label column {self._name!r} mixes texts and numbers", "use one of them")
+            raise ColumnError(f"label column {self._name!r} mixes strings and numbers", "use one of them")
         self._dtype = dtype
         codes = [-1 if value is None else self._codes.setdefault(value, len(self._codes)) for value in found]
         if self._known is None and len(self._codes) > MOST_CLASSES:
@@ -55,20 +62,21 @@ class Classes:
         for at, value in enumerate(found):
             if value is not None and value not in self._codes:
                 some = ", ".join(map(repr, classes[:10])) + (", ..." if len(classes) > 10 else "")
+                cell = f"{shown(value)} in {place(at)}"
                 raise ColumnError(
-                    f"label column {self._name!r} holds {shown(value)} in {place(at)}, which is no class of the model",
+                    f"label column {self._name!r} holds {cell}, which is not a class of the model",
                     f"its classes are {some}",
                 )
 
     def column(self, position: int) -> LabelColumn:
-        """Return the label column, at a place among all columns."""
+        """Return the label column at an index among all columns."""
         classes, dtype = list(self._codes), self._dtype
         if self._is_text and all(_is_plain_integer(text) for text in classes):
             classes, dtype = [int(text) for text in classes], "int64"
         return LabelColumn(self._name, position, dtype, tuple(sorted(classes)))
 
     def labels(self, codes: NDArray[np.int64]) -> NDArray[Any]:
-        """Return the class of each row by its number: texts or integers, shape `(N,)`."""
+        """Return the class of each row, strings or integers, shape `(N,)`, from its index, shape `(N,)`."""
         if self._known is not None:
             return np.array(self._known.classes)[codes]
         integers = self.column(0).dtype != "str"
@@ -78,11 +86,16 @@ class Classes:
 def to_classes(name: str, raw: Raw, place: Place) -> tuple[list[Any], str]:
     """Return some cells of a label column as classes, and their type in the table.
 
+    Args:
+        name: Name of the column.
+        raw: The cells.
+        place: Names a row in messages.
+
     Returns:
-        Texts or integers, None where one is missing; and `"str"`, `"bool"` or the type of the numbers.
+        Strings or integers, None where one is missing; and `"str"`, `"bool"` or the type of the numbers.
 
     Raises:
-        ValueError: If one is neither a text nor a whole number.
+        ValueError: If a cell is neither a string nor an integer.
     """
     cells = plain_cells(name, raw, place)
     if isinstance(cells, list):
@@ -93,7 +106,7 @@ def to_classes(name: str, raw: Raw, place: Place) -> tuple[list[Any], str]:
     if wrong.any():
         at = int(wrong.argmax())
         raise ColumnError(
-            f"label column {name!r} holds {cells[at]} in {place(at)}", "a class must be a text or a whole number"
+            f"label column {name!r} holds {cells[at]} in {place(at)}", "a class must be a string or an integer"
         )
     return [None if value != value else int(value) for value in values.tolist()], raw.dtype or cells.dtype.name
 

@@ -1,8 +1,8 @@
-"""Rows are collected batch by batch: columns chosen, gaps noted, classes numbered, a bounded number of rows kept.
+"""Collects rows batch by batch: chooses columns, notes missing values, numbers classes, keeps a bounded number of rows.
 
-Where a table holds more numbers than may be kept, each row draws a key from the seed, and the rows with the least keys
-stay: every subset of that size is equally likely, and memory is bounded however long the table is. What the schema says
-(types, bounds, decimals, classes) is of all rows.
+Where a table holds more numbers than the limit, each row draws a random key, and the rows with the least keys stay:
+every subset of that size is equally likely, and memory is bounded however long the table is. The schema (types, bounds,
+decimals, classes) is that of all rows.
 """
 
 from __future__ import annotations
@@ -26,22 +26,22 @@ from pointdiffusion.tabular.schema import Schema
 
 MISSING_RULES = ("refuse", "drop", "keep")
 SEARCHED_ROWS = 2**20
-"""Rows in which all problems are looked for, once there is one."""
+"""Number of rows that are searched for further problems, once there is one."""
 
 
 @dataclass(frozen=True)
 class Table:
-    """A table as points.
+    """A table as points, as `read_table` and `table_of` return it.
 
     Args:
-        values: The modelled columns, shape `(N, D)`: constant ones are left out, integers are as they are, NaN stands
-            where a value is missing and was to be kept.
-        labels: Class of each row, texts or integers, shape `(N,)`; None without a label column.
-        schema: What the columns are.
-        rows: Number of each row in the table, from 0, increasing, shape `(N,)`.
-        total_rows: Rows of the table, before any was dropped or left out.
-        departs: Whether a column that was constant in the table of a given schema holds another value in the row,
-            shape `(N,)`; None without a given schema.
+        values: The modelled columns, shape `(N, D)`, float64: without constant columns; integers are not dequantised;
+            NaN where a value is missing, with `missing="keep"`.
+        labels: Class of each row, strings or integers, shape `(N,)`; None without a label column.
+        schema: Names, types and bounds of the columns.
+        rows: Index of each row in the table, from 0, increasing, shape `(N,)`.
+        total_rows: Number of rows of the table, before any was dropped or subsampled.
+        departs: Whether a row differs from a given schema in a column that is constant there, shape `(N,)`; None
+            without a given schema.
     """
 
     values: Array
@@ -133,10 +133,20 @@ def choose_columns(
     source: Source, columns: Sequence[str] | None, label: str | None, schema: Schema | None,
     max_columns: int = MOST_COLUMNS,
 ) -> Choice:  # fmt: skip
-    """Return what is to be read of a source.
+    """Return which columns of a source are to be read.
+
+    Args:
+        source: The table.
+        columns: Names of the columns to model; all but the label if None.
+        label: Name of the label column, if any.
+        schema: Schema of an earlier table that this one must fit, if any.
+        max_columns: Largest number of columns to model.
+
+    Returns:
+        The columns to read.
 
     Raises:
-        ValueError: If a column is not there, has no name or that of another, or there are too many or none.
+        ValueError: If a column does not exist, has no name or a repeated one, or there are too many or none.
     """
     every = _all_names(source, schema)
     for name in [*(columns or []), *([label] if label is not None else [])]:
@@ -209,14 +219,14 @@ def _check_names(source: Source, every: list[str], wanted: set[str]) -> None:
 
 
 class Collector:
-    """Takes the rows of a source.
+    """Reads the rows of a source into a `Table`.
 
     Args:
-        source: Where they come from.
-        choice: Which columns are read.
-        missing: What is done with rows that lack a value, one of `MISSING_RULES`.
-        max_values: How many numbers are kept.
-        seed: Of the choice of rows, where there are more.
+        source: The table.
+        choice: The columns to read.
+        missing: Treatment of rows that lack a value, one of `MISSING_RULES`.
+        max_values: Largest number of values that are kept.
+        seed: Seed of the random subset, where there are more.
 
     Raises:
         ValueError: If a setting is unknown or out of range.
@@ -237,8 +247,11 @@ class Collector:
     def table(self) -> Table:
         """Read all rows.
 
+        Returns:
+            The table.
+
         Raises:
-            ValueError: If they are no table of numbers.
+            ValueError: If it is not a table of numbers.
         """
         total, title, choice = 0, self._source.title, self._choice
         for batch in self._source.read([choice.every.index(name) for name in choice.wanted]):
@@ -252,12 +265,12 @@ class Collector:
             if choice.schema is None and not profile.seen and profile.name not in self._problems.columns:
                 self._problems.note(
                     profile.name,
-                    ColumnError(f"column {profile.name!r} of {title} holds nothing", "leave the column out"),
+                    ColumnError(f"column {profile.name!r} of {title} is empty", "leave the column out"),
                 )
         if self._problems:
             raise self._problems.error(choice.modelled)
         if not self._subset.held:
-            raise ValueError(f"every row of {title} lacks a value, so none is left when these are dropped")
+            raise ValueError(f"every row of {title} lacks a value, so none remains when these are dropped")
         values, codes, rows, departs = self._subset.take()
         if choice.schema is not None:
             return Table(values, self._labels(codes), choice.schema, rows, total, departs)

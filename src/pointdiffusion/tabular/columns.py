@@ -1,4 +1,4 @@
-"""What the columns of a table are: kind, type, range and classes, as plain values that a file can hold."""
+"""The columns of a table: kind, type, range and classes, as plain values that a file can hold."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import numpy as np
 from pointdiffusion.tabular.native import NativeType
 
 MOST_COLUMNS = 64
-"""More columns than this are beyond what is called low-dimensional here."""
+"""Largest number of modelled columns of tables that are not arrays."""
 LARGEST_TABLE = 1024
-"""More columns than this no schema has; arrays may have more than `MOST_COLUMNS`."""
+"""Largest number of columns of a schema; arrays may have more than `MOST_COLUMNS`."""
 MOST_CLASSES = 1000
 LARGEST_INTEGER = 2**53
-"""From here on float64 cannot tell neighbouring integers apart."""
+"""From here on float64 cannot distinguish neighbouring integers."""
 
 KINDS = ("real", "integer", "boolean", "constant")
 INTEGERS = ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
@@ -32,7 +32,7 @@ _MOST_DECIMALS = 15
 
 
 def default_names(n_dims: int) -> list[str]:
-    """Return the names of columns that have none: x, y, z, and x1, x2, ... beyond three."""
+    """Return the names of `n_dims` columns that have none: x, y, z, or x1, x2, ... beyond three."""
     return ["x", "y", "z"][:n_dims] if n_dims <= 3 else [f"x{i + 1}" for i in range(n_dims)]
 
 
@@ -43,9 +43,9 @@ def require(condition: bool, message: str) -> None:
 
 
 def _check_name(name: Any) -> None:
-    """Raise a ValueError unless a name is a text that every format can hold."""
+    """Raise a ValueError unless a name is a string that every format can hold."""
     plain = isinstance(name, str) and "\0" not in name and not any("\ud800" <= sign <= "\udfff" for sign in name)
-    require(plain, f"the name of a column must be a text without NUL characters and halves of others, got {name!r}")
+    require(plain, f"the name of a column must be a string without NUL characters and lone surrogates, got {name!r}")
 
 
 @dataclass(frozen=True)
@@ -54,16 +54,17 @@ class Column:
 
     Args:
         name: Its name.
-        kind: `"real"`, `"integer"` (whole numbers, of whatever type), `"boolean"` or `"constant"` (one value only).
-        dtype: Its type in the table, as NumPy calls it: `"int64"`, `"float32"`, `"bool"`; `"str"` of a constant text.
-        low: Least value; 0 for a text.
-        high: Greatest value; 0 for a text.
-        decimals: Digits after the point, where all values have few; None where they have as many as their type.
+        kind: `"real"`, `"integer"` (integers, also if stored as floats), `"boolean"` or `"constant"` (one value only).
+        dtype: Its type in the table, by its name in NumPy: `"int64"`, `"float32"`, `"bool"`; `"str"` of a constant
+            string.
+        low: Least value; 0 for a string.
+        high: Largest value; 0 for a string.
+        decimals: Number of decimals, where all values have few; None where they have as many as their type.
         value: The value of a constant column.
-        native: Its type in its own library, where `dtype` does not say everything.
+        native: Its type in its own library, where `dtype` is not the whole type.
 
     Raises:
-        ValueError: If the parts do not fit each other.
+        ValueError: If the arguments are inconsistent.
     """
 
     name: str
@@ -77,7 +78,7 @@ class Column:
 
     def __post_init__(self) -> None:
         _check_name(self.name)
-        require(self.kind in KINDS, f"column {self.name!r} is of the unknown kind {self.kind!r}")
+        require(self.kind in KINDS, f"column {self.name!r} has the unknown kind {self.kind!r}")
         require(self.dtype in _DTYPES[self.kind], f"column {self.name!r} cannot be {self.kind} and {self.dtype!r}")
         for bound in (self.low, self.high):
             require(type(bound) is float and math.isfinite(bound), f"column {self.name!r} has no finite bounds")
@@ -86,7 +87,7 @@ class Column:
         known = places is None or (type(places) is int and 0 <= places <= _MOST_DECIMALS)
         require(known, f"column {self.name!r} cannot have {places!r} decimals")
         if self.kind == "constant":
-            require(_is_of(self.value, self.dtype), f"column {self.name!r} is no {self.dtype}: {self.value!r}")
+            require(_is_of(self.value, self.dtype), f"column {self.name!r} is not of type {self.dtype}: {self.value!r}")
         else:
             require(self.value is None, f"column {self.name!r} is not constant, yet holds one value")
 
@@ -97,13 +98,13 @@ class LabelColumn:
 
     Args:
         name: Its name.
-        position: Its place among all columns of the table, from 0.
+        position: Its index among all columns of the table, from 0.
         dtype: `"str"`, `"bool"`, or the type of its numbers.
-        classes: The classes, sorted: texts, or integers (0 and 1 for `"bool"`).
-        native: Its type in its own library, where `dtype` does not say everything.
+        classes: The classes, sorted: strings, or integers (0 and 1 for `"bool"`).
+        native: Its type in its own library, where `dtype` is not the whole type.
 
     Raises:
-        ValueError: If the parts do not fit each other.
+        ValueError: If the arguments are inconsistent.
     """
 
     name: str
@@ -114,21 +115,28 @@ class LabelColumn:
 
     def __post_init__(self) -> None:
         _check_name(self.name)
-        require(self.dtype in ("str", "bool", *INTEGERS, *FLOATS), f"labels cannot be of the type {self.dtype!r}")
-        require(type(self.position) is int and self.position >= 0, f"{self.position!r} is no place of a column")
+        require(self.dtype in ("str", "bool", *INTEGERS, *FLOATS), f"labels cannot have the type {self.dtype!r}")
+        require(
+            type(self.position) is int and self.position >= 0,
+            f"position must be an integer from 0, got {self.position!r}",
+        )
         kind = str if self.dtype == "str" else int
         require(all(type(each) is kind for each in self.classes), f"classes of {self.name!r} must be {kind.__name__}")
         distinct = len(set(self.classes)) == len(self.classes)
-        require(distinct and 1 <= len(self.classes) <= MOST_CLASSES, f"classes of {self.name!r} are none, or repeated")
+        require(
+            distinct and 1 <= len(self.classes) <= MOST_CLASSES,
+            f"classes of {self.name!r} must be 1 to {MOST_CLASSES} distinct values",
+        )
         if kind is int:
             low, high = range_of(self.dtype)
             require(
-                all(low <= int(each) <= high for each in self.classes), f"a class of {self.name!r} is no {self.dtype}"
+                all(low <= int(each) <= high for each in self.classes),
+                f"a class of {self.name!r} is not of type {self.dtype}",
             )
 
 
 def range_of(dtype: str) -> tuple[float, float]:
-    """Return the least and the greatest number that both the type and float64 hold."""
+    """Return the least and the largest number that both a type and float64 hold."""
     if dtype == "bool":
         return 0, 1
     if dtype in FLOATS:
@@ -139,7 +147,7 @@ def range_of(dtype: str) -> tuple[float, float]:
 
 
 def _is_of(value: Any, dtype: str) -> bool:
-    """Return whether a plain value belongs to a type."""
+    """Return whether a plain value is of a type."""
     wanted: Any = _PLAIN.get(dtype, float)
     if type(value) is not wanted:
         return False

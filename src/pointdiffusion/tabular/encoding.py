@@ -1,7 +1,7 @@
-r"""How the cells of a column become coordinates of points, and coordinates cells.
+r"""Encodings: how the cells of a column become coordinates of points, and coordinates cells.
 
-An encoding is one class: `fit` says whether it suits a column, `encode` gives the coordinates, `decode` takes them
-back. A column is encoded by the first of `ENCODINGS` that suits it.
+An encoding is one class: `fit` decides whether it applies to a column, `encode` returns coordinates, `decode` inverts
+it. A column is encoded by the first of `ENCODINGS` that applies.
 
 A density needs real numbers. A column of integers k has none until it is dequantised: uniform noise u in [-1/2, 1/2) is
 added, and the density p of k + u gives the probability of the integer,
@@ -10,7 +10,7 @@ added, and the density p of k + u gives the probability of the integer,
 
 so the log-likelihood of integer columns is that of the dequantised value, a bound on the probability's (Theis et al.
 2016, https://arxiv.org/abs/1511.01844, section 3.1). Rounding half up takes k + u back to k for each u. A column that
-holds one value only has no density at all: it is left out of the points and put back into the rows.
+holds one value only has no density: it is not modelled, and `decode` restores it.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ from pointdiffusion.tabular.columns import FLOATS, INTEGERS, LARGEST_INTEGER, Co
 
 @dataclass(frozen=True)
 class Statistics:
-    """What all rows of a table say of a column, gathered in one pass.
+    """Statistics of a column over all rows of a table, computed in one pass.
 
     Args:
         name: Its name.
-        dtype: Type of its numbers as NumPy calls it; `"bool"`; `"str"` where all cells are one string.
+        dtype: Type of its numbers by its name in NumPy; `"bool"`; `"str"` where all cells are the same string.
         low: Least value; 0 for a string.
-        high: Greatest value; 0 for a string.
-        decimals: Digits after the point that all values are exact with; 16 where they have more than 15.
-        text: The one string.
+        high: Largest value; 0 for a string.
+        decimals: Number of decimals that represent all values exactly; 16 where they have more than 15.
+        text: That string.
         integers: Whether a column of floats that are all integers counts as one of integers.
     """
 
@@ -53,11 +53,11 @@ class Encoding(ABC):
     """How one column becomes coordinates of points.
 
     Args:
-        column: What is known of the column; its `kind` names the encoding.
+        column: Kind, type and bounds of the column; its `kind` determines the encoding.
     """
 
     width: ClassVar[int] = 1
-    """Coordinates of a point that a cell becomes."""
+    """Number of coordinates of a point for each cell."""
 
     def __init__(self, column: Column) -> None:
         self.column = column
@@ -65,7 +65,7 @@ class Encoding(ABC):
     @classmethod
     @abstractmethod
     def fit(cls, statistics: Statistics) -> Column | None:
-        """Return the column as this encoding describes it; None where the encoding does not suit it."""
+        """Return the column as this encoding describes it; None where the encoding does not apply."""
 
     @abstractmethod
     def encode(self, values: Array, generator: np.random.Generator) -> Array:
@@ -73,10 +73,10 @@ class Encoding(ABC):
 
         Args:
             values: The cells as numbers, shape `(N,)`; NaN where one is missing.
-            generator: Of noise, where the encoding adds any.
+            generator: Source of noise, where the encoding adds any.
 
         Returns:
-            Array `(N, width)`, float64; NaN stays NaN.
+            Coordinates, shape `(N, width)`, float64; NaN stays NaN.
         """
 
     @abstractmethod
@@ -85,22 +85,22 @@ class Encoding(ABC):
 
         Args:
             points: Coordinates, shape `(N, width)`; NaN becomes a missing value.
-            within_bounds: Move values beyond the least and the greatest of the table to these.
-            rounding: Round to what cells of the table can be.
+            within_bounds: Clip values to the least and the largest of the table.
+            rounding: Round to values that cells of the table can have.
 
         Returns:
-            Array `(N,)`; an array of pandas where integers have gaps, which those of NumPy cannot have.
+            Cells, shape `(N,)`; an array of pandas where integers are missing, which NumPy's cannot be.
         """
 
 
 class Constant(Encoding):
-    """One value in all rows: no coordinate at all."""
+    """One value in all rows: no coordinate."""
 
     width = 0
 
     @classmethod
     def fit(cls, statistics: Statistics) -> Column | None:
-        """Return the column where all its values are one."""
+        """Return the column where all its values are equal."""
         if statistics.low != statistics.high:
             return None
         name, dtype, low = statistics.name, statistics.dtype, statistics.low
@@ -109,11 +109,11 @@ class Constant(Encoding):
         return Column(name, "constant", dtype, low, statistics.high, None, value)
 
     def encode(self, values: Array, generator: np.random.Generator) -> Array:  # noqa: ARG002
-        """Return nothing for each cell, shape `(N, 0)`."""
+        """Return an empty array, shape `(N, 0)`."""
         return np.empty((len(values), 0))
 
     def decode(self, points: Array, *, within_bounds: bool = False, rounding: bool = True) -> Any:  # noqa: ARG002
-        """Return the value as often as there are points."""
+        """Return the constant for each point, shape `(N,)`."""
         dtype = object if self.column.dtype == "str" else self.column.dtype
         return np.full(len(points), self.column.value, dtype=dtype)
 

@@ -1,7 +1,7 @@
-"""Tables in memory: arrays, tensors, records and frames as sources; a gap of any of them is missing, and stays so.
+"""Tables in memory as sources: arrays, tensors, records and data frames, with their missing values.
 
-Libraries differ in what becomes of a gap when a column turns into an array: it may be NaN, None, the value that lies
-under a mask, or the value of another row. So gaps are taken from the column's own mask, never from the array alone.
+Libraries differ in what becomes of a missing value when a column turns into an array: NaN, None, the value under a
+mask, or the value of another row. So missing values are taken from the column's own mask, never from the array alone.
 """
 
 from __future__ import annotations
@@ -23,10 +23,17 @@ _BOOL8 = "arrow.bool8"
 
 
 def memory_source(data: Any, title: str) -> Source:
-    """Return the source of a table in memory: a frame, an Arrow table, an array, a tensor, nested lists, records.
+    """Return the source of a table in memory.
+
+    Args:
+        data: A data frame, an Arrow table, an array, a tensor, nested lists or records.
+        title: Name of the table in messages.
+
+    Returns:
+        The source.
 
     Raises:
-        ValueError: If it is no table.
+        ValueError: If it is not a table.
     """
     if is_tensor(data):
         data = tensor_array(data, title)
@@ -41,7 +48,7 @@ def memory_source(data: Any, title: str) -> Source:
 
 
 def own_names(data: Any) -> list[str] | None:
-    """Return the names that the columns of a table in memory have of their own; None where they have none."""
+    """Return the names of the columns of a table in memory; None where it has none."""
     if is_arrow(data):
         return list(data.schema.names)
     if isinstance(data, np.ndarray):
@@ -56,12 +63,19 @@ def own_names(data: Any) -> list[str] | None:
 
 
 def is_tensor(data: Any) -> bool:
-    """Return whether it is a tensor of PyTorch, without importing PyTorch."""
+    """Return whether an object is a tensor of PyTorch, without importing PyTorch."""
     return hasattr(data, "detach") and hasattr(data, "cpu")
 
 
 def tensor_array(data: Any, title: str) -> NDArray[Any]:
     """Return a tensor as an array; floats that NumPy has no type for become float32, which holds them exactly.
+
+    Args:
+        data: A tensor on any device.
+        title: Name of the table in messages.
+
+    Returns:
+        An array of the same shape.
 
     Raises:
         ValueError: If it is sparse, or NumPy cannot hold it otherwise.
@@ -76,7 +90,7 @@ def tensor_array(data: Any, title: str) -> NDArray[Any]:
         return np.asarray(data.resolve_conj().resolve_neg().numpy())
     except (RuntimeError, TypeError, NotImplementedError) as error:
         kind = f"{type(data).__name__} of {data.dtype} on {data.device}"
-        raise ValueError(f"{title} is a {kind}, which has no plain numbers; make a dense float tensor of it") from error
+        raise ValueError(f"{title} is a {kind}, which NumPy cannot hold; convert it to a dense float tensor") from error
 
 
 def _list_array(data: Sequence[Any], title: str) -> NDArray[Any]:
@@ -101,7 +115,7 @@ def _record_names(rows: Sequence[Mapping[Any, Any]]) -> list[str]:
 
 
 def _record_columns(rows: Sequence[Mapping[Any, Any]]) -> dict[str, Any]:
-    """Return records as columns; what a record lacks is masked."""
+    """Return records as columns; keys that a record lacks are masked."""
     named = [{str(name): value for name, value in row.items()} for row in rows]
     columns: dict[str, Any] = {}
     for name in _record_names(rows):
@@ -123,16 +137,25 @@ def _record_columns(rows: Sequence[Mapping[Any, Any]]) -> dict[str, Any]:
 
 
 def array_source(array: Any, title: str, names: list[str] | None = None, first: int = 0) -> Source:
-    """Return the source of an array `(N, D)`, or of one of records.
+    """Return the source of an array `(N, D)`, or of a structured array.
+
+    Args:
+        array: The array.
+        title: Name of the table in messages.
+        names: Names of the columns, if any.
+        first: Number of the first row in messages.
+
+    Returns:
+        The source.
 
     Raises:
-        ValueError: If it is no table.
+        ValueError: If it is not a table.
     """
     if array.dtype.names is not None:
         return columns_source({name: array[name] for name in array.dtype.names}, title, first)
     if array.ndim != 2:
         many = "1 dimension" if array.ndim == 1 else f"{array.ndim} dimensions"
-        raise ValueError(f"{title} must have rows and columns, and has {many}; reshape it to one row a point")
+        raise ValueError(f"{title} must have rows and columns, got {many}; reshape it to one row for each point")
 
     def read(places: Sequence[int]) -> Iterator[Batch]:
         for start in range(0, len(array), ROWS_AT_ONCE):
@@ -143,7 +166,7 @@ def array_source(array: Any, title: str, names: list[str] | None = None, first: 
 
 
 def array_cells(values: Any) -> Raw:
-    """Return the cells of a column that is an array; what a mask hides is missing."""
+    """Return the cells of a column that is an array; masked ones are missing."""
     hidden = np.ma.getmask(values)
     if hidden is np.ma.nomask or not hidden.any():
         return Raw(np.asarray(values))
@@ -157,10 +180,18 @@ def array_cells(values: Any) -> Raw:
 
 
 def columns_source(columns: dict[str, Any], title: str, first: int) -> Source:
-    """Return the source of named columns of one length.
+    """Return the source of named columns.
+
+    Args:
+        columns: Arrays of one dimension and equal length, by name.
+        title: Name of the table in messages.
+        first: Number of the first row in messages.
+
+    Returns:
+        The source.
 
     Raises:
-        ValueError: If their lengths differ, or they are no columns.
+        ValueError: If their lengths differ, or one has not exactly one dimension.
     """
     for name, values in columns.items():
         if values.ndim != 1:
@@ -183,12 +214,23 @@ def columns_source(columns: dict[str, Any], title: str, first: int) -> Source:
 
 
 def is_arrow(data: Any) -> bool:
-    """Return whether it is a table or a record batch of pyarrow, without importing pyarrow."""
+    """Return whether an object is a table or a record batch of pyarrow, without importing pyarrow."""
     return type(data).__module__.startswith("pyarrow") and hasattr(data, "schema") and hasattr(data, "num_rows")
 
 
 def arrow_source(table: Any, title: str) -> Source:
-    """Return the source of an Arrow table or record batch."""
+    """Return the source of an Arrow table or record batch.
+
+    Args:
+        table: The table.
+        title: Name of the table in messages.
+
+    Returns:
+        The source.
+
+    Raises:
+        ValueError: If two columns share a name.
+    """
 
     def read(places: Sequence[int]) -> Iterator[Batch]:
         for start in range(0, table.num_rows, ROWS_AT_ONCE):
@@ -198,15 +240,21 @@ def arrow_source(table: Any, title: str) -> Source:
     names = list(table.schema.names)
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
-        raise ValueError(f"two columns of {title} have one name, {twice!r}; rename one of them")
+        raise ValueError(f"two columns of {title} have the name {twice!r}; rename one of them")
     return Source(title, names, len(names), read, first=0)
 
 
 def arrow_cells(column: Any) -> Raw:
-    """Return the cells of an Arrow column, an `Array` or a `ChunkedArray`.
+    """Return the cells of an Arrow column.
 
-    Only numbers, booleans and times go through `to_numpy`: of dictionaries it fills a gap with the value of another row
-    (pyarrow 26), and of extension types it gives what they are stored as. All else goes through Python's values.
+    Only numbers, booleans and times go through `to_numpy`: for dictionaries it fills a missing value with the value of
+    another row (pyarrow 26), and for extension types it returns their storage. All else goes through Python objects.
+
+    Args:
+        column: An `Array` or a `ChunkedArray`.
+
+    Returns:
+        The cells, missing ones as NaN or None.
     """
     import pyarrow as pa
 
@@ -241,16 +289,23 @@ def _arrow_array(array: Any) -> Raw:
 # --------------------------------------------------------------------------------------------------------------- frames
 
 _LAZY = ("collect", "compute", "to_pandas", "df")
-"""Methods that give a frame in memory, of tables that are none."""
+"""Methods by which lazy tables become data frames in memory."""
 _TABLES = ("Frame", "Table", "Relation", "Dataset")
-"""What classes of tables are called."""
+"""Words in the class names of tables."""
 
 
 def frame_source(frame: Any, title: str) -> Source:
-    """Return the source of a data frame of any library that narwhals knows.
+    """Return the source of a data frame of any library that narwhals supports.
+
+    Args:
+        frame: The data frame.
+        title: Name of the table in messages.
+
+    Returns:
+        The source.
 
     Raises:
-        ValueError: If it is no such frame, or two of its columns share a name.
+        ValueError: If it is not such a data frame, or two of its columns share a name.
     """
     import narwhals as nw
 
@@ -259,7 +314,7 @@ def frame_source(frame: Any, title: str) -> Source:
     try:
         table = nw.from_native(frame, eager_only=True)
     except nw.exceptions.DuplicateError as error:
-        raise ValueError(f"two columns of {title} have one name; rename one of them") from error
+        raise ValueError(f"two columns of {title} have the same name; rename one of them") from error
     except TypeError as error:
         raise _no_frame(frame, title) from error
     if is_arrow(table.to_native()):
@@ -274,7 +329,7 @@ def frame_source(frame: Any, title: str) -> Source:
 
 
 def _no_frame(data: Any, title: str) -> ValueError:
-    """Return the error for what is neither a frame in memory nor an array."""
+    """Return the error for an object that is neither a data frame in memory nor an array."""
     kind = type(data)
     if isinstance(data, dict):
         return ValueError(f"{title} is a dict; make a data frame of it first, as with pandas.DataFrame(data)")
@@ -288,7 +343,7 @@ def _no_frame(data: Any, title: str) -> ValueError:
 
 
 def series_cells(series: Any) -> Raw:
-    """Return the cells of a column of a frame, with its type where gaps turned integers into floats."""
+    """Return the cells of a column of a data frame, with its type where missing values turned integers into floats."""
     import narwhals as nw
 
     kind = str(series.dtype).lower()

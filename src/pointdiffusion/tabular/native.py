@@ -1,4 +1,4 @@
-"""Types that columns have in their own library, read from a frame and given back to one.
+"""Types that columns have in their own library, as a frame and a file say them; see `frames` for the way back.
 
 Numbers are held as NumPy's types; what is lost on the way is recorded here by name: pandas' nullable, Arrow-backed and
 categorical columns, Decimals, and all types of polars and pyarrow. A name is looked up in a fixed list and never
@@ -13,21 +13,19 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
-import numpy as np
-
 PANDAS, POLARS, PYARROW = "pandas", "polars", "pyarrow"
 CONTAINERS = (PANDAS, POLARS, PYARROW)
 """Libraries whose frames are given back; tables of any other kind become frames of pandas."""
 
 MOST_CATEGORIES = 1000
-_MASKED = (
+MASKED = (
     "Int8", "Int16", "Int32", "Int64", "UInt8", "UInt16", "UInt32", "UInt64", "Float32", "Float64", "boolean",
 )  # fmt: skip
 _POLARS = (
     "Int8", "Int16", "Int32", "Int64", "Int128", "UInt8", "UInt16", "UInt32", "UInt64", "Float32", "Float64", "Boolean",
     "String", "Categorical", "Enum",
 )  # fmt: skip
-_ARROW = {
+ARROW = {
     "halffloat": "float16", "float": "float32", "double": "float64", "bool": "bool_", "string": "string",
     "large_string": "large_string", "string_view": "string_view",
     **{name: name for name in ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")},
@@ -35,7 +33,8 @@ _ARROW = {
 _DECIMAL = re.compile(
     r"Decimal\(precision=(\d{1,2}), scale=(\d{1,2})\)|decimal(?:32|64|128|256)\((\d{1,2}), (\d{1,2})\)"
 )
-_DICTIONARY = re.compile(r"dictionary<values=(\w+), indices=(u?int\d+), ordered=([01])>")
+DICTIONARY = re.compile(r"dictionary<values=(\w+), indices=(u?int\d+), ordered=([01])>")
+"""Types of pyarrow's dictionaries, as it prints them."""
 
 
 @dataclass(frozen=True)
@@ -66,21 +65,27 @@ class NativeType:
             return
         plain = all(type(each) in (str, int, float, bool) for each in self.categories)
         if not (plain and 1 <= len(self.categories) <= MOST_CATEGORIES and _distinct(self.categories)):
-            raise ValueError("categories must be different strings or numbers")
+            raise ValueError("categories must be distinct strings or numbers")
 
     def to_plain(self) -> dict[str, Any]:
-        """Return everything as plain values."""
+        """Return the type as a dict of plain values."""
         return {**vars(self), "categories": None if self.categories is None else list(self.categories)}
 
     @classmethod
     def from_plain(cls, parts: Any) -> NativeType:
         """Return the type that `to_plain` wrote.
 
+        Args:
+            parts: What a file holds; anything.
+
+        Returns:
+            The type.
+
         Raises:
-            ValueError: If it is none.
+            ValueError: If it is not such a type.
         """
         if not isinstance(parts, dict) or set(parts) != set(cls.__dataclass_fields__):
-            raise ValueError("the own type of a column must be a mapping of name, categories and ordered")
+            raise ValueError("the native type of a column must be a dict with name, categories and ordered")
         categories = parts["categories"]
         if categories is not None and not isinstance(categories, list):
             raise ValueError("the categories of a column must be a list")
@@ -99,34 +104,34 @@ def _is_known(name: str) -> bool:
 def _is_pandas(name: str) -> bool:
     if name.startswith("arrow:"):
         return _is_arrow(name.removeprefix("arrow:"))
-    plain = (*_MASKED, "category", "object", "string:python", "string:pyarrow")
+    plain = (*MASKED, "category", "object", "string:python", "string:pyarrow")
     return name in plain or re.fullmatch(r"decimal\(\d{1,2}\)", name) is not None
 
 
 def _is_polars(name: str) -> bool:
-    digits = _decimal_digits(name) if name.startswith("Decimal") else None
+    digits = decimal_digits(name) if name.startswith("Decimal") else None
     return name in _POLARS or (digits is not None and digits[0] <= 38)
 
 
 def _is_arrow(name: str) -> bool:
-    dictionary = _DICTIONARY.fullmatch(name)
+    dictionary = DICTIONARY.fullmatch(name)
     if dictionary is not None:
-        return dictionary[1] in _ARROW and dictionary[2] in _ARROW
-    return name in _ARROW or (name.startswith("decimal") and _decimal_digits(name) is not None)
+        return dictionary[1] in ARROW and dictionary[2] in ARROW
+    return name in ARROW or (name.startswith("decimal") and decimal_digits(name) is not None)
 
 
 _KNOWN = {PANDAS: _is_pandas, POLARS: _is_polars, PYARROW: _is_arrow}
 
 
 def _needs_categories(name: str) -> bool:
-    return name in ("category", "Enum") or _DICTIONARY.fullmatch(name.removeprefix("arrow:")) is not None
+    return name in ("category", "Enum") or DICTIONARY.fullmatch(name.removeprefix("arrow:")) is not None
 
 
 def _distinct(values: Sequence[Any]) -> bool:
     return len(set(values)) == len(values)
 
 
-def _decimal_digits(name: str) -> tuple[int, int] | None:
+def decimal_digits(name: str) -> tuple[int, int] | None:
     """Return precision and scale of a decimal type, None of any other."""
     found = _DECIMAL.fullmatch(name)
     if found is None:
@@ -195,119 +200,8 @@ def _pandas_type(series: Any) -> NativeType | None:
     if isinstance(dtype, pd.StringDtype):
         return _made(f"string:{dtype.storage}") if dtype.na_value is pd.NA else None
     if dtype.kind != "O":
-        return _made(dtype.name) if dtype.name in _MASKED else None
+        return _made(dtype.name) if dtype.name in MASKED else None
     decimals = [value for value in series if isinstance(value, Decimal) and value.is_finite()]
     if not decimals:
         return _made("object")
     return _made(f"decimal({max(max(-int(value.as_tuple().exponent), 0) for value in decimals)})")
-
-
-# -------------------------------------------------------------------------------------------------------- to a frame
-
-
-def build_frame(columns: dict[str, tuple[Any, NativeType | None]], container: str) -> Any:
-    """Return a frame of a library.
-
-    Args:
-        columns: Values and own type of each column by name: an array of NumPy, or one of pandas where integers have
-            gaps. Without a type they stay as they are.
-        container: One of `CONTAINERS`.
-    """
-    if container == POLARS:
-        import polars as pl
-
-        return pl.DataFrame([_polars_series(name, *column) for name, column in columns.items()])
-    if container == PYARROW:
-        import pyarrow as pa
-
-        return pa.table({name: _arrow_array(*column) for name, column in columns.items()})
-    import pandas as pd
-
-    count = max((len(values) for values, _ in columns.values()), default=0)
-    return pd.DataFrame({name: _pandas_array(*column) for name, column in columns.items()}, index=range(count))
-
-
-def _cells(values: Any, native: NativeType | None) -> list[Any]:
-    """Return values as Python's own, None where one is missing; Decimals and categories where the type has such."""
-    gaps = np.asarray(values != values) if isinstance(values, np.ndarray) else np.asarray(values.isna())
-    cells = [None if gap else value for value, gap in zip(values.tolist(), gaps.tolist(), strict=True)]
-    if native is None:
-        return cells
-    if native.categories is not None:
-        return _as_categories(cells, native.categories)
-    bare = native.name.removeprefix("arrow:")
-    digits = _decimal_digits(bare)
-    if digits is not None:
-        return [None if cell is None else _decimal(cell, digits[1], digits[0]) for cell in cells]
-    if bare.startswith("decimal("):
-        return [None if cell is None else _decimal(cell, int(bare[8:-1])) for cell in cells]
-    return cells
-
-
-def _decimal(value: float, scale: int, precision: int = 76) -> Decimal:
-    """Return a number as a Decimal, moved to the largest that the type holds where it is beyond that."""
-    exact = Decimal(f"{value:.{scale}f}")
-    largest = Decimal((0, (9,) * precision, -scale))
-    return min(max(exact, largest.copy_negate()), largest)
-
-
-def _as_categories(cells: list[Any], categories: Sequence[Any]) -> list[Any]:
-    """Return cells as categories: numbers as the nearest one."""
-    if all(isinstance(each, str) for each in categories):
-        return [None if cell is None else str(cell) for cell in cells]
-    numbers = np.array(categories, dtype=np.float64)
-    return [None if cell is None else categories[int(np.abs(numbers - float(cell)).argmin())] for cell in cells]
-
-
-def _polars_series(name: str, values: Any, native: NativeType | None) -> Any:
-    import polars as pl
-
-    if native is None:
-        plain = isinstance(values, np.ndarray) and values.dtype != object
-        return pl.Series(name, values if plain else _cells(values, None))
-    digits = _decimal_digits(native.name)
-    if digits is not None:
-        kind: Any = pl.Decimal(*digits)
-    elif native.name == "Enum":
-        kind = pl.Enum(native.categories or ())
-    else:
-        kind = getattr(pl, native.name)
-    return pl.Series(name, _cells(values, native), dtype=kind)
-
-
-def _arrow_array(values: Any, native: NativeType | None) -> Any:
-    import pyarrow as pa
-
-    cells = _cells(values, native)
-    if native is None:
-        kind = pa.from_numpy_dtype(values.dtype) if isinstance(values, np.ndarray) and values.dtype != object else None
-        return pa.array(cells, type=kind)
-    bare = native.name.removeprefix("arrow:")
-    dictionary, digits = _DICTIONARY.fullmatch(bare), _decimal_digits(bare)
-    if digits is not None:
-        width = re.match(r"decimal\d+", bare)
-        return pa.array(cells, type=getattr(pa, width[0] if width else "decimal128")(*digits))
-    if dictionary is None:
-        return pa.array(cells, type=getattr(pa, _ARROW[bare])())
-    categories = native.categories or ()
-    codes = {category: code for code, category in enumerate(categories)}
-    indices = pa.array([codes.get(cell) for cell in cells], type=getattr(pa, dictionary[2])())
-    entries = pa.array(list(categories), type=getattr(pa, _ARROW[dictionary[1]])())
-    return pa.DictionaryArray.from_arrays(indices, entries, ordered=native.ordered)
-
-
-def _pandas_array(values: Any, native: NativeType | None) -> Any:
-    import pandas as pd
-
-    if native is None:
-        return values
-    if native.name.startswith("arrow:"):
-        return pd.arrays.ArrowExtensionArray(_arrow_array(values, native))
-    if native.name == "category":
-        return pd.Categorical(_cells(values, native), categories=list(native.categories or ()), ordered=native.ordered)
-    if native.name.startswith("string:"):
-        storage: Any = native.name.removeprefix("string:")
-        return pd.array(_cells(values, native), dtype=pd.StringDtype(storage))
-    if native.name in _MASKED:
-        return pd.array(values).astype(native.name)
-    return pd.Series(_cells(values, native), dtype=object).array

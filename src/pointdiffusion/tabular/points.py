@@ -1,4 +1,4 @@
-"""Tables of points: what may be trained on, and the standardisation that it is trained under."""
+"""Points: arrays of finite numbers that can be trained on, from tables of any kind."""
 
 from __future__ import annotations
 
@@ -6,24 +6,31 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
 from pointdiffusion.runtime.arrays import Array
 from pointdiffusion.tabular.cells import is_missing
 from pointdiffusion.tabular.columns import default_names
-from pointdiffusion.tabular.memory import is_arrow, memory_source, own_names, tensor_array
+from pointdiffusion.tabular.memory import is_arrow, is_tensor, memory_source, own_names, tensor_array
 
 _SHOWN = 5
 
 
 def column_names(data: Any, n_dims: int) -> list[str]:
-    """Return the names of the columns of `data`: its own, or x, y, z, and x1, x2, ... beyond three."""
+    """Return the names of the columns of a table: its own, or x, y, z, and x1, x2, ... beyond three.
+
+    Args:
+        data: A table in memory.
+        n_dims: Number of its columns.
+
+    Returns:
+        One name for each column.
+    """
     names = own_names(data)
     return default_names(n_dims) if names is None else names
 
 
 def _is_number(value: Any) -> bool:
-    """Return whether float64 can hold `value`; texts that spell a number count, complex numbers do not."""
+    """Return whether float64 can hold `value`; strings that spell a number count, complex numbers do not."""
     try:
         float(value.real if isinstance(value, complex) else value)
     except (TypeError, ValueError, OverflowError):
@@ -32,8 +39,8 @@ def _is_number(value: Any) -> bool:
 
 
 def _as_array(data: Any) -> NDArray[Any]:
-    """Return a table as one array, of objects where it holds texts; what a mask hides is NaN or None."""
-    if isinstance(data, Tensor):
+    """Return a table as one array, of objects where it holds strings; masked values are NaN or None."""
+    if is_tensor(data):
         data = tensor_array(data, "the table")
     named = is_arrow(data) or (own_names(data) is not None and isinstance(data, (np.ndarray, list, tuple)))
     if named or isinstance(data, np.ma.MaskedArray) or _holds_masks(data):
@@ -49,17 +56,22 @@ def _holds_masks(data: Any) -> bool:
 
 
 def as_points(data: Any, *, missing: bool = False) -> Array:
-    """Return a frame, an Arrow table, an array, a tensor, nested lists or records (dicts) as a table of floats.
+    """Return a data frame, an Arrow table, an array, a tensor, nested lists or records (dicts) as an array of floats.
 
     Args:
-        data: Anything of shape `(N, D)` that holds numbers; what a mask hides is missing.
-        missing: Let NaN stand for a missing value.
+        data: Numbers of shape `(N, D)`; masked ones are missing.
+        missing: Allow missing values, as NaN.
 
     Returns:
-        Array `(N, D)`, float64.
+        Array of shape `(N, D)`, float64.
 
     Raises:
-        ValueError: If it is no table, is empty, or holds text, NaN or infinite values; row and column are named.
+        ValueError: If it is not a table, is empty, or holds strings, NaN or infinite values, with row and column.
+
+    Examples:
+        >>> as_points([{"x": 1, "y": 2.5}, {"x": 3, "y": -1.0}])
+        array([[ 1. ,  2.5],
+               [ 3. , -1. ]])
     """
     table = _as_array(data)
     if table.ndim != 2:
@@ -79,10 +91,10 @@ def as_points(data: Any, *, missing: bool = False) -> Array:
 
 
 def _parsed(table: NDArray[Any], names: list[str]) -> Array:
-    """Return an array of objects or texts as floats, NaN where a value is missing.
+    """Return an array of objects or strings as floats, NaN where a value is missing.
 
     Raises:
-        ValueError: If some are no numbers: the first of each column is named.
+        ValueError: If some are not numbers: the first of each column is named.
     """
     points, wrong = np.full(table.shape, np.nan), []
     for index, name in enumerate(names):
@@ -90,7 +102,7 @@ def _parsed(table: NDArray[Any], names: list[str]) -> Array:
             if is_missing(value):
                 continue
             if not _is_number(value):
-                wrong.append(f"column {name!r} holds {str(value)[:40]!r} in row {row}, which is no number")
+                wrong.append(f"column {name!r} holds {str(value)[:40]!r} in row {row}, which is not a number")
                 break
             points[row, index] = float(value)
     if wrong:
@@ -99,7 +111,7 @@ def _parsed(table: NDArray[Any], names: list[str]) -> Array:
 
 
 def _about_bad(name: str, values: Array, bad: NDArray[np.bool_]) -> str:
-    """Say where a column holds NaN or an infinite value."""
+    """Return where a column holds NaN or an infinite value."""
     row = int(bad.argmax())
     kind = "NaN" if np.isnan(values[row]) else "an infinite value"
     count = int(bad.sum())

@@ -1,4 +1,4 @@
-"""What is wrong with a table, all of it in one message, with what can be done where the table is read for."""
+"""Everything that is wrong with a table in one message, with how to mend it."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ class Problems:
     """Problems of the columns of a table, collected while its rows are read.
 
     Args:
-        title: What to call the table.
+        title: Name of the table in messages.
         label: Name of the label column, if any.
-        missing: What is done with rows that lack a value.
+        missing: Treatment of rows that lack a value.
         for_model: Whether the table is read for a model, which needs each of its columns.
     """
 
@@ -34,22 +34,22 @@ class Problems:
 
     @property
     def columns(self) -> set[str]:
-        """Names of the columns that cannot be read, gaps aside."""
+        """Names of the columns that cannot be read, apart from missing values."""
         return set(self._errors)
 
     def note(self, name: str, error: ColumnError) -> None:
-        """Remember what is wrong with a column; only the first problem of each counts."""
+        """Record what is wrong with a column; only the first problem of each counts."""
         self._errors.setdefault(name, error)
 
     def note_gaps(self, name: str, lacking: NDArray[np.bool_], place: Place) -> None:
-        """Remember in which rows of a batch a column lacks a value."""
+        """Record in which rows of a batch a column lacks a value."""
         rows = np.flatnonzero(lacking)
         if len(rows):
             number, some = self._gaps.get(name, (0, []))
             self._gaps[name] = number + len(rows), some + [place(int(at)) for at in rows[: _SHOWN_ROWS - len(some)]]
 
     def error(self, modelled: Sequence[str]) -> ValueError:
-        """Return the error that names all problems, given the columns that were to be modelled."""
+        """Return the error that names all problems, given the names of the modelled columns."""
         groups: dict[tuple[str, bool], list[str]] = {}
         for name, error in self._errors.items():
             groups.setdefault((error.cure, error.is_text), []).append(name)
@@ -88,7 +88,7 @@ class Problems:
         return f" with --columns {','.join(good)} (columns=)"
 
     def _about_gaps(self) -> str:
-        """Say where values are missing, and what can be done."""
+        """Return where values are missing, and how to mend that."""
         parts = [
             f"column {name!r} in {', '.join(rows)}{f' and {number - len(rows)} more' if number > len(rows) else ''}"
             for name, (number, rows) in list(self._gaps.items())[:_SHOWN_COLUMNS]

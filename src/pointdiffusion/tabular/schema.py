@@ -1,4 +1,4 @@
-"""What a table is: its columns in order, and how points become rows of it again; see `encoding` for a single column."""
+"""The schema of a table: its columns in order, by which points become rows again; see `encoding` for one column."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ from pointdiffusion.tabular.columns import (
     require,
 )  # fmt: skip
 from pointdiffusion.tabular.encoding import Encoding, encoding_of
-from pointdiffusion.tabular.native import CONTAINERS, PANDAS, NativeType, build_frame, fits
+from pointdiffusion.tabular.frames import build_frame
+from pointdiffusion.tabular.native import CONTAINERS, PANDAS, NativeType, fits
 
 __all__ = ["Column", "LabelColumn", "Schema", "default_names"]
 
@@ -30,12 +31,21 @@ class Schema:
     """The columns of a table.
 
     Args:
-        columns: All of them but the label, in the table's own order.
-        label: The label column, where there is one.
-        container: The library whose frames hold the rows: `"pandas"`, `"polars"` or `"pyarrow"`.
+        columns: All columns but the label, in the table's order.
+        label: The label column, if any.
+        container: The library whose data frames hold the rows: `"pandas"`, `"polars"` or `"pyarrow"`.
 
     Raises:
-        ValueError: If there is nothing to model, too much, or a name stands twice.
+        ValueError: If there is no column to model, or too many, or a name is repeated.
+
+    Examples:
+        >>> from pointdiffusion import table_of
+        >>> schema = table_of([{"n": 1, "x": 0.5}, {"n": 4, "x": 2.25}]).schema
+        >>> schema.names, schema.discrete
+        (['n', 'x'], [0])
+        >>> schema.decode([[3.2, 0.126]])  # integers are rounded, other columns to the table's decimals
+           n     x
+        0  3  0.13
     """
 
     columns: tuple[Column, ...]
@@ -44,19 +54,21 @@ class Schema:
 
     def __post_init__(self) -> None:
         every = [column.name for column in self.columns] + ([self.label.name] if self.label else [])
-        require(len(set(every)) == len(every), "a schema names each of its columns once")
-        require(1 <= len(self.names) <= LARGEST_TABLE, f"a schema models 1 to {LARGEST_TABLE} columns")
-        require(self.container in CONTAINERS, f"a table cannot be a frame of {self.container!r}")
+        require(len(set(every)) == len(every), "the names of the columns of a schema must be distinct")
+        require(1 <= len(self.names) <= LARGEST_TABLE, f"a schema must have 1 to {LARGEST_TABLE} columns to model")
+        require(self.container in CONTAINERS, f"container must be one of {CONTAINERS}, got {self.container!r}")
         natives = [(column.name, column.native) for column in self.columns]
         for name, native in [*natives, *([(self.label.name, self.label.native)] if self.label else [])]:
             known = native is None or fits(native, self.container)
-            require(known, f"column {name!r} has a type that {self.container} does not know")
+            require(known, f"column {name!r} has a type that {self.container} does not have")
         place = self.label.position if self.label else 0
-        require(place <= len(self.columns), f"the label cannot be column {place} of {len(self.columns)} others")
+        require(
+            place <= len(self.columns), f"the label cannot have the index {place} beside {len(self.columns)} columns"
+        )
 
     @property
     def modelled(self) -> list[Column]:
-        """The columns that points have: all but the constant ones."""
+        """The modelled columns, those of the points: all but the constant ones."""
         return [column for column in self.columns if column.kind != "constant"]
 
     @property
@@ -71,11 +83,11 @@ class Schema:
 
     @property
     def discrete(self) -> list[int]:
-        """Places among the modelled columns of those that must be dequantised."""
+        """Indices, among the modelled columns, of those that must be dequantised."""
         return [place for place, column in enumerate(self.modelled) if column.kind != "real"]
 
     def to_mapping(self) -> dict[str, Any]:
-        """Return everything as plain values, as JSON has them."""
+        """Return the schema as a dict of plain values, for JSON."""
         label = None if self.label is None else _plain(self.label)
         if label is not None:
             label["classes"] = list(label["classes"])
@@ -84,10 +96,16 @@ class Schema:
 
     @classmethod
     def from_mapping(cls, mapping: Any) -> Schema:
-        """Return the schema that `to_mapping` wrote, everything checked for what it is.
+        """Return the schema that `to_mapping` wrote, with all values checked.
+
+        Args:
+            mapping: What a file holds; anything.
+
+        Returns:
+            The schema.
 
         Raises:
-            ValueError: If a part is missing, unknown, or of the wrong kind.
+            ValueError: If an entry is missing, unknown, or of the wrong type.
         """
         parts = _parts(mapping, ("columns", "label"), "a schema", {"container": PANDAS})
         require(isinstance(parts["columns"], list), "the columns of a schema must be a list")
@@ -96,24 +114,26 @@ class Schema:
         if label is not None:
             label = _column_parts(label, LabelColumn, "a label column")
             require(isinstance(label["classes"], list), "the classes of a label column must be a list")
-            require(all(isinstance(each, (str, int)) for each in label["classes"]), "classes must be texts or integers")
+            require(
+                all(isinstance(each, (str, int)) for each in label["classes"]), "classes must be strings or integers"
+            )
             label = LabelColumn(**{**label, "classes": tuple(label["classes"])})
         return cls(columns, label, parts["container"])
 
     def plain(self) -> Schema:
-        """Return the schema without the types of a library, for rows that are written to a file: a frame of pandas."""
+        """Return the schema with plain types and pandas as its container, for rows that are written to a file."""
         label = None if self.label is None else replace(self.label, native=None)
         return Schema(tuple(replace(column, native=None) for column in self.columns), label)
 
     def dequantise(self, values: Array, random_state: Any) -> Array:
-        """Return points that have a density: integers and booleans plus uniform noise in [-1/2, 1/2).
+        """Add uniform noise in [-1/2, 1/2) to integers and booleans, so that they have a density.
 
         Args:
-            values: Points `(N, D)` of the modelled columns; NaN stays NaN.
+            values: Points of the modelled columns, shape `(N, D)`; NaN stays NaN.
             random_state: A seed, or a NumPy generator.
 
         Returns:
-            A new array `(N, D)`. `decode` rounds it back to the same integers.
+            A new array, shape `(N, D)`; `decode` rounds it back to the same integers.
         """
         generator = random_state if hasattr(random_state, "uniform") else np.random.default_rng(random_state)
         table = np.asarray(values, dtype=np.float64)
@@ -121,30 +141,33 @@ class Schema:
         return np.concatenate(parts, axis=1)
 
     def decode(self, points: Any, labels: Any = None, *, within_bounds: bool = False, rounding: bool = True) -> Any:
-        """Return points as rows of the table: its columns, order, types and container, constant columns put back.
+        """Return points as rows of the table: its columns in their order and types, constant columns included.
 
         Args:
-            points: Points `(N, D)` of the modelled columns; NaN stands for a missing value.
-            labels: Class of each row, `(N,)`; without it the label column is left out.
-            within_bounds: Move values beyond the least and the greatest of the table to these.
-            rounding: Round integers and booleans, and other columns to the decimals of the table. Without it, they stay
-                floats as they are.
+            points: Points of the modelled columns, shape `(N, D)`; NaN for a missing value.
+            labels: Class of each row, shape `(N,)`; without it there is no label column.
+            within_bounds: Clip values to the least and the largest of the table.
+            rounding: Round integers and booleans, and other columns to the decimals of the table; otherwise all stay
+                floats.
 
         Returns:
-            A frame of the library that the table was a frame of; of pandas for files, arrays and records.
+            A data frame of N rows, of the library of the table; of pandas for files, arrays and records.
 
         Raises:
-            ValueError: If the points do not fit the columns, hold an infinite value, or a label is no class.
+            ValueError: If the points do not fit the columns, hold an infinite value, or a label is not a class.
         """
         return build_frame(self.cells(points, labels, within_bounds=within_bounds, rounding=rounding), self.container)
 
     def decode_array(self, points: Any) -> Array:
-        """Return points as rows of a table of numbers, shape `(N, number of columns)`, float64.
+        """Return points as rows of a table of numbers.
 
-        Integers are rounded, constant columns put back; real columns keep all their digits.
+        Integers are rounded, constant columns included; real columns keep all their digits.
 
         Args:
-            points: Points `(N, D)` of the modelled columns.
+            points: Points of the modelled columns, shape `(N, D)`.
+
+        Returns:
+            Rows, shape `(N, number of columns)`, float64.
 
         Raises:
             ValueError: If the points do not fit the columns, or a constant column holds a string.
@@ -160,23 +183,26 @@ class Schema:
         self, points: Any, labels: Any = None, *, within_bounds: bool = False, rounding: bool = True,
         exact: NDArray[np.bool_] | None = None,
     ) -> dict[str, tuple[Any, NativeType | None]]:  # fmt: skip
-        """Return what `decode` makes a frame of: the values of each column in NumPy's type, and its own type.
+        """Return the columns that `decode` makes a data frame of.
 
         Args:
-            points: Points `(N, D)` of the modelled columns.
-            labels: Class of each row, `(N,)`.
+            points: Points of the modelled columns, shape `(N, D)`.
+            labels: Class of each row, shape `(N,)`.
             within_bounds: As in `decode`.
             rounding: As in `decode`.
-            exact: Which coordinates of real columns are given back as they are, shape `(N, D)`.
+            exact: Which coordinates of real columns are not rounded, booleans, shape `(N, D)`.
+
+        Returns:
+            By the name of a column, its values in NumPy's type, shape `(N,)`, and its type in its own library.
 
         Raises:
-            ValueError: As `decode`.
+            ValueError: As for `decode`.
         """
         table = np.asarray(points, dtype=np.float64)
         if table.ndim != 2 or table.shape[1] != len(self.names):
             raise ValueError(f"expected points in {len(self.names)} columns, got an array of shape {table.shape}")
         if np.isinf(table).any():
-            raise ValueError("points must be finite to become rows of a table")
+            raise ValueError("points must be finite or NaN to become rows of a table")
         cells: dict[str, tuple[Any, NativeType | None]] = {}
         start = 0
         for column in self.columns:
@@ -190,7 +216,7 @@ class Schema:
             cells[column.name] = values, column.native if rounding or not encoding.width else None
         if labels is not None:
             if self.label is None:
-                raise ValueError("the table has no label column, so its rows take no labels; leave them out")
+                raise ValueError("labels require a table with a label column; drop them")
             every = list(cells.items())
             own_label = _label_values(self.label, labels, len(table)), self.label.native
             every.insert(self.label.position, (self.label.name, own_label))
@@ -206,7 +232,7 @@ def _label_values(label: LabelColumn, labels: Any, n_rows: int) -> Any:
     unknown = set(given) - set(label.classes)
     if unknown:
         shown = ", ".join(map(repr, label.classes[:10])) + (", ..." if len(label.classes) > 10 else "")
-        raise ValueError(f"{unknown.pop()!r} is no class of column {label.name!r}; its classes are {shown}")
+        raise ValueError(f"{unknown.pop()!r} is not a class of column {label.name!r}; its classes are {shown}")
     return np.array(given, dtype=object if label.dtype == "str" else label.dtype)
 
 
@@ -226,12 +252,12 @@ def _column_parts(mapping: Any, kind: Any, what: str) -> dict[str, Any]:
 
 
 def _parts(mapping: Any, names: Sequence[str], what: str, optional: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the parts of a mapping, which has exactly these names and some that may be absent, with their defaults."""
-    require(isinstance(mapping, Mapping), f"{what} must be a mapping, got {type(mapping).__name__}")
+    """Return the entries of a dict that has these names and no others but optional ones, which have defaults."""
+    require(isinstance(mapping, Mapping), f"{what} must be a dict, got {type(mapping).__name__}")
     missing = [name for name in names if name not in mapping]
     require(not missing, f"{what} lacks {', '.join(missing)}")
     more = set(mapping) - {*names, *optional}
-    require(not more, f"{what} holds more than {', '.join((*names, *optional))}")
+    require(not more, f"{what} must have no other entries than {', '.join((*names, *optional))}")
     return {**optional, **mapping}
 
 

@@ -1,6 +1,6 @@
 """Binary files of tables: Parquet, `.npy` and `.npz`.
 
-Nothing in a file is executed, and no more memory is claimed than a file has, whatever it says of itself.
+Nothing in a file is executed, and no more memory is allocated than the file has, whatever its header states.
 """
 
 from __future__ import annotations
@@ -24,20 +24,26 @@ from pointdiffusion.tabular.columns import default_names
 from pointdiffusion.tabular.memory import array_source, arrow_cells, columns_source
 
 MOST_UNPACKED = 2**34
-"""Bytes that a compressed file may unpack to."""
+"""Largest size of a compressed file after unpacking, in bytes."""
 MOST_RATIO = 200
-"""How many times its own size a compressed file may unpack to, beyond the first 16 MiB."""
+"""Largest ratio of unpacked to compressed size, beyond the first 16 MiB."""
 
 
 def checked_path(source: str | os.PathLike[str]) -> Path:
-    """Return the path of an ordinary file.
+    """Return the path of a regular file that can be read.
+
+    Args:
+        source: The path.
+
+    Returns:
+        The path.
 
     Raises:
-        ValueError: If it is an address, a folder, a device, or not there.
+        ValueError: If it is a URL, a folder, a device, missing or unreadable.
     """
     text = os.fspath(source)
     if re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", text):
-        raise ValueError(f"{text} is an address, and only files are read; download it first, or pipe it in as -")
+        raise ValueError(f"{text} is a URL, and only files are read; download it first, or pipe it in as -")
     path = Path(text)
     try:
         mode = path.stat().st_mode
@@ -50,20 +56,37 @@ def checked_path(source: str | os.PathLike[str]) -> Path:
     if stat.S_ISDIR(mode):
         raise ValueError(f"{path} is a folder; give a file in it")
     if not stat.S_ISREG(mode):
-        raise ValueError(f"{path} is a device or a pipe, no file; pipe text in as -")
+        raise ValueError(f"{path} is a device or a pipe, not a regular file; pipe text in as -")
     if not os.access(path, os.R_OK):
         raise ValueError(f"{path} cannot be read; check its permissions")
     return path
 
 
 def check_unpacked(title: str, packed: int, unpacked: int) -> None:
-    """Raise a ValueError if a compressed file unpacks to more than a table would."""
+    """Refuse compressed files that unpack to more than a table would.
+
+    Args:
+        title: Name of the file in messages.
+        packed: Compressed size, in bytes.
+        unpacked: Unpacked size so far, in bytes.
+
+    Raises:
+        ValueError: If it is too large.
+    """
     if unpacked > MOST_UNPACKED or (unpacked > 2**24 and unpacked > MOST_RATIO * packed):
-        raise ValueError(f"{title} unpacks to more than {MOST_RATIO} times its size, as no table does; do not trust it")
+        raise ValueError(
+            f"{title} unpacks to more than {MOST_RATIO} times its size, more than any table; do not trust it"
+        )
 
 
 def parquet_source(path: Path) -> Source:
     """Return the source of a Parquet file, read by pieces of its row groups.
+
+    Args:
+        path: The file.
+
+    Returns:
+        The source.
 
     Raises:
         ValueError: If pyarrow is not installed, or the file is damaged or foreign.
@@ -106,24 +129,30 @@ def _damaged(path: Path, kind: str, error: BaseException) -> ValueError:
 def npy_source(path: Path) -> Source:
     """Return the source of a `.npy` file, mapped into memory.
 
+    Args:
+        path: The file.
+
+    Returns:
+        The source.
+
     Raises:
-        ValueError: If it holds objects, is damaged or foreign, or no table.
+        ValueError: If it holds objects, is damaged or foreign, or is not a table.
     """
     with path.open("rb") as file:
         shape, _, dtype = _header(path, file)
         size = path.stat().st_size - file.tell()
     if dtype.itemsize * math.prod(shape) > size:
-        raise ValueError(f"{path} is damaged: it holds fewer numbers than it says; restore it from a copy")
+        raise ValueError(f"{path} is damaged: it holds fewer numbers than its header states; restore it from a copy")
     if 0 in shape:
         raise ValueError(f"{path.name} has no rows; give a table with some")
     return array_source(np.load(path, mmap_mode="r", allow_pickle=False), path.name, first=1)
 
 
 def _header(path: Path, file: IO[bytes], member: str = "") -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
-    """Return shape, order and type of the array that begins here.
+    """Return shape, order and type of the array that begins at the file's position.
 
     Raises:
-        ValueError: If it is no array, or one of objects, which would have to be unpickled.
+        ValueError: If it is not an array, or one of objects, which would have to be unpickled.
     """
     where = f"{path.name} ({member})" if member else path.name
     try:
@@ -135,12 +164,18 @@ def _header(path: Path, file: IO[bytes], member: str = "") -> tuple[tuple[int, .
     if dtype.hasobject:
         raise ValueError(f"{where} holds pickled objects, which could run code when read; save numbers instead")
     if any(length < 0 for length in shape):
-        raise ValueError(f"{where} says that it has fewer than no rows or columns; restore it from a copy")
+        raise ValueError(f"{where}: its header states a negative shape; the file is corrupt, restore it from a copy")
     return shape, fortran, dtype
 
 
 def npz_source(path: Path) -> Source:
     """Return the source of a `.npz` file: columns by name, or an array `(N, D)`, alone or beside some columns.
+
+    Args:
+        path: The file.
+
+    Returns:
+        The source.
 
     Raises:
         ValueError: If it holds objects, is damaged or foreign, unpacks to too much, or holds no table.
@@ -153,12 +188,12 @@ def npz_source(path: Path) -> Source:
             for entry in entries:
                 name = entry.filename.removesuffix(".npy")
                 if name in arrays:
-                    raise ValueError(f"two arrays of {path.name} are called {name!r}; rename one of them")
+                    raise ValueError(f"two arrays of {path.name} have the name {name!r}; rename one of them")
                 with archive.open(entry) as file:
                     shape, fortran, dtype = _header(path, file, name)
                     content, count = file.read(), math.prod(shape)
                 if count * dtype.itemsize > len(content):
-                    raise ValueError(f"{path} is damaged: {name!r} holds fewer numbers than it says; restore it")
+                    raise ValueError(f"{path} is damaged: {name!r} holds fewer numbers than its header states")
                 flat = np.frombuffer(content, dtype=dtype, count=count)
                 arrays[name] = flat.reshape(shape, order="F" if fortran else "C")
     except (zipfile.BadZipFile, OSError, EOFError, RuntimeError, NotImplementedError, zlib.error) as error:
@@ -174,7 +209,7 @@ def npz_source(path: Path) -> Source:
 
 
 def _spread(arrays: dict[str, Any]) -> dict[str, Any]:
-    """Return the arrays with the columns of a table among them as columns of their own."""
+    """Return the arrays, with each column of a table among them as its own array."""
     columns: dict[str, Any] = {}
     for name, array in arrays.items():
         columns |= dict(zip(default_names(array.shape[1]), array.T, strict=True)) if array.ndim == 2 else {name: array}

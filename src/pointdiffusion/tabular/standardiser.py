@@ -1,4 +1,4 @@
-"""The standardisation that a model is trained under: mean 0 and variance 1 in each column."""
+"""The standardisation of training: mean 0 and variance 1 in each column."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from pointdiffusion.runtime.arrays import Array
 from pointdiffusion.tabular.points import as_points, column_names
 
 _SHOWN = 5
-"""Columns at most that a message names."""
+"""Largest number of columns that a message names."""
 
 MIN_TRAINING_ROWS = 10
-"""Fewer rows than this are no sample of anything."""
+"""Least number of rows to train on."""
 
 
-LEAST_SCALE = 1e-150
+LEAST_SCALE = 1e-152
 """Least standard deviation of a column: the squares of smaller numbers lose their digits in float64, or are 0."""
 
 
@@ -29,10 +29,17 @@ class Standardiser:
 
     Args:
         mean: Means of the columns, shape `(D,)`.
-        scale: Their standard deviations, shape `(D,)`, positive.
+        scale: Standard deviations of the columns, shape `(D,)`, positive.
 
     Raises:
-        ValueError: If the two do not fit or a scale is not positive.
+        ValueError: If shapes differ, a number is not finite or a scale is not positive.
+
+    Examples:
+        >>> standardiser = Standardiser(np.array([5.0, 0.0]), np.array([2.0, 1.0]))
+        >>> standardiser.transform([[7.0, -1.0]])
+        array([[ 1., -1.]])
+        >>> standardiser.inverse([[1.0, -1.0]])
+        array([[ 7., -1.]])
     """
 
     mean: Array
@@ -40,7 +47,7 @@ class Standardiser:
 
     def __post_init__(self) -> None:
         if self.mean.ndim != 1 or self.mean.shape != self.scale.shape:
-            raise ValueError(f"mean and scale must be lists of one length, got {self.mean.shape}, {self.scale.shape}")
+            raise ValueError(f"mean and scale must have one shape (D,), got {self.mean.shape} and {self.scale.shape}")
         if not (np.isfinite(self.mean).all() and np.isfinite(self.scale).all() and (self.scale > 0).all()):
             raise ValueError("mean and scale must be finite and the scale positive")
 
@@ -48,14 +55,20 @@ class Standardiser:
     def fit(cls, data: Any) -> Standardiser:
         """Return the standardiser of a table.
 
+        Args:
+            data: Rows, shape `(N, D)`: a data frame, an array or a tensor.
+
+        Returns:
+            Mean and standard deviation of each column.
+
         Raises:
-            ValueError: If there are fewer than ten rows, or a column is constant, or too large or too small for its
-                squares; as `as_points` besides.
+            ValueError: If there are fewer than ten rows, a column is constant, or its squares leave the range of
+                float64; also as for `as_points`.
         """
         points = as_points(data)
         columns = column_names(data, points.shape[1])
         if len(points) < MIN_TRAINING_ROWS:
-            raise ValueError(f"too few rows to learn from: {len(points)}, give at least {MIN_TRAINING_ROWS}")
+            raise ValueError(f"too few rows to learn from: {len(points)}; give at least {MIN_TRAINING_ROWS}")
         with np.errstate(over="ignore", invalid="ignore"):
             mean, scale = points.mean(axis=0), points.std(axis=0)
         constant = np.flatnonzero(points.min(axis=0) == points.max(axis=0))
@@ -74,21 +87,28 @@ class Standardiser:
         return cls(mean, scale)
 
     def equals(self, other: Standardiser) -> bool:
-        """Return whether the other does the same, to rounding."""
+        """Return whether another standardiser has the same mean and scale, up to rounding."""
         return self.mean.shape == other.mean.shape and bool(
             np.allclose(self.mean, other.mean) and np.allclose(self.scale, other.scale)
         )
 
     @property
     def log_scale(self) -> float:
-        """Sum of the logarithms of the scales: what a log-density in standard units loses in those of the table."""
+        """Sum of the logarithms of the scales: log-densities in units of the table are that much lower, in nats."""
         return float(np.log(self.scale).sum())
 
     def transform(self, data: Any, *, missing: bool = False) -> Array:
-        """Return a table in standard units, shape `(N, D)`; NaN may stand for what is missing if `missing` says so.
+        """Return a table in standardised units.
+
+        Args:
+            data: Rows, shape `(N, D)`: a data frame, an array or a tensor.
+            missing: Allow missing values, as NaN.
+
+        Returns:
+            Standardised points, shape `(N, D)`, float64.
 
         Raises:
-            ValueError: If it has another number of columns; as `as_points` besides.
+            ValueError: If it has another number of columns; also as for `as_points`.
         """
         points = as_points(data, missing=missing)
         if points.shape[1] != len(self.mean):
@@ -98,7 +118,14 @@ class Standardiser:
         return points
 
     def inverse(self, points: Any) -> Array:
-        """Return points in standard units in the units of the table, shape `(N, D)`."""
+        """Return standardised points in the units of the table.
+
+        Args:
+            points: Standardised points, shape `(N, D)`: an array, a tensor or nested lists.
+
+        Returns:
+            Points, shape `(N, D)`, float64.
+        """
         if isinstance(points, Tensor):
             points = points.detach().to("cpu", torch.float64).numpy()
         return np.asarray(points, dtype=np.float64) * self.scale + self.mean

@@ -1,8 +1,8 @@
-"""Text files of tables: encoding, separator, header and decimal commas are found out, gzip is unpacked on the way.
+"""Text files of tables: encoding, separator, header and decimal commas are detected, gzip is unpacked while reading.
 
-What a file is, is told from its first lines: the separator is the one that splits all of them alike; the first line is
-a row, not a header, if all its fields are numbers, or one is a number with a fraction, which names no column. Decimal
-commas are read where semicolons separate.
+They are detected from the first lines: the separator is the one that splits all of them into equally many fields; the
+first line is a row, not a header, if all its fields are numbers, or one is a number with a fraction, which is no name
+of a column. Decimal commas are read where semicolons separate.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _FOREIGN = {b"PAR1": "a Parquet file", b"\x93NUMPY": "a NumPy file", b"PK\x03\x0
 
 
 class _Unpacked(io.RawIOBase):
-    """The contents of a gzip file, as far as they are no bomb."""
+    """The content of a gzip file, refused where it unpacks to too much."""
 
     def __init__(self, packed: IO[bytes], title: str) -> None:
         self._packed, self._title = packed, title
@@ -63,10 +63,16 @@ class _Unpacked(io.RawIOBase):
 
 
 def text_source(path: Path | None) -> Source:
-    """Return the source of a text file, of standard input for None.
+    """Return the source of a text file.
+
+    Args:
+        path: The file; None for standard input.
+
+    Returns:
+        The source.
 
     Raises:
-        ValueError: If it is no text, or holds no row.
+        ValueError: If it is not text, or has no row.
     """
     title = path.name if path else "standard input"
     binary = _open(path)
@@ -94,7 +100,7 @@ def text_source(path: Path | None) -> Source:
 
 
 def _open(path: Path | None) -> Any:
-    """Return a file, or standard input, as bytes that can be looked at before they are read."""
+    """Return a file, or standard input, as bytes with a `peek` method."""
     stream = sys.stdin.buffer if path is None else path.open("rb")
     return stream if hasattr(stream, "peek") else io.BufferedReader(stream)
 
@@ -111,18 +117,18 @@ def _batches(
 
 
 def _unguarded(cells: Sequence[str]) -> list[str]:
-    """Return cells without the apostrophes that kept spreadsheets from running them."""
+    """Return cells without the apostrophes that `guard_formula` put there."""
     return [unguard_formula(cell) for cell in cells] if "'" in "".join(cells) else list(cells)
 
 
 def _blocks(binary: Any, title: str) -> Iterator[list[str]]:
-    """Yield the lines of a text in any of the encodings that it may have, some at a time."""
+    """Yield the lines of a text, some at a time, in the encoding that its first bytes indicate."""
     if binary.peek(2)[:2] == b"\x1f\x8b":
         binary = io.BufferedReader(_Unpacked(binary, title), 2**16)
     start = binary.peek(8)[:8]
     for mark, kind in _FOREIGN.items():
         if start.startswith(mark):
-            raise ValueError(f"{title} is {kind}, not text; name it as what it is, or save it as CSV")
+            raise ValueError(f"{title} is {kind}, not text; give it the ending of its format, or save it as CSV")
     encoding = next((encoding for mark, encoding in _MARKS.items() if start.startswith(mark)), "utf-8-sig")
     decoder = codecs.getincrementaldecoder(encoding)()
     number, rest, more = 1, "", True
@@ -134,7 +140,7 @@ def _blocks(binary: Any, title: str) -> Iterator[list[str]]:
         except UnicodeDecodeError as error:
             at = number + rest.count("\n") + error.object[: error.start].count(b"\n")
             name = encoding.removesuffix("-sig").upper()
-            raise ValueError(f"{title} is no {name} text, as line {at} shows; save it as UTF-8") from error
+            raise ValueError(f"{title} is not valid {name} in line {at}; save it as UTF-8") from error
         lines = io.StringIO(text, newline="").readlines()  # splits where csv does, unlike str.splitlines
         rest = lines.pop() if more and lines else ""  # the last line may go on
         _check_lines([*lines, rest] if "\0" in text or len(rest) > LONGEST_LINE else [], number, title)
@@ -144,16 +150,18 @@ def _blocks(binary: Any, title: str) -> Iterator[list[str]]:
 
 
 def _check_lines(lines: list[str], number: int, title: str) -> None:
-    """Raise a ValueError for the first line, of those from a number on, that no text has."""
+    """Raise a ValueError for the first line that holds NUL or is too long; `number` is that of the first line."""
     for at, line in enumerate(lines, start=number):
         if "\0" in line:
-            raise ValueError(f"line {at} of {title} holds NUL bytes, as no text does; save it as UTF-8 text")
+            raise ValueError(f"line {at} of {title} holds NUL bytes, so it is not text; save it as UTF-8 text")
         if len(line) > LONGEST_LINE:
-            raise ValueError(f"line {at} of {title} is longer than {LONGEST_LINE} characters, as no row is")
+            raise ValueError(
+                f"line {at} of {title} is longer than {LONGEST_LINE} characters; give a table with shorter rows"
+            )
 
 
 def _separator(sample: list[str]) -> str:
-    """Return what separates the fields: what splits all of the first lines alike, or at least most of them."""
+    """Return the separator that splits all or most of the first lines into equally many fields."""
     best, most = ",", 0.0
     for candidate in _SEPARATORS:
         with contextlib.suppress(csv.Error):
@@ -165,12 +173,12 @@ def _separator(sample: list[str]) -> str:
 
 
 class _Rows:
-    """The rows of a text, fields split.
+    """The rows of a text, split into fields.
 
     Args:
         lines: The lines.
-        separator: What stands between fields.
-        title: What to call the text.
+        separator: Separator of the fields.
+        title: Name of the file in messages.
     """
 
     def __init__(self, lines: Iterator[str], separator: str, title: str) -> None:
@@ -180,8 +188,11 @@ class _Rows:
     def first(self) -> list[str]:
         """Return the fields of the first row, header or not.
 
+        Returns:
+            The fields.
+
         Raises:
-            ValueError: If there is none.
+            ValueError: If there is no row.
         """
         while not self._first_line:
             rows = self._next(1)
@@ -192,7 +203,13 @@ class _Rows:
         return self._first
 
     def pieces(self, *, with_first: bool) -> Iterator[tuple[list[list[str]], list[int]]]:
-        """Yield the other rows, some at a time, with the line on which each ends; the first before them if asked.
+        """Yield the other rows, some at a time, with the line number on which each ends.
+
+        Args:
+            with_first: Yield the first row before them.
+
+        Yields:
+            Rows as lists of fields, and their line numbers.
 
         Raises:
             ValueError: If a row has more or fewer fields than the first.
@@ -212,7 +229,7 @@ class _Rows:
                 yield rows, lines
 
     def _next(self, number: int) -> list[list[str]]:
-        """Return so many more rows, or as many as there are."""
+        """Return the next `number` rows, or as many as remain."""
         try:
             return list(itertools.islice(self._reader, number))
         except csv.Error as error:
@@ -227,7 +244,7 @@ class _Rows:
             if len(fields) != width:
                 raise ValueError(
                     f"line {line} of {self._title} has {_counted(len(fields))}, and line {self._first_line} {width}; "
-                    "mend it"
+                    "correct it"
                 )
         return [fields for fields, _ in kept], [line for _, line in kept]
 

@@ -1,4 +1,4 @@
-"""Tables out: text, Parquet and NumPy files, whole or not at all; nothing is overwritten unasked."""
+"""Writes tables: text, Parquet and NumPy files, atomically; an existing file is overwritten only with `force`."""
 
 from __future__ import annotations
 
@@ -25,23 +25,30 @@ FORMATS = (".csv", ".tsv", ".csv.gz", ".tsv.gz", ".parquet", ".npy", ".npz")
 
 
 def write_table(frame: Any, target: str | os.PathLike[str], *, force: bool = False) -> None:
-    """Write a data frame to a file whose name says how: `.csv`, `.tsv`, either with `.gz`, `.parquet`, `.npy`, `.npz`.
+    """Write a data frame to a file, in the format of its ending: `.csv`, `.tsv`, `.csv.gz`, `.parquet`, `.npy`, `.npz`.
 
-    Spreadsheets run a cell that begins like a formula. In text files, an apostrophe therefore stands before each name
-    and each text that begins with =, +, -, @, a tab or a carriage return, also behind what might be taken for a
-    separator; `read_table` takes it away again. Numbers stay numbers, negative ones too.
+    Spreadsheets execute a cell that begins like a formula. In text files, an apostrophe is therefore put before each
+    name and each string that begins with =, +, -, @, a tab or a carriage return, also after a possible separator;
+    `read_table` removes it. Numbers stay numbers, negative ones too.
 
-    `.npy` holds one array `(N, D)` and no names; `.npz` an array for each column. Parquet and `.npz` keep all types,
-    text files keep each float to its last digit. The same frame gives the same bytes.
+    `.npy` holds one array `(N, D)` and no names; `.npz` one array for each column. Parquet and `.npz` keep all types,
+    text files keep each float to its last digit. Equal frames give equal bytes.
 
     Args:
-        frame: A frame of any library that narwhals knows.
+        frame: A data frame of any library that narwhals supports.
         target: The file; `-` is standard output, as CSV.
-        force: Overwrite a file that is there.
+        force: Overwrite an existing file.
 
     Raises:
-        ValueError: If there is such a file, the name does not say a format, or the format cannot hold the frame.
+        ValueError: If the file exists, its ending is unknown, or the format cannot hold the frame.
         OSError: If the disk is full or the folder cannot be written; an earlier file is then untouched.
+
+    Examples:
+        >>> import pandas as pd
+        >>> write_table(pd.DataFrame({"x": [0.1, -2.0], "name": ["a", "=b"]}), "-")
+        x,name
+        0.1,a
+        -2.0,'=b
     """
     kind = check_target(target, force=force)
     table = _as_pandas(frame)
@@ -53,10 +60,21 @@ def write_table(frame: Any, target: str | os.PathLike[str], *, force: bool = Fal
 
 
 def check_target(target: str | os.PathLike[str], *, force: bool = False) -> str:
-    """Return the format that the name of a file says, before any work is done for it.
+    """Return the format of a file to be written, before any work is done for it.
+
+    Args:
+        target: The file; `-` is standard output.
+        force: Allow an existing file.
+
+    Returns:
+        The ending, one of `FORMATS`, or `-`.
 
     Raises:
-        ValueError: If it says none, or there is such a file and `force` does not allow to overwrite it.
+        ValueError: If the ending is unknown, the target is a folder or a device, or it exists and `force` is False.
+
+    Examples:
+        >>> check_target("no-such-folder/samples.csv.gz")
+        '.csv.gz'
     """
     if os.fspath(target) == "-":
         return "-"
@@ -65,9 +83,9 @@ def check_target(target: str | os.PathLike[str], *, force: bool = False) -> str:
     if path.is_dir():
         raise ValueError(f"{path} is a folder; give the name of a file in it, as in {path / 'samples.csv'}")
     if kind is None:
-        raise ValueError(f"{path.name} does not say how to write it; end the name in one of {', '.join(FORMATS)}")
+        raise ValueError(f"{path.name} has an unknown format; end its name in one of {', '.join(FORMATS)}")
     if regular_target(path).exists() and not force:
-        raise ValueError(f"{path} is there already; overwrite it with --force (force=True), or give another name")
+        raise ValueError(f"{path} already exists; overwrite it with --force (force=True), or give another name")
     return kind
 
 
@@ -78,17 +96,17 @@ def _as_pandas(frame: Any) -> pd.DataFrame:
     if isinstance(frame, pd.DataFrame):
         table = frame.set_axis([str(name) for name in frame.columns], axis=1)
         if not table.columns.is_unique:
-            raise ValueError("two columns have one name; rename one of them before writing")
+            raise ValueError("two columns have the same name; rename one of them before writing")
         return table
     if is_arrow(frame):
         columns = dict(zip(frame.schema.names, frame.columns, strict=True))
         if len(columns) < frame.num_columns:
-            raise ValueError("two columns have one name; rename one of them before writing")
+            raise ValueError("two columns have the same name; rename one of them before writing")
         return pd.DataFrame({name: _plain(str(each.type), each.to_pylist()) for name, each in columns.items()})
     try:
         given = nw.from_native(frame, eager_only=True)
     except TypeError as error:
-        raise ValueError(f"only data frames are written, and this is a {type(frame).__name__}") from error
+        raise ValueError(f"frame must be a data frame, got a {type(frame).__name__}") from error
     series = {name: given[name] for name in given.columns}
     return pd.DataFrame(
         {
@@ -101,7 +119,7 @@ def _as_pandas(frame: Any) -> pd.DataFrame:
 
 
 def _plain(kind: str, values: list[Any]) -> Any:
-    """Return the values of a column as pandas takes them: integers keep their type, and all digits beside gaps."""
+    """Return the values of a column for pandas: integers keep their type, and all digits beside missing values."""
     import pandas as pd
 
     kind = {"float": "float32", "double": "float64", "halffloat": "float16"}.get(kind, kind)
@@ -129,7 +147,7 @@ def _payload(table: pd.DataFrame, kind: str) -> bytes:
 
 
 def _text(table: pd.DataFrame, separator: str) -> str:
-    """Return a table as text that no spreadsheet runs."""
+    """Return a table as text, formulas guarded."""
     import csv
 
     safe = table.copy(deep=False)
@@ -166,13 +184,15 @@ def _matrix(table: pd.DataFrame) -> Any:
     """Return a table as one array of numbers."""
     texts = [name for name in table.columns if _is_text(table[name])]
     if texts:
-        raise ValueError(f"column {texts[0]!r} holds texts, and .npy holds numbers only; write .npz, .csv or .parquet")
+        raise ValueError(
+            f"column {texts[0]!r} holds strings, and .npy holds numbers only; write .npz, .csv or .parquet"
+        )
     arrays = [_array(table[name]) for name in table.columns]
     return np.column_stack(arrays)
 
 
 def _array(column: Any) -> Any:
-    """Return a column as an array that needs no pickling; numbers with gaps become floats with NaN."""
+    """Return a column as an array that needs no pickling; numbers with missing values become floats with NaN."""
     if _is_text(column):
         return np.array(["" if value is None or value != value else str(value) for value in column], dtype=str)
     if column.isna().any():
@@ -181,7 +201,7 @@ def _array(column: Any) -> Any:
 
 
 def _archive(table: pd.DataFrame) -> bytes:
-    """Return an archive of one array a column, as `numpy.savez` writes it, but for any names."""
+    """Return an archive of one array for each column, as `numpy.savez` writes it, but with any names."""
     wrong = [name for name in table.columns if not name or "\0" in name]
     if wrong:
         raise ValueError(f"column {wrong[0]!r} cannot be an array of an .npz file; rename it, or write .parquet")

@@ -16,7 +16,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
-from pointdiffusion.config import InferenceConfig, TrainingConfig
+from pointdiffusion.config import InferenceConfig, QualityWarning, TrainingConfig
 from pointdiffusion.denoisers.preconditioned import KarrasDenoiser
 from pointdiffusion.exact.mixtures import GaussianMixture
 from pointdiffusion.model.conditions import Conditions
@@ -169,6 +169,7 @@ def _warn_if_ignored(module: LightningDiffusion) -> None:
         f"knowing them costs Gaussians {use.expected:.3f}. What it draws for them cannot be trusted. Lower "
         f"learning_rate ({rate:g}, which the network's rate_multiplier of {multiplier:g} makes {rate * multiplier:g}), "
         "or train longer with more epochs",
+        QualityWarning,
         stacklevel=4,  # of whoever called fit, which waits for its turn in a frame of its own
     )
 
