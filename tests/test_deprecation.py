@@ -6,6 +6,7 @@ import subprocess
 import sys
 import warnings
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -47,7 +48,7 @@ def test_a_user_sees_one_warning_about_a_line(statement: str, tmp_path: Path) ->
 @pytest.mark.parametrize(("owner", "old", "new"), RENAMED_ATTRIBUTES)
 def test_an_old_attribute_is_the_new_one(owner: type, old: str, new: str) -> None:
     """The same for attributes."""
-    instance = object.__new__(owner)
+    instance: Any = object.__new__(owner)
     instance.__dict__[new] = ["value"]
     with pytest.warns(DeprecationWarning, match=f"{owner.__name__}.{old} is deprecated.*use {owner.__name__}.{new}"):
         assert getattr(instance, old) == ["value"]

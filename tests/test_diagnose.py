@@ -56,7 +56,7 @@ class Exact:
 
     def __new__(cls, model: ptd.DiffusionModel, denoiser: Any) -> ptd.DiffusionModel:
         model = dataclasses.replace(model, denoiser=ptd.KarrasDenoiser(model.denoiser.backbone))
-        model.denoiser.forward = lambda x, sigma: denoiser(x, sigma)
+        model.denoiser.forward = lambda x, sigma: denoiser(x, sigma)  # type: ignore[assignment]
         return model
 
 

@@ -99,7 +99,8 @@ def test_gaps_stay_gaps_in_each_type() -> None:
     holes = PANDAS.drop(columns=["flag", "int8"]).astype({"constant": "string"})
     for name in ("Int64", "boolean", "arrow", "arrow decimal", "ordered", "Float64"):
         holes[name] = holes[name].where(np.arange(N) != 3)
-    holes["decimal"] = [None if row == 3 else value for row, value in enumerate(MONEY)]
+    money: Any = [None if row == 3 else value for row, value in enumerate(MONEY)]
+    holes["decimal"] = money
     table = ptd.table_of(holes, label="kind", missing="keep")
     rows = table.schema.decode(table.values, table.labels)
     pd.testing.assert_frame_equal(rows, holes)
