@@ -43,6 +43,7 @@ SLOW = {
         "test_of_two_equals_neither_is_better",
         "test_the_better_one_is_called_better",
     ),
+    "test_conditioning": ("test_labels_are_learned_at_the_default_rate",),
     "test_conditions": (
         "test_a_class_draws_itself",
         "test_a_guided_model_draws_what_the_guided_flow_draws",
@@ -76,6 +77,20 @@ SLOW = {
         "test_guided_gaussians_end_where_they_should_from_any_start",
         "test_guided_mixtures_end_near_where_they_should_from_any_start",
     ),
+    "test_judging": (
+        "test_columns_keep_their_level_together",
+        "test_each_figure_keeps_its_level",
+        "test_fresh_data_are_called_fresh",
+        "test_the_shift_that_is_said_to_be_visible_is_seen",
+        "test_what_is_off_is_found_by_what_can_see_it",
+    ),
+    "test_likelihood": (
+        "test_a_models_density_integrates_to_one",
+        "test_errors_above_a_hundredth_are_told",
+        "test_mixtures_have_their_own_density",
+        "test_the_budget_covers_the_error",
+    ),
+    "test_model_file": ("test_a_file_that_asks_for_too_much_gets_neither_memory_nor_time",),
     "test_report": (
         "test_one_column_and_many",
         "test_the_page_opens_in_a_browser",
@@ -96,7 +111,7 @@ SLOW = {
     "test_twisted": ("test_what_is_missing_follows_the_exact_conditional",),
     "test_uploads": ("test_the_largest_table_is_still_read",),
 }
-"""Tests by file that take more than two seconds of one core, over all their parameters."""
+"""Tests by file that take more than about two seconds of one core, over all their parameters."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

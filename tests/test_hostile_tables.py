@@ -51,7 +51,7 @@ def read_as(form: str, frame: pd.DataFrame, folder: Path, **settings: Any) -> Ta
     elif form == "npy":
         np.save(path, frame.to_numpy())
     else:
-        np.savez(path, allow_pickle=False, **{name: unpickled(frame[name]) for name in frame})
+        np.savez(path, **{name: unpickled(frame[name]) for name in frame})
     return read_table(path, **settings)
 
 

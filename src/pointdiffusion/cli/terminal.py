@@ -11,6 +11,7 @@ import sys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import typer
 
@@ -30,7 +31,7 @@ def say(text: str) -> None:
 def say_quality_warnings() -> None:
     """Print warnings about the quality of results, a line each, to standard error; others stay as they are filtered."""
 
-    def print_line(message: Warning | str, category: type[Warning], *_: object, **__: object) -> None:
+    def print_line(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
         say(f"warning: {message}" if issubclass(category, QualityWarning) else f"{category.__name__}: {message}")
 
     warnings.filterwarnings("always", category=QualityWarning)
