@@ -244,7 +244,8 @@ def guided_gaussian(
 
     Examples:
         >>> one = torch.eye(1)
-        >>> guided_gaussian([3.0], one, [0.0], one, 2.0, sigma=2.0)
+        >>> mean, covariance = guided_gaussian([3.0], one, [0.0], one, 2.0, sigma=2.0)
+        >>> mean.round(decimals=6), covariance.round(decimals=6)
         (tensor([6.], dtype=torch.float64), tensor([[5.]], dtype=torch.float64))
     """
     if not 0 < sigma < math.inf:
