@@ -28,6 +28,9 @@ def renamed_attribute(old: str, new: str) -> property:
         old: The old name, which the property is assigned to.
         new: The name of the attribute that it stands for.
 
+    Returns:
+        The property.
+
     Examples:
         >>> class Point:
         ...     row = 3

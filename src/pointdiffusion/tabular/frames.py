@@ -28,8 +28,11 @@ def build_frame(columns: dict[str, tuple[Any, NativeType | None]], container: st
             gaps. Without a type they stay as they are.
         container: One of `CONTAINERS`.
 
+    Returns:
+        A data frame of that library.
+
     Raises:
-        ValueError: If the values of a column are none of its own type, as a model file of nonsense may have it.
+        ValueError: If the values of a column do not fit its own type, as in a model file of nonsense.
     """
     if container == POLARS:
         import polars as pl
