@@ -245,13 +245,8 @@ def guided_gaussian(
     Examples:
         >>> one = torch.eye(1)
         >>> mean, covariance = guided_gaussian([3.0], one, [0.0], one, 2.0, sigma=2.0)
-<<<<<<< HEAD
-        >>> round(mean.item(), 6), round(covariance.item(), 6)
-        (6.0, 5.0)
-=======
         >>> mean.round(decimals=6), covariance.round(decimals=6)
         (tensor([6.], dtype=torch.float64), tensor([[5.]], dtype=torch.float64))
->>>>>>> wt-p5
     """
     if not 0 < sigma < math.inf:
         raise ValueError(f"sigma must be a positive number, got {sigma}")
