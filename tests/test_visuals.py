@@ -229,7 +229,9 @@ def test_there_is_one_frame_for_each_level(gif: bytes) -> None:
     """As many frames as noise levels, all of one size, for ever in a loop."""
     frames, _ = _frames(gif)
     assert len(frames) == len(SIGMAS)
-    assert {frame.shape for frame in frames} == {(510, 480, 3)}
+    ((height, width, channels),) = {frame.shape for frame in frames}
+    assert (width, channels) == (480, 3)
+    assert height == pytest.approx(510, abs=2)  # what the caption takes depends on the version of Matplotlib
     assert Image.open(io.BytesIO(gif)).info["loop"] == 0
 
 
