@@ -135,7 +135,9 @@ def test_a_hostile_type_is_refused(native: Any) -> None:
         ptd.Schema.from_mapping(mapping)
 
 
-@pytest.mark.parametrize(("container", "name"), [("pandas", "boolean"), ("polars", "String"), ("pyarrow", "string")])
+@pytest.mark.parametrize(
+    ("container", "name"), [("pandas", "arrow:string"), ("polars", "String"), ("pyarrow", "string")]
+)
 def test_a_type_that_does_not_fit_the_values_is_told(container: str, name: str) -> None:
     """Only a file that contradicts itself has such; there is no traceback of another library."""
     mapping = ptd.table_of(PANDAS[["float"]]).schema.to_mapping()
@@ -148,7 +150,7 @@ def test_a_type_that_does_not_fit_the_values_is_told(container: str, name: str) 
 @pytest.mark.parametrize("container", ["numpy", "", None, 5, ["pandas"]])
 def test_a_hostile_container_is_refused(container: Any) -> None:
     mapping = ptd.table_of(PANDAS[["float"]]).schema.to_mapping()
-    with pytest.raises(ValueError, match="cannot be a frame of"):
+    with pytest.raises(ValueError, match="container must be one of"):
         ptd.Schema.from_mapping({**mapping, "container": container})
 
 
@@ -271,11 +273,11 @@ def test_python_draws_the_rows_of_the_shell(run: Path, tmp_path: Path) -> None:
 def test_python_scores_like_the_shell(run: Path, tmp_path: Path) -> None:
     model, frame = ptd.load_run(run), pd.read_csv(run.parent / "table.csv")
     shell("score", run, run.parent / "table.csv", "--seed", 2, "-o", tmp_path / "s.csv")
-    scores = pd.read_csv(tmp_path / "s.csv", float_precision="round_trip")["log_prob"]
+    scores = pd.read_csv(tmp_path / "s.csv", dtype=str)["log_prob"].astype(float)
     np.testing.assert_array_equal(model.score(frame, seed=2), scores)
     shell("score", run, run.parent / "table.csv", "--by-label", "-o", tmp_path / "s.csv", "--force")
     by_label = model.score(frame, by_label=True)
-    np.testing.assert_array_equal(by_label, pd.read_csv(tmp_path / "s.csv", float_precision="round_trip")["log_prob"])
+    np.testing.assert_array_equal(by_label, pd.read_csv(tmp_path / "s.csv", dtype=str)["log_prob"].astype(float))
     np.testing.assert_array_equal(model.score(frame.sample(frac=1, axis=1, random_state=0), by_label=True), by_label)
 
 
