@@ -279,8 +279,8 @@ def test_bound_classes_are_denoisers_too() -> None:
     ("change", "message"),
     [
         ({"x": torch.zeros(1, 2)}, "at least two particles"),
-        ({"sigmas": torch.tensor([1.0])}, "at least two finite noise levels"),
-        ({"sigmas": torch.tensor([math.inf, 1.0])}, "at least two finite noise levels"),
+        ({"sigmas": torch.tensor([1.0])}, "at least two noise levels"),
+        ({"sigmas": torch.tensor([math.inf, 1.0])}, "must be finite"),
         ({"sigmas": torch.tensor([1.0, 2.0])}, "sort them, highest first"),
         ({"sigmas": torch.tensor([1.0, -1.0])}, "at or above 0"),
         ({"scale": math.nan}, "scale must be a finite number"),
