@@ -213,11 +213,7 @@ def test_the_size_of_the_examples_run(tmp_path: Path) -> None:
 def test_the_page_knows_what_the_library_knows() -> None:
     """A solver, a schedule or a point set that is added or changed: run `python tools/dev.py web`."""
     written = (ROOT / "web" / "registry.json").read_text(encoding="utf-8")
-    known, here = json.loads(written), json.loads(as_json(registry()))
-    (nodes, weights), (own_nodes, own_weights) = (found.pop("quadrature").values() for found in (known, here))
-    assert known == here
-    assert nodes == pytest.approx(own_nodes, rel=1e-11)  # versions of SciPy differ in the last digits
-    assert weights == pytest.approx(own_weights, rel=1e-11)
+    assert json.loads(written) == json.loads(as_json(registry()))
     assert block_of(page(), "registry") == json.loads(written)
     assert block_of(page(), "server") is None
     assert set(json.loads(written)["solvers"]) == set(ptd.SOLVERS)
